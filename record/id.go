@@ -1,0 +1,53 @@
+package record
+
+import (
+	"encoding/base32"
+	"encoding/binary"
+	"fmt"
+)
+
+// idEncoding is lower-case base32hex without padding: sorts as the bytes do and survives any case folding.
+var idEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+
+// idBytes is directory uuid 16, incarnation u32 and sequence u64, big endian.
+const idBytes = 16 + 4 + 8
+
+// ID names one record for ever: the RecordId that a put returns.
+type ID struct {
+	Directory   [16]byte
+	Incarnation uint32
+	Seq         uint64
+}
+
+// ID of the i-th record of the call that got this receipt.
+func (r Receipt) ID(i int) ID {
+	return ID{Directory: r.Directory, Incarnation: r.Incarnation, Seq: r.First + uint64(i)}
+}
+
+// String is the RecordId as clients see it: 45 characters of base32.
+func (id ID) String() string { return string(id.Append(nil)) }
+
+// Append adds the printed form to dst.
+func (id ID) Append(dst []byte) []byte {
+	var raw [idBytes]byte
+	copy(raw[:], id.Directory[:])
+	binary.BigEndian.PutUint32(raw[16:], id.Incarnation)
+	binary.BigEndian.PutUint64(raw[20:], id.Seq)
+	return idEncoding.AppendEncode(dst, raw[:])
+}
+
+// ParseID reads what String printed.
+func ParseID(s string) (ID, error) {
+	raw, err := idEncoding.DecodeString(s)
+	if err != nil || len(raw) != idBytes {
+		return ID{}, fmt.Errorf("%q is not a record id of this program: want %d characters of 0-9 and a-v", s, idEncoding.EncodedLen(idBytes))
+	}
+	var id ID
+	copy(id.Directory[:], raw)
+	id.Incarnation = binary.BigEndian.Uint32(raw[16:])
+	id.Seq = binary.BigEndian.Uint64(raw[20:])
+	if id.String() != s {
+		return ID{}, fmt.Errorf("%q is not a record id of this program: its last character has unused bits set", s)
+	}
+	return id, nil
+}

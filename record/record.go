@@ -1,0 +1,154 @@
+// Package record holds the plain data that every other package passes on: rows as views, batches of
+// records in the layout in which the journal stores them, positions and their printed form.
+//
+// Nothing here does I/O and nothing here survives a crash; what a field means on disk is said by the
+// package that writes it.
+package record
+
+import (
+	"encoding/binary"
+	"fmt"
+	"iter"
+)
+
+// Row is one record, or what a processor made of it. It is known by (Seq, Sub).
+//
+// A Row is a view: Data is valid until the claim that produced it is released, and nobody keeps a Row.
+type Row struct {
+	Seq     uint64 // sequence of the record in its stream, from 1
+	Sub     uint32 // 0, or the number of a sub-record made of it
+	Arrived int64  // arrival, µs since the Unix epoch
+	Data    []byte // the Data blob, as it came
+}
+
+// Headroom is the free space at the front of every Batch buffer, in which the journal writes its frame
+// header and the call's identity, so that the records are written from the buffer that received them.
+const Headroom = 128
+
+// MaxVarint is the most bytes that a record's length takes in a Batch.
+const MaxVarint = binary.MaxVarintLen32
+
+// Batch is the records of one call, laid out as the journal stores them: for each record its length as
+// an unsigned varint, then its bytes. The zero Batch is empty and ready to use. A Batch is not safe for
+// concurrent use.
+type Batch struct {
+	buf     []byte // Headroom unused bytes, then the records; nil when empty
+	count   int
+	payload int64 // bytes of Data, without lengths
+}
+
+// NewBatch returns an empty batch that appends into buf's capacity (buf may be nil).
+func NewBatch(buf []byte) *Batch {
+	b := &Batch{}
+	b.Reset(buf)
+	return b
+}
+
+// Reset empties b and makes it append into buf's capacity from now on (buf may be nil).
+func (b *Batch) Reset(buf []byte) {
+	if cap(buf) < Headroom {
+		buf = make([]byte, Headroom, 4096)
+	}
+	b.buf, b.count, b.payload = buf[:Headroom], 0, 0
+}
+
+// Append adds one record; data is copied.
+func (b *Batch) Append(data []byte) {
+	if b.buf == nil {
+		b.Reset(nil)
+	}
+	b.buf = binary.AppendUvarint(b.buf, uint64(len(data)))
+	b.buf = append(b.buf, data...)
+	b.count++
+	b.payload += int64(len(data))
+}
+
+// Count is the number of records.
+func (b *Batch) Count() int { return b.count }
+
+// Payload is the number of Data bytes, without lengths.
+func (b *Batch) Payload() int64 { return b.payload }
+
+// Encoded is the records as laid out, without the headroom. It is valid until the next Append or Reset.
+func (b *Batch) Encoded() []byte {
+	if b.buf == nil {
+		return nil
+	}
+	return b.buf[Headroom:]
+}
+
+// Buffer is the whole buffer: Headroom bytes that the caller may write, then Encoded.
+func (b *Batch) Buffer() []byte { return b.buf }
+
+// Records iterates over the records of an encoded batch: what Encoded returns. It stops early at the
+// first malformed length; Check tells whether there is one.
+func Records(encoded []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for len(encoded) > 0 {
+			n, w := binary.Uvarint(encoded)
+			if w <= 0 || n > uint64(len(encoded)-w) {
+				return
+			}
+			if !yield(encoded[w : w+int(n) : w+int(n)]) {
+				return
+			}
+			encoded = encoded[w+int(n):]
+		}
+	}
+}
+
+// Check walks an encoded batch and returns the number of its records, or an error that gives the offset
+// of the first malformed length.
+func Check(encoded []byte) (count int, err error) {
+	for off := 0; off < len(encoded); count++ {
+		n, w := binary.Uvarint(encoded[off:])
+		if w <= 0 || n > uint64(len(encoded)-off-w) {
+			return count, fmt.Errorf("record %d at byte %d: length runs past the end of the batch", count, off)
+		}
+		off += w + int(n)
+	}
+	return count, nil
+}
+
+// Call is one acknowledged unit: the records of one PutRecord or PutRecordBatch with the identity by
+// which an automatic retry of the same call is recognised.
+type Call struct {
+	Batch *Batch
+
+	// Invocation is the caller's amz-sdk-invocation-id (or Idempotency-Key), hashed to 16 bytes where it
+	// is not a UUID; zero when the caller sent none, and then no retry of it is recognised.
+	Invocation [16]byte
+	Attempt    uint8    // from amz-sdk-request (attempt=N), 0 when absent
+	KeyHash    [8]byte  // hash of the access key that signed the call
+	BodyHash   [16]byte // hash of the request body
+}
+
+// Receipt tells where a call's records went: they are durable when it is returned.
+type Receipt struct {
+	Directory   [16]byte // uuid of the data directory
+	Incarnation uint32   // of the stream
+	First       uint64   // sequence of the first record; the others follow without gaps
+	Repeated    bool     // the call was a retry of one that had been stored; nothing was stored again
+}
+
+// Refusal is the answer to a call that was not stored and may be sent again. Nothing of it was kept.
+type Refusal struct {
+	Reason  string // memory, disk, journal, stopping, failing: a metric label, never free text
+	Message string // for the caller
+}
+
+func (r *Refusal) Error() string { return r.Message }
+
+// NotFound is the answer to a call that names a stream which does not exist or does not take puts.
+type NotFound struct {
+	Stream string
+	// Inactive: the stream exists but takes no puts at present (it is being deleted or drained).
+	Inactive bool
+}
+
+func (e *NotFound) Error() string {
+	if e.Inactive {
+		return fmt.Sprintf("stream %q takes no records", e.Stream)
+	}
+	return fmt.Sprintf("no stream %q", e.Stream)
+}

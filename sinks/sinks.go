@@ -1,0 +1,111 @@
+// Package sinks is the contract between delivery and the stores that finished objects go to. An object
+// flows in with its key, length and checksum already fixed in a durable manifest; the sink makes it exist
+// once, under that key, with those bytes. A sink keeps no state that a crash could lose: putting the same
+// object again, in this process or in the next, is always safe and adds nothing.
+package sinks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// Object is finished bytes with the name they get.
+type Object struct {
+	Key             string
+	Size            int64
+	SHA256          [32]byte
+	CRC64NVME       uint64
+	ContentType     string
+	ContentEncoding string
+	// Meta is the object's user metadata. It always has manifest-id and sha256, by which a sink tells an
+	// object of its own from a foreign one that has taken the key.
+	Meta map[string]string
+	// ReaderAt reads the bytes; it may be read several times and concurrently.
+	io.ReaderAt
+}
+
+// Metadata keys that every object carries.
+const (
+	MetaManifestID    = "manifest-id"
+	MetaSHA256        = "sha256"
+	MetaFirstSeq      = "first-seq"
+	MetaCount         = "count"
+	MetaStream        = "stream"
+	MetaSchemaVersion = "schema-version"
+)
+
+// Sink puts objects. Safe for concurrent use.
+type Sink interface {
+	// Put returns nil when the object is durably in the store under its key with its bytes: because this
+	// call stored it, or because an earlier one had. It makes one attempt (a multipart upload is one) and
+	// never retries by itself. An error has a Class.
+	Put(ctx context.Context, o Object) error
+	// Verify asks whether the object is there without writing anything: nil when it is, with these bytes;
+	// NotStored when it certainly is not; Unknown when the store did not say.
+	Verify(ctx context.Context, o Object) error
+	// ValidateKey tells whether the store can take this key (its length, its path components); the
+	// message is for the error output. It does no I/O.
+	ValidateKey(key string) error
+	// Close ends idle connections. Puts in flight end first.
+	Close() error
+}
+
+// Class of an error decides what delivery does next.
+type Class uint8
+
+const (
+	// Unknown: the object may or may not be stored (a time-out, a reset, a 5xx). The same put is repeated
+	// with back-off, for ever. This is the class of every error that says nothing else.
+	Unknown Class = iota
+	// NotStored: certainly not stored, and worth another try (throttled, connection refused).
+	NotStored
+	// RefusedDestination: the destination as a whole refuses (no such bucket, denied, bad credentials).
+	// Repeated slowly with an alarm; nothing is dropped.
+	RefusedDestination
+	// RefusedObject: this object will never be taken as it is (its key, its size). Delivery replaces it.
+	RefusedObject
+	// Foreign: somebody else's object stands under this key. Delivery replaces it under a new key.
+	Foreign
+	// Damaged: the bytes read from the pack are not those of the manifest. Nothing was left in the store.
+	Damaged
+)
+
+func (c Class) String() string {
+	switch c {
+	case Unknown:
+		return "unknown"
+	case NotStored:
+		return "not_stored"
+	case RefusedDestination:
+		return "refused_destination"
+	case RefusedObject:
+		return "refused_object"
+	case Foreign:
+		return "foreign"
+	case Damaged:
+		return "damaged"
+	}
+	return fmt.Sprintf("class(%d)", uint8(c))
+}
+
+// Error is a classified failure of Put or Verify.
+type Error struct {
+	Class Class
+	Code  string        // the store's own code (NoSuchBucket, SlowDown), or ""
+	After time.Duration // the store asked to wait this long, or 0
+	Err   error
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// ClassOf returns the class of err: that of the *Error in its chain, else Unknown.
+func ClassOf(err error) Class {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Class
+	}
+	return Unknown
+}
