@@ -1,0 +1,106 @@
+# Everything that a person or a CI job does with this tree. `make help` lists the targets.
+#
+# Nothing here is specific to a machine: Go, git, make and node (with npm) are enough, and what else the tests
+# need is put under .cache by `make tools`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# Go derives the places of its caches from HOME.
+ifeq ($(HOME),)
+export HOME := $(CURDIR)/.cache/home
+endif
+
+CACHE    := $(or $(HYDRANT_CACHE),$(CURDIR)/.cache)
+GO       ?= go
+PKG      ?= ./...
+TIMEOUT  ?= 10m
+# The daemon never needs cgo; the race detector does.
+NOCGO    := CGO_ENABLED=0
+
+# Tests that drive the built binary as a process have folders and targets of their own.
+PROCESS_TESTS := /e2e(/crash)?$$
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## the daemon, static, into bin/hydrant
+	$(NOCGO) $(GO) build -buildvcs=false -trimpath -ldflags="-s -w" -o bin/hydrant ./cmd/hydrant
+
+.PHONY: demo
+demo: ## the main job with generated events and a file destination; needs nothing
+	$(GO) run -buildvcs=false ./cmd/hydrant demo
+
+.PHONY: tools
+tools: ## build and install what the tests drive, into .cache (minutes the first time)
+	@tools/install
+
+.PHONY: check
+check: lint unit ## formatting, linters, unit tests with the race detector; uses those tools that are there
+
+.PHONY: test
+test: tools lint cross unit sabotage e2e crash fuzz ## everything: what CI runs
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck
+	@out=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+	if [ -n "$$out" ]; then echo "gofmt these:"; echo "$$out"; exit 1; fi
+	$(GO) vet $(PKG)
+	@tools/install staticcheck
+	$(CACHE)/bin/staticcheck $(PKG)
+
+.PHONY: cross
+cross: ## the daemon compiles, without cgo, for every platform that is promised
+	@for p in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64; do \
+		echo "build $$p"; \
+		$(NOCGO) GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -buildvcs=false -o $(CACHE)/cross/ ./cmd/hydrant; \
+	done
+
+.PHONY: unit
+unit: ## all packages but the process tests, with the race detector
+	$(GO) test -race -timeout $(TIMEOUT) $$($(GO) list $(PKG) | grep -vE '$(PROCESS_TESTS)')
+
+.PHONY: e2e
+e2e: ## the real binary with real clients, real S3 servers and an independent Parquet reader
+	@if [ -d e2e ] && ls e2e/*_test.go >/dev/null 2>&1; then $(GO) test -count=1 -timeout $(TIMEOUT) ./e2e; fi
+
+.PHONY: crash
+crash: ## kill -9 of the real binary under load, again and again (ROUNDS=20)
+	@if [ -d e2e/crash ]; then HYDRANT_CRASH_ROUNDS=$(or $(ROUNDS),20) $(GO) test -count=1 -timeout $(TIMEOUT) ./e2e/crash; fi
+
+.PHONY: crash-sim
+crash-sim: ## simulated crashes of the buffer at every operation, far more than CI does (SEEDS=200000)
+	HYDRANT_CRASH_SEEDS=$(or $(SEEDS),200000) $(GO) test -count=1 -timeout 4h -run 'Crash' ./buffer/...
+
+.PHONY: sabotage
+sabotage: ## builds with a deliberate fault each must fail the tests
+	@if grep -rlq --include='*_test.go' '^//go:build sabotage' .; then \
+		$(GO) test -count=1 -timeout $(TIMEOUT) -tags sabotage -run 'Sabotage' $$(grep -rl --include='*_test.go' '^//go:build sabotage' . | xargs -n1 dirname | sort -u); fi
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	@FUZZTIME=$(or $(FUZZTIME),10s) tools/fuzz $(PKG)
+
+.PHONY: bench
+bench: ## benchmarks (BENCH=regexp PKG=./x COUNT=5); compares with BASE=file when given
+	@mkdir -p $(CACHE)/bench
+	$(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),1) -timeout 60m $(PKG) \
+		| tee $(CACHE)/bench/$$(date -u +%Y%m%dT%H%M%SZ)-$$(git rev-parse --short HEAD).txt
+	@if [ -n "$(BASE)" ]; then tools/install benchstat && \
+		$(CACHE)/bin/benchstat $(BASE) $$(ls -t $(CACHE)/bench/*.txt | head -1); fi
+
+.PHONY: image
+image: ## the container image hydrant:dev
+	docker build -t hydrant:dev .
+
+.PHONY: clean
+clean: ## remove what was built here; the tools of .cache stay
+	rm -rf bin $(CACHE)/cross $(CACHE)/bench
+
+.PHONY: distclean
+distclean: clean ## the tools too
+	rm -rf $(CACHE)
