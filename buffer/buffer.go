@@ -43,7 +43,11 @@ type Options struct {
 }
 
 // Buffer is an open data directory. Safe for concurrent use.
-type Buffer struct{ _ int }
+type Buffer struct {
+	front *front     // rows that wait
+	space *space     // memory and disk budgets
+	packs *packStore // pack files
+}
 
 // Open locks the directory, recovers it and makes it ready for Append. It waits for no destination.
 // Its errors: ErrLocked, *NewerVersionError, *DamageError, or the file system's.

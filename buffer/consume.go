@@ -7,11 +7,16 @@ import (
 )
 
 // Consumer is one reader of a stream's rows: main or backup. Safe for concurrent use.
-type Consumer struct{ _ int }
+type Consumer struct {
+	b           *Buffer // for what the ledger knows: epochs and totals
+	front       *front
+	incarnation uint32
+	id          uint8
+}
 
-// Consumer returns the reader of a stream that exists.
+// Consumer returns the reader of a stream that exists, the same one each time; nil where there is none.
 func (b *Buffer) Consumer(incarnation uint32, consumer uint8) *Consumer {
-	panic("bug: not built yet")
+	return b.front.consumer(incarnation, consumer)
 }
 
 // Chunk is a run of rows that arrived together (one call or a part of it).
@@ -43,7 +48,10 @@ func (c *Consumer) Pressure() bool { panic("bug: not built yet") }
 
 // Claim is a contiguous range of rows that its holder alone may cut. It pins the memory of its rows.
 // Not safe for concurrent use.
-type Claim struct{ _ int }
+type Claim struct {
+	c           *Consumer
+	first, next uint64
+}
 
 // Take claims the oldest rows that no claim has, up to sequence next (exclusive, 0 = all that is durable)
 // and up to max bytes of Data (at least one row). It returns nil when nothing waits.
@@ -65,6 +73,16 @@ func (c *Claim) Trim(next uint64) { panic("bug: not built yet") }
 // Release gives all rows back.
 func (c *Claim) Release() { panic("bug: not built yet") }
 
+// rows is how many rows the claim holds; fewer than its range is long where sequences were skipped.
+func (c *Claim) rows() int64 { panic("bug: not built yet") }
+
+// isOldest tells whether the claim begins where the last cut of its consumer ended: only then may Cut take it.
+func (c *Claim) isOldest() bool { panic("bug: not built yet") }
+
+// consumed ends the claim: a durable MANIFEST has taken its rows. It frees their memory and their hold on
+// the disk, and moves the consumer's position. The oldest claim of its consumer only.
+func (c *Claim) consumed() { panic("bug: not built yet") }
+
 // Totals of one consumer since the stream was created. accepted = OK + Dropped + Failed + Lost + waiting
 // + claimed; what is left over is unaccounted.
 type Totals struct {
@@ -77,3 +95,6 @@ type Totals struct {
 }
 
 func (c *Consumer) Totals() Totals { panic("bug: not built yet") }
+
+// NewEpoch returns the number of the epoch that a consumer's next cut closes.
+func (c *Consumer) NewEpoch() uint64 { panic("bug: not built yet") }

@@ -43,32 +43,6 @@ type ObjectInfo struct {
 // Counts of a range, by what became of its rows.
 type Counts struct{ OK, Dropped, Failed int64 }
 
-// Pack is a file of finished object bytes in the making. One goroutine writes it.
-type Pack struct{ _ int }
-
-// NewPack starts a pack file. It is an orphan, removed at the next start, until a Cut or Replace names it.
-func (b *Buffer) NewPack() (*Pack, error) { panic("bug: not built yet") }
-
-// Begin starts an object and ends the one before. Write errors may be ErrNoSpace: then Abort, or Drop the
-// object begun last and Seal what is before it.
-func (p *Pack) Begin(h ObjectHead) (io.Writer, error) { panic("bug: not built yet") }
-
-// End fixes the counts of the object begun last. Every object is ended once.
-func (p *Pack) End(records int64, firstSeq uint64, oldest int64) error { panic("bug: not built yet") }
-
-// Drop forgets the object begun last.
-func (p *Pack) Drop() error { panic("bug: not built yet") }
-
-// Size is the bytes written so far.
-func (p *Pack) Size() int64 { panic("bug: not built yet") }
-
-// Seal writes the footer for the manifest it will stand in and fsyncs file and directory (I5, I7). A
-// sealed pack is immutable.
-func (p *Pack) Seal(m ManifestHead) error { panic("bug: not built yet") }
-
-// Abort removes the file. After Seal it does so only while no frame names the pack.
-func (p *Pack) Abort() { panic("bug: not built yet") }
-
 // ManifestHead is what a MANIFEST frame and the footers of its packs both say.
 type ManifestHead struct {
 	ID          ManifestID
@@ -78,14 +52,12 @@ type ManifestHead struct {
 	Epoch       uint64
 	First, Next uint64     // range of sequences it takes
 	Replaces    ManifestID // zero, or the manifest whose objects these replace
+	Replaced    []int      // with Replaces: the numbers of those objects, ascending; Seal and Replace want the same
 	Counts      Counts
 }
 
 // NewManifestID draws an id.
 func (b *Buffer) NewManifestID() ManifestID { panic("bug: not built yet") }
-
-// NewEpoch returns the number of the epoch that a consumer's next cut closes.
-func (c *Consumer) NewEpoch() uint64 { panic("bug: not built yet") }
 
 // Manifest is a durable decision whose objects have not all ended. Immutable but for what Pending reports.
 type Manifest struct {
