@@ -12,7 +12,6 @@ package fsys
 import (
 	"errors"
 	"io"
-	"io/fs"
 )
 
 // Flag says how OpenFile opens.
@@ -73,8 +72,31 @@ type File interface {
 	// Allocate reserves space for [off, off+n) and extends the file, reading as zeros. It fails with
 	// ENOSPC at once where there is no room.
 	Allocate(off, n int64) error
+	// Truncate cuts the file at size, or extends it with zeros. Durable after Datasync.
+	Truncate(size int64) error
 	Size() (int64, error)
 	io.Closer
 }
 
-var _ = fs.ErrNotExist
+// zeros is what Reserve writes where space cannot be reserved otherwise.
+const zeros = 1 << 20
+
+// Reserve makes [off, off+n) of a file that ends at or before off belong to it: by Allocate, or by
+// writing zeros where the file system cannot allocate. After it, writing there meets no ENOSPC (but for
+// copy-on-write file systems, which nothing helps).
+func Reserve(f File, off, n int64) error {
+	err := f.Allocate(off, n)
+	if !errors.Is(err, ErrNotSupported) {
+		return err
+	}
+	buf := make([]byte, min(n, zeros))
+	for n > 0 {
+		w, err := f.WriteAt(buf[:min(n, zeros)], off)
+		if err != nil {
+			return err
+		}
+		off += int64(w)
+		n -= int64(w)
+	}
+	return nil
+}
