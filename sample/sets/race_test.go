@@ -1,0 +1,5 @@
+//go:build race
+
+package sets_test
+
+func init() { slow = true }
