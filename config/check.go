@@ -1,0 +1,183 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Sizes that close an object where the file gives none.
+const (
+	DefaultSize        = 5 * MiB
+	DefaultSizeParquet = 128 * MiB
+)
+
+// maxSpec is what a STREAM frame has room for.
+const maxSpec = 60 << 10
+
+// maxTags and the lengths of keys and values in characters are those of the Firehose API.
+const (
+	maxTags     = 50
+	maxTagKey   = 128
+	maxTagValue = 256
+)
+
+// faultAt adds a fault at a path that the file may not have.
+func (d *decoder) faultAt(path, value, problem, remedy string) {
+	f := File{places: d.places}
+	d.faults = append(d.faults, f.Fault(path, value, problem, remedy))
+}
+
+// check looks at what needs more than one key, fills in what depends on another key, and makes the paths
+// of destinations absolute.
+func (d *decoder) check(c *Config) {
+	d.listeners(c)
+	names := map[string]int{}
+	for i := range c.Streams {
+		s := &c.Streams[i]
+		path := index("streams", i)
+		if first, dup := names[s.Name]; dup && s.Name != "" {
+			d.faultAt(child(path, "name"), s.Name, fmt.Sprintf("is the name of streams[%d] already", first), "names are unique")
+		} else {
+			names[s.Name] = i
+		}
+		d.tags(s, child(path, "tags"))
+		d.stream(c, s, path)
+	}
+}
+
+func (d *decoder) tags(s *Stream, path string) {
+	if len(s.Tags) > maxTags {
+		d.faultAt(path, "", fmt.Sprintf("has %d tags", len(s.Tags)), fmt.Sprintf("at most %d", maxTags))
+	}
+	for _, k := range slices.Sorted(maps.Keys(s.Tags)) {
+		v := s.Tags[k]
+		if n := utf8.RuneCountInString(k); n < 1 || n > maxTagKey {
+			d.faultAt(child(path, k), k, fmt.Sprintf("has a key of %d characters", n), fmt.Sprintf("from 1 to %d", maxTagKey))
+		}
+		if n := utf8.RuneCountInString(v); n > maxTagValue {
+			d.faultAt(child(path, k), v, fmt.Sprintf("has a value of %d characters", n), fmt.Sprintf("at most %d", maxTagValue))
+		}
+	}
+}
+
+func (d *decoder) stream(c *Config, s *Stream, path string) {
+	before := len(d.faults)
+	d.buffer(s, path)
+	if p := s.Format.Parquet; p != nil && p.RowGroup < p.Page {
+		d.faultAt(child(path, "format.parquet.page"), p.Page.String(), "is larger than row_group, "+p.RowGroup.String(), "")
+	}
+	if f := s.Destination.File; f != nil && f.Path != "" {
+		d.filePath(c, f, child(path, "destination.file.path"))
+	}
+	if s3 := s.Destination.S3; s3 != nil {
+		if s3.Region == "" {
+			s3.Region = c.AWS.Region
+		}
+		if s3.Endpoint == "" {
+			s3.Endpoint = c.AWS.Endpoints.S3
+		}
+		d.credentials(&s3.Credentials, child(path, "destination.s3.credentials"))
+	}
+	if len(d.faults) > before {
+		return
+	}
+	if n := len(s.Spec()); n > maxSpec {
+		d.faultAt(path, "", fmt.Sprintf("is described by %d bytes", n), fmt.Sprintf("at most %d; the schema is the largest part", maxSpec))
+	}
+}
+
+func (d *decoder) buffer(s *Stream, path string) {
+	b := &s.Buffer
+	_, sized := d.places[child(path, "buffer.size")]
+	if b.FileSize > 0 && sized {
+		d.faultAt(child(path, "buffer.file_size"), b.FileSize.String(), "stands instead of size, and both are given", "keep one")
+	}
+	if b.Size != 0 || b.FileSize > 0 {
+		return
+	}
+	b.Size = DefaultSize
+	if s.Format.Parquet != nil {
+		b.Size = DefaultSizeParquet
+	}
+}
+
+func (d *decoder) filePath(c *Config, f *FileDestination, path string) {
+	abs, err := filepath.Abs(f.Path)
+	if err != nil {
+		d.faultAt(path, f.Path, "cannot be made absolute: "+err.Error(), "write an absolute path")
+		return
+	}
+	if data, err := filepath.Abs(c.DataDir); err == nil {
+		if rel, err := filepath.Rel(data, abs); err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
+			d.faultAt(path, f.Path, "lies in data_dir, "+c.DataDir, "choose a directory outside of it")
+		}
+	}
+	f.Path = abs
+}
+
+func (d *decoder) credentials(c *Credentials, path string) {
+	switch {
+	case c.AccessKeyID.IsSet() != c.SecretAccessKey.IsSet():
+		d.faultAt(path, "", "has only one of access_key_id and secret_access_key", "give both or neither")
+	case c.SessionToken.IsSet() && !c.AccessKeyID.IsSet():
+		d.faultAt(path, "", "has a session_token without a key", "give access_key_id and secret_access_key too")
+	case c.Profile != "" && c.AccessKeyID.IsSet():
+		d.faultAt(path, "", "has both a key and a profile", "keep one")
+	}
+}
+
+func (d *decoder) listeners(c *Config) {
+	seen := map[string]string{}
+	one := func(path string, listen Listen) {
+		for i, addr := range listen {
+			at := path
+			if _, ok := d.places[index(path, i)]; ok {
+				at = index(path, i)
+			}
+			host, port, problem, remedy := checkListen(addr)
+			if problem != "" {
+				d.faultAt(at, addr, problem, remedy)
+				continue
+			}
+			key := net.JoinHostPort(host, port)
+			if first, dup := seen[key]; dup && port != "0" {
+				if _, inFile := d.places[at]; !inFile { // the default of a listener that the file leaves out
+					at, first = first, at
+				}
+				d.faultAt(at, addr, "is the address of "+first+" too", "each listener has its own")
+			}
+			seen[key] = at
+		}
+	}
+	one("api.listen", c.API.Listen)
+	one("admin.listen", c.Admin.Listen)
+}
+
+func checkListen(addr string) (host, port, problem, remedy string) {
+	const loopback = "write 127.0.0.1:PORT, [::1]:PORT or localhost:PORT"
+	if strings.HasPrefix(addr, "unix:") {
+		return "", "", "is a Unix socket, which is not supported yet", loopback
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", "", "is not an address", loopback
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
+		return "", "", "has no port from 0 to 65535", loopback
+	}
+	if host == "localhost" {
+		return host, port, "", ""
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil || !ip.IsLoopback() {
+		return "", "", "is not a loopback address, and requests are not authenticated yet", loopback
+	}
+	return ip.String(), port, "", ""
+}

@@ -1,0 +1,307 @@
+// Package config is the shape of Hydrant's configuration file.
+//
+// The text of a YAML file and the environment flow in; a checked Config flows out, or every fault of the
+// file at once, each with its line, column and path. The struct tags of this file are the only place in
+// which a key, its default and its limits are written down: the decoder, the JSON Schema and the
+// reference in docs/configuration.md are all made from them, and the comments are the reference's text.
+//
+// Nothing here touches a data directory. What a stream leaves behind in one is Stream.Spec: the stream
+// in canonical JSON without its secrets, so that a later process can work off what an earlier one
+// accepted, whatever the file says by then.
+package config
+
+// Config is a whole file.
+type Config struct {
+	// Directory of the journal and of the packs that wait for delivery. It is created where it is missing
+	// and locked by one process. A relative path starts at the working directory of the process.
+	DataDir string `key:"data_dir" default:"./hydrant-data"`
+	// What to do when acknowledged bytes in the data directory turn out to be damaged: `quarantine` copies
+	// them aside, counts them in `hydrant_unaccounted_records` and goes on; `stop` refuses to start.
+	OnDamage string `key:"on_damage" default:"quarantine" enum:"quarantine|stop"`
+	// Upper bounds of what the process uses. At a bound puts are refused with 503 and nothing is lost.
+	Limits Limits `key:"limits"`
+	// What happens on SIGTERM and SIGINT.
+	Stop Stop `key:"stop"`
+	// The log, on standard error.
+	Log Log `key:"log"`
+	// What an API request or an ARN cannot say.
+	AWS AWS `key:"aws"`
+	// The listener of the Firehose API.
+	API API `key:"api"`
+	// The listener of metrics, health, the status page and the admin API.
+	Admin Admin `key:"admin"`
+	// The delivery streams. `[]` is allowed: what earlier streams left behind is delivered.
+	Streams []Stream `key:"streams" required:"true"`
+
+	_ later `keys:"encryption watch"`
+}
+
+// Limits of the process.
+type Limits struct {
+	// Memory of the whole process; the Go runtime's own limit (GOMEMLIMIT) follows it.
+	Memory Bytes `key:"memory" default:"512MiB" min:"64MiB" max:"1024GiB"`
+	// Disk used under data_dir: the journal's ring (a twentieth, between 64MiB and 1GiB) and the packs.
+	Disk Bytes `key:"disk" default:"20GiB" min:"128MiB" max:"1048576GiB"`
+}
+
+// Stop is how the process ends.
+type Stop struct {
+	// Time to go on delivering after a signal. `0s` leaves the backlog on disk for the next start. When the
+	// time is over and something is left, the exit code is 1.
+	Drain Duration `key:"drain" default:"0s" min:"0s" max:"24h"`
+}
+
+// Log settings.
+type Log struct {
+	// Lowest level that is written.
+	Level string `key:"level" default:"info" enum:"debug|info|warn|error"`
+	// `text` is one line of key=value pairs, `json` one object a line.
+	Format string `key:"format" default:"text" enum:"text|json"`
+}
+
+// AWS settings that streams and API answers share.
+type AWS struct {
+	// Account that ARNs and error messages of the API name.
+	AccountID string `key:"account_id" default:"000000000000" pattern:"^[0-9]{12}$" expect:"12 digits"`
+	// Region that ARNs name, and of destinations that give none.
+	Region string `key:"region" default:"us-east-1" pattern:"^[a-z0-9-]{1,64}$" expect:"a region's name, like us-east-1"`
+	// Base URLs of services that are not AWS's own, for whatever gives none itself.
+	Endpoints Endpoints `key:"endpoints"`
+
+	_ later `keys:"role_arns"`
+}
+
+// Endpoints of services; empty is AWS's own.
+type Endpoints struct {
+	// S3 or a compatible store.
+	S3 string `key:"s3" default:"" url:"true"`
+	// STS, which `credentials.role_arn` is assumed at.
+	STS string `key:"sts" default:"" url:"true"`
+
+	_ later `keys:"lambda kinesis dynamodb glue"`
+}
+
+// API is the listener of the Firehose API.
+type API struct {
+	// Address, or a list of addresses, as host:port. Only loopback addresses are taken, because requests
+	// are not authenticated yet. Port 0 takes a free one.
+	Listen Listen `key:"listen" default:"127.0.0.1:4573"`
+
+	_ later `keys:"control_plane tls auth"`
+}
+
+// Admin is the listener for operators.
+type Admin struct {
+	// Address, or a list of addresses, as host:port; loopback only, as `api.listen`.
+	Listen Listen `key:"listen" default:"127.0.0.1:4574"`
+
+	_ later `keys:"auth"`
+}
+
+// Stream is one delivery stream.
+type Stream struct {
+	// Name, by which producers address the stream. Unique in the file.
+	Name string `key:"name" required:"true" pattern:"^[a-zA-Z0-9_.-]{1,64}$" expect:"1 to 64 letters, digits, _, . or -" spec:"-"`
+	// Up to 50 tags; keys of 1 to 128 characters, values of up to 256.
+	Tags map[string]string `key:"tags" spec:"-"`
+	// Where records come from.
+	Source Source `key:"source"`
+	// How records are written into objects.
+	Format Format `key:"format"`
+	// When what waits is cut into objects: by size or by time, whichever comes first.
+	Buffer Buffer `key:"buffer"`
+	// Where objects go. Exactly one.
+	Destination Destination `key:"destination" required:"true"`
+
+	_ later `keys:"limits exactly_once transform partition backup"`
+}
+
+// Source of a stream's records.
+type Source struct {
+	_ oneOf `default:"direct_put"`
+
+	// Producers call PutRecord or PutRecordBatch.
+	DirectPut *DirectPut `key:"direct_put"`
+
+	_ later `keys:"kinesis kafka"`
+}
+
+// DirectPut has no settings.
+type DirectPut struct{}
+
+// Format of objects.
+type Format struct {
+	_ oneOf `default:"text"`
+
+	// Records as they came, one after another.
+	Text *Text `key:"text"`
+	// Records are JSON documents and become rows of Parquet files.
+	Parquet *Parquet `key:"parquet"`
+}
+
+// Text objects.
+type Text struct {
+	// A newline `between` records, `after` each of them, or none at all, which is what Firehose does.
+	Delimiter string `key:"delimiter" default:"none" enum:"none|between|after"`
+	// Compression of the whole object.
+	Compression string `key:"compression" default:"none" enum:"none|gzip" later:"zip|snappy|hadoop_snappy|zstd"`
+}
+
+// Parquet objects.
+type Parquet struct {
+	// Columns with their Hive types: a list of "name type" in order, or one DDL string.
+	Schema Schema `key:"schema" required:"true"`
+	// How JSON is read.
+	Deserializer Deserializer `key:"deserializer"`
+	// Compression of pages.
+	Compression string `key:"compression" default:"snappy" enum:"snappy|zstd|gzip|none"`
+	// `compatible` uses plain and dictionary encodings in version 1 pages, which every reader knows;
+	// `modern` uses delta encodings in version 2 pages.
+	Encodings string `key:"encodings" default:"compatible" enum:"compatible|modern"`
+	// Unit and representation of `timestamp` columns; `int96` is what older Hive and Impala want.
+	Timestamps string `key:"timestamps" default:"micros" enum:"micros|millis|int96"`
+	// Encoded bytes of a row group. It ends earlier where memory is short.
+	RowGroup Bytes `key:"row_group" default:"128MiB" min:"1MiB" max:"1GiB"`
+	// Bytes of a page before compression.
+	Page Bytes `key:"page" default:"1MiB" min:"4KiB" max:"64MiB"`
+	// JSON members that no column takes: they are dropped, make the record fail, or are kept as JSON text
+	// in a column of their own.
+	UnknownFields UnknownFields `key:"unknown_fields" default:"drop"`
+
+	_ later `keys:"sort_by bloom_filter"`
+}
+
+// Deserializer reads JSON.
+type Deserializer struct {
+	_ oneOf `default:"openx"`
+
+	// As Firehose's OpenX JSON SerDe.
+	OpenX *OpenX `key:"openx"`
+	// As Firehose's Hive JSON SerDe.
+	Hive *Hive `key:"hive"`
+}
+
+// OpenX options.
+type OpenX struct {
+	// Member names match column names without regard to case.
+	CaseInsensitive bool `key:"case_insensitive" default:"true"`
+	// Columns that are read from a member of another name: column to member.
+	ColumnToJSONKey map[string]string `key:"column_to_json_key"`
+	// A dot in a member's name is read as an underscore.
+	DotsToUnderscores bool `key:"dots_to_underscores" default:"false"`
+}
+
+// Hive options.
+type Hive struct {
+	// Joda patterns that timestamps are tried against in order; the word `millis` stands for milliseconds
+	// since 1970. Without any, `yyyy-MM-dd HH:mm:ss[.fraction]` is read.
+	TimestampFormats []string `key:"timestamp_formats"`
+}
+
+// Buffer says when what waits is cut into objects.
+type Buffer struct {
+	// Bytes of records that make an object, before compression. The default is 128MiB with Parquet and 5MiB
+	// otherwise.
+	Size Bytes `key:"size" min:"1KiB" max:"5GiB"`
+	// Time that the oldest waiting record waits at most. `0s` delivers as soon as records are there, gathered
+	// over a tenth of a second.
+	Interval Duration `key:"interval" default:"300s" min:"0s" max:"24h"`
+	// Written bytes, by estimate, that make an object, instead of `size`: give one of the two. The interval
+	// holds all the same.
+	FileSize Bytes `key:"file_size" default:"0" min:"1KiB" max:"5GiB" zero:"off"`
+}
+
+// Destination of a stream's objects.
+type Destination struct {
+	_ oneOf
+
+	// Files under a directory.
+	File *FileDestination `key:"file"`
+	// Objects in a bucket of S3 or a compatible store.
+	S3 *S3Destination `key:"s3"`
+
+	_ later `keys:"redshift http"`
+}
+
+// FileDestination writes files under a directory.
+type FileDestination struct {
+	// Directory; created where it is missing. A relative path starts at the working directory of the
+	// process. It must not lie in data_dir.
+	Path string `key:"path" required:"true"`
+	// First part of file names, with !{...} expressions; without any, `yyyy/MM/dd/HH/` is appended. See
+	// docs/prefixes.md.
+	Prefix string `key:"prefix" default:""`
+	// The same for what could not be delivered. With expressions it must contain
+	// `!{firehose:error-output-type}`.
+	ErrorOutputPrefix string `key:"error_output_prefix" default:"errors/!{firehose:error-output-type}/"`
+	// IANA time zone of the times in prefixes and file names.
+	TimeZone string `key:"time_zone" default:"UTC" zone:"true"`
+	// Replaces the extension that the format gives; empty keeps it.
+	FileExtension string `key:"file_extension" default:"" pattern:"^$|^\\.[0-9a-z!\\-_.*'()]{1,127}$" expect:"a dot and up to 127 of 0-9 a-z ! - _ . * ' ( )"`
+}
+
+// S3Destination writes objects into a bucket.
+type S3Destination struct {
+	// Name of the bucket, without `s3://`. It must exist.
+	Bucket string `key:"bucket" required:"true" pattern:"^[a-zA-Z0-9._-]{3,255}$" expect:"a bucket's name: 3 to 255 letters, digits, ., _ or -"`
+	// First part of object keys, with !{...} expressions; without any, `yyyy/MM/dd/HH/` is appended. See
+	// docs/prefixes.md.
+	Prefix string `key:"prefix" default:""`
+	// The same for what could not be delivered. With expressions it must contain
+	// `!{firehose:error-output-type}`.
+	ErrorOutputPrefix string `key:"error_output_prefix" default:"errors/!{firehose:error-output-type}/"`
+	// IANA time zone of the times in prefixes and object names.
+	TimeZone string `key:"time_zone" default:"UTC" zone:"true"`
+	// Replaces the extension that the format gives; empty keeps it.
+	FileExtension string `key:"file_extension" default:"" pattern:"^$|^\\.[0-9a-z!\\-_.*'()]{1,127}$" expect:"a dot and up to 127 of 0-9 a-z ! - _ . * ' ( )"`
+	// Region of the bucket; empty is `aws.region`.
+	Region string `key:"region" default:"" pattern:"^[a-z0-9-]{0,64}$" expect:"a region's name, like us-east-1"`
+	// Base URL of the store; empty is `aws.endpoints.s3`, and where that is empty too, AWS.
+	Endpoint string `key:"endpoint" default:"" url:"true"`
+	// The bucket's name stands in the path and not in the host's name; `auto` is true on an endpoint that
+	// is not AWS's.
+	PathStyle string `key:"path_style" default:"auto" enum:"auto|true|false"`
+	// Checksum that is sent with uploads. `auto` is CRC-64/NVME on AWS and `when_required` on another
+	// endpoint, since older stores refuse checksums that they do not know.
+	Checksum string `key:"checksum" default:"auto" enum:"auto|when_required|crc32|crc32c|crc64nvme|sha256|md5"`
+	// Credentials; without any, the AWS chain (environment, shared files, container, instance).
+	Credentials Credentials `key:"credentials"`
+	// Encryption on the server: `none` sends no header, `aes256` asks for SSE-S3, `{ kms: KEY_ARN }` for
+	// SSE-KMS.
+	Encryption Encryption `key:"encryption" default:"none"`
+	// Storage class of objects; empty is the bucket's default.
+	StorageClass string `key:"storage_class" default:"" pattern:"^[A-Z0-9_]{0,64}$" expect:"a storage class, like STANDARD_IA"`
+	// How long a refusing store is tried before its objects go to the error output.
+	RetryDuration RetryDuration `key:"retry_duration" default:"forever"`
+}
+
+// Credentials for a store. Either a key, or a profile, or none; `role_arn` is assumed with them. The
+// secrets of an older version of a stream are taken from the present file.
+type Credentials struct {
+	// Id of a fixed access key.
+	AccessKeyID Secret `key:"access_key_id"`
+	// Secret of that key.
+	SecretAccessKey Secret `key:"secret_access_key"`
+	// Session token, where the key is a temporary one.
+	SessionToken Secret `key:"session_token"`
+	// Profile of the shared AWS configuration files.
+	Profile string `key:"profile" default:""`
+	// Role to assume.
+	RoleARN string `key:"role_arn" default:"" pattern:"^$|^arn:[^:]*:iam::[0-9]{12}:role/.+$" expect:"arn:aws:iam::ACCOUNT:role/NAME"`
+}
+
+// Encryption of objects by the store.
+type Encryption struct {
+	// The scalar form, or "kms".
+	Word string `word:"none|aes256"`
+	// ARN, id or alias of a KMS key.
+	KMS string `key:"kms"`
+}
+
+// UnknownFields says what becomes of JSON members that no column takes.
+type UnknownFields struct {
+	// The scalar form, or "column".
+	Word string `word:"drop|fail"`
+	// Name of a string column that gets them as one JSON object.
+	Column string `key:"column"`
+}
