@@ -17,7 +17,7 @@ type Object struct {
 	Key             string
 	Size            int64
 	SHA256          [32]byte
-	CRC64NVME       uint64
+	CRC64NVME       uint64 // of all bytes, with the polynomial CRC64NVME
 	ContentType     string
 	ContentEncoding string
 	// Meta is the object's user metadata. It always has manifest-id and sha256, by which a sink tells an
@@ -26,6 +26,10 @@ type Object struct {
 	// ReaderAt reads the bytes; it may be read several times and concurrently.
 	io.ReaderAt
 }
+
+// CRC64NVME is the polynomial of Object.CRC64NVME, in the form that hash/crc64.MakeTable takes. It is S3's
+// checksum of that name.
+const CRC64NVME = 0x9a6c9329ac4bc9b5
 
 // Metadata keys that every object carries.
 const (
@@ -40,11 +44,13 @@ const (
 // Sink puts objects. Safe for concurrent use.
 type Sink interface {
 	// Put returns nil when the object is durably in the store under its key with its bytes: because this
-	// call stored it, or because an earlier one had. It makes one attempt (a multipart upload is one) and
-	// never retries by itself. An error has a Class.
+	// call stored it, or because an earlier one had. It makes one attempt (a multipart upload is one, and so
+	// is a look at what stands in the way) and never retries by itself. An error has a Class. When ctx ends
+	// it returns soon, with Unknown.
 	Put(ctx context.Context, o Object) error
 	// Verify asks whether the object is there without writing anything: nil when it is, with these bytes;
-	// NotStored when it certainly is not; Unknown when the store did not say.
+	// NotStored when it certainly is not (also when somebody else's has its key); Unknown when the store did
+	// not say.
 	Verify(ctx context.Context, o Object) error
 	// ValidateKey tells whether the store can take this key (its length, its path components); the
 	// message is for the error output. It does no I/O.
