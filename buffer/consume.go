@@ -178,11 +178,11 @@ func (c *Consumer) drop(k *chunk) {
 	}
 }
 
-// stepHoles moves taken and position over holes that they stand at.
+// stepHoles moves taken and position over holes that they stand at, as the ledger does.
 func (c *Consumer) stepHoles() {
 	for c.take != c.pub {
 		k := c.take.chunk()
-		if k.slab != nil {
+		if k.slab != nil || k.seq > c.taken {
 			break
 		}
 		c.taken = max(c.taken, k.end())
@@ -190,7 +190,7 @@ func (c *Consumer) stepHoles() {
 	}
 	for c.head != c.pub {
 		k := c.head.chunk()
-		if k.slab != nil {
+		if k.slab != nil || k.seq > c.position {
 			break
 		}
 		c.position = max(c.position, k.end())
@@ -245,7 +245,11 @@ func (c *Consumer) measure(k *Claim, at cursor, first, limit uint64, most int64)
 			break
 		}
 		if q.slab == nil {
-			return q.seq, at // a hole ends the claim
+			if k.rows > 0 {
+				return q.seq, at // a hole ends the claim
+			}
+			at.step() // sequences were skipped before it: the claim begins there and takes the hole along
+			continue
 		}
 		from, to := max(q.seq, first), min(q.end(), limit)
 		if d := q.dataBetween(from, to); d <= most-k.data {
@@ -286,6 +290,9 @@ func (k *Claim) Rows() iter.Seq[record.Row] {
 				panic("bug: rows of a claim that has ended")
 			}
 			q := at.chunk()
+			if q.slab == nil {
+				continue
+			}
 			row := record.Row{Seq: max(q.seq, k.first), Arrived: q.arrived}
 			for enc := q.from(row.Seq); len(enc) > 0 && left > 0; row.Seq++ {
 				n, w := binary.Uvarint(enc)

@@ -329,7 +329,7 @@ func (f *front) drop() {
 	f.judge()
 }
 
-// hole tells one consumer that [first, next) is lost, in sequence order with push. No claim spans it, and
+// hole tells one consumer that [first, next) is lost, in sequence order with push. A claim ends before it, and
 // the position steps over it.
 func (f *front) hole(incarnation uint32, consumer uint8, first, next uint64) {
 	f.mu.Lock()

@@ -2,18 +2,14 @@
 
 package buffer
 
-import "os"
-
 // The faults of pack_sabotage_off.go; HYDRANT_SABOTAGE names the one that is on.
 var (
-	sabotagePackNoSync     = sabotageIs("pack-no-sync")
-	sabotagePackNoDirSync  = sabotageIs("pack-no-dir-sync")
-	sabotageAbortKept      = sabotageIs("abort-kept")
-	sabotageNoReserve      = sabotageIs("no-reserve")
-	sabotageKeepReserve    = sabotageIs("keep-reserve")
-	sabotagePublishEarly   = sabotageIs("publish-early")
-	sabotageDropNothing    = sabotageIs("drop-nothing")
-	sabotageRemoveReadPack = sabotageIs("remove-read-pack")
+	sabotagePackNoSync     = sabotaged("pack-no-sync")
+	sabotagePackNoDirSync  = sabotaged("pack-no-dir-sync")
+	sabotageAbortKept      = sabotaged("abort-kept")
+	sabotageNoReserve      = sabotaged("no-reserve")
+	sabotageKeepReserve    = sabotaged("keep-reserve")
+	sabotagePublishEarly   = sabotaged("publish-early")
+	sabotageDropNothing    = sabotaged("drop-nothing")
+	sabotageRemoveReadPack = sabotaged("remove-read-pack")
 )
-
-func sabotageIs(name string) bool { return os.Getenv("HYDRANT_SABOTAGE") == name }
