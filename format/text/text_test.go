@@ -224,8 +224,8 @@ func TestWriterErrorEndsTheObject(t *testing.T) {
 
 // Objects are cut on the estimate, so at any moment it must be near what closing would give.
 func TestBufferedIsNearTheTruth(t *testing.T) {
-	clicks := strings.SplitAfter(string(sample.Clicks(1, 0, 20_000)), "\n")
-	noise := make([]string, 2000)
+	clicks := strings.SplitAfter(string(sample.Clicks(1, 0, 5000)), "\n")
+	noise := make([]string, 1000)
 	random := rand.New(rand.NewPCG(1, 2))
 	for i := range noise {
 		b := make([]byte, 1000)
