@@ -96,8 +96,8 @@ func Run(t *testing.T, target Target) {
 		{"keys", s.keys},
 		{"bounded memory", s.memory},
 	} {
+		before := goleak.IgnoreCurrent()
 		t.Run(c.name, func(t *testing.T) {
-			before := goleak.IgnoreCurrent()
 			f := target.Open(t)
 			c.run(t, f)
 			if left := f.Store.Leftovers(); len(left) > 0 {
@@ -106,13 +106,10 @@ func Run(t *testing.T, target Target) {
 			if err := f.Sink.Close(); err != nil {
 				t.Errorf("close: %v", err)
 			}
-			if target.InProcess {
-				return // the store's own goroutines end with the test's clean-up, later
-			}
-			if err := goleak.Find(before); err != nil {
-				t.Error(err)
-			}
 		})
+		if err := goleak.Find(before); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
 	}
 }
 

@@ -1,0 +1,41 @@
+package s3
+
+import (
+	"strings"
+	"testing"
+
+	"hydrant/e2e/parts/faultproxy"
+	"hydrant/sinks"
+	"hydrant/sinks/sinktest"
+)
+
+// large is a size that makes a multipart upload of two parts.
+const large = singlePut + 1<<20
+
+func TestSuite(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		target := sinktest.Target{
+			Large: large, InProcess: s.inProcess, Overwrites: s.completeOverwrites,
+			RefusedKeys: []string{strings.Repeat("k", maxKey+1)},
+			Open: func(t *testing.T) sinktest.Fixture {
+				v := s.bucket(t)
+				proxy := faultproxy.New(t, s.endpoint)
+				return sinktest.Fixture{
+					Sink: open(t, v.options(proxy.URL)), Store: v,
+					Reopen: func() sinks.Sink { return open(t, v.options("")) },
+					LoseAnswer: func(committed bool) {
+						f := faultproxy.DropBefore()
+						if committed {
+							f = faultproxy.DropAfter()
+						}
+						proxy.Inject(faultproxy.Rule{Match: faultproxy.On("PutObject", "CompleteMultipartUpload"), Fault: f})
+					},
+				}
+			},
+		}
+		if s.name != "versitygw" { // there a key's components are names of files
+			target.OddKeys = []string{strings.Repeat("b", 200) + "/" + strings.Repeat("c", 200) + "/"}
+		}
+		sinktest.Run(t, target)
+	})
+}
