@@ -16,7 +16,8 @@ type File struct {
 }
 
 // Load reads and decodes a file. Its error is the operating system's, or *Error with every fault.
-// env looks environment variables up (os.LookupEnv).
+// env looks environment variables up (os.LookupEnv). With *Error it returns the File as well where the text
+// is YAML, with what could be decoded: whoever has more to check can add its faults.
 func Load(name string, env func(string) (string, bool)) (*File, error) {
 	data, err := os.ReadFile(name)
 	if err != nil {
@@ -25,7 +26,7 @@ func Load(name string, env func(string) (string, bool)) (*File, error) {
 	return Decode(name, data, env)
 }
 
-// Decode decodes the text of a file; name is for messages. Relative paths of destinations are made
+// Decode decodes the text of a file, as Load does; name is for messages. Relative paths of destinations are made
 // absolute, so that a version of a stream means the same whatever directory a later process starts in.
 func Decode(name string, data []byte, env func(string) (string, bool)) (*File, error) {
 	root, faults := parseYAML(data, env)
@@ -39,7 +40,7 @@ func Decode(name string, data []byte, env func(string) (string, bool)) (*File, e
 	d.faults = append(faults, without(d.faults, faults)...)
 	if len(d.faults) > 0 {
 		sortFaults(d.faults)
-		return nil, &Error{name, d.faults}
+		return f, &Error{name, d.faults}
 	}
 	return f, nil
 }

@@ -1,0 +1,286 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"hydrant/admin"
+	"hydrant/buffer"
+	"hydrant/config"
+	"hydrant/delivery"
+	"hydrant/sources/directput"
+)
+
+// daemon is the running parts. start brings them up in order, stop ends them in reverse; between the two
+// only wait is called.
+type daemon struct {
+	c   *config.Config
+	log *slog.Logger
+
+	metrics  *prometheus.Registry
+	notReady atomic.Pointer[string] // why /readyz says no; "" when ready
+	streams  atomic.Pointer[steering]
+
+	buffer  *buffer.Buffer
+	manager *delivery.Manager
+	api     *server
+	admin   *server
+
+	endDelivery context.CancelFunc
+	failed      chan error // first error of a part that should have gone on
+	parts       sync.WaitGroup
+}
+
+func newDaemon(c *config.Config, log *slog.Logger) *daemon {
+	d := &daemon{c: c, log: log, metrics: prometheus.NewRegistry(), failed: make(chan error, 8)}
+	d.setNotReady("recovering the data directory")
+	b := buildInfo()
+	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "hydrant_build_info", Help: "1, with the version of the binary.",
+		ConstLabels: prometheus.Labels{"version": b.Version, "revision": b.Revision, "goversion": b.Go}})
+	info.Set(1)
+	d.metrics.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return d
+}
+
+func (d *daemon) setNotReady(why string) { d.notReady.Store(&why) }
+
+// start returns when puts are accepted. It waits for no destination. On error everything that had been
+// started is stopped.
+func (d *daemon) start() (err error) {
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	handler, err := admin.New(admin.Options{
+		Streams:  d.steering,
+		NotReady: func() string { return *d.notReady.Load() },
+		Metrics:  d.metrics,
+		Version:  buildInfo().Version,
+		Log:      d.log.With("component", "admin"),
+	})
+	if err != nil {
+		return err
+	}
+	if d.admin, err = d.serve("admin", "admin.listen", d.c.Admin.Listen, handler, adminTimeouts); err != nil {
+		return err
+	}
+	if err := d.openBuffer(); err != nil {
+		return err
+	}
+	if err := d.openDelivery(); err != nil {
+		return err
+	}
+	api, err := d.apiHandler()
+	if err != nil {
+		return err
+	}
+	if d.api, err = d.serve("api", "api.listen", d.c.API.Listen, api, apiTimeouts); err != nil {
+		return err
+	}
+	d.deliver()
+	d.streams.Store(&steering{d.manager})
+	d.setNotReady("")
+	d.log.Info("ready", "api", d.api.addresses(), "admin", d.admin.addresses(), "streams", len(d.c.Streams))
+	return nil
+}
+
+func (d *daemon) openBuffer() error {
+	started := time.Now()
+	policy := buffer.Quarantine
+	if d.c.OnDamage == "stop" {
+		policy = buffer.Stop
+	}
+	b, err := buffer.Open(buffer.Options{
+		Dir:      d.c.DataDir,
+		Log:      d.log.With("component", "buffer"),
+		Disk:     int64(d.c.Limits.Disk),
+		Memory:   int64(d.c.Limits.Memory),
+		OnDamage: policy,
+	})
+	if err != nil {
+		return fmt.Errorf("open data_dir %s: %w", d.c.DataDir, err)
+	}
+	d.buffer = b
+	d.log.Info("data directory opened", "dir", d.c.DataDir, "took", time.Since(started).Round(time.Millisecond))
+	return d.register(b.Collectors())
+}
+
+func (d *daemon) openDelivery() error {
+	workers := encodeWorkers(int64(d.c.Limits.Memory))
+	m, err := delivery.New(delivery.Options{
+		Buffer:  d.buffer,
+		Open:    newParts(d.c, d.log).open,
+		Workers: workers,
+		Memory:  int64(d.c.Limits.Memory),
+		Log:     d.log.With("component", "delivery"),
+	})
+	if err != nil {
+		return fmt.Errorf("start delivery: %w", err)
+	}
+	d.manager = m
+	if err := d.register(m.Collectors()); err != nil {
+		return err
+	}
+	declared := make([]delivery.Declared, len(d.c.Streams))
+	for i := range d.c.Streams {
+		s := &d.c.Streams[i]
+		declared[i] = delivery.Declared{Name: s.Name, Tags: s.Tags, Spec: s.Spec()}
+	}
+	if err := m.Apply(declared); err != nil {
+		return fmt.Errorf("apply the configuration's streams: %w", err)
+	}
+	return nil
+}
+
+func (d *daemon) register(cs []prometheus.Collector) error {
+	for _, c := range cs {
+		if err := d.metrics.Register(c); err != nil {
+			return fmt.Errorf("register a metric: %w", err)
+		}
+	}
+	return nil
+}
+
+// deliver runs the delivery manager until close.
+func (d *daemon) deliver() {
+	ctx, cancel := context.WithCancel(context.Background())
+	d.endDelivery = cancel
+	d.parts.Go(func() {
+		if err := d.manager.Run(ctx); err != nil && ctx.Err() == nil {
+			d.failed <- fmt.Errorf("delivery: %w", err)
+		}
+	})
+}
+
+// wait returns when ctx ends, with nil, or when a part has failed, with its error.
+func (d *daemon) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		d.log.Info("stopping", "why", context.Cause(ctx))
+		return nil
+	case err := <-d.failed:
+		d.log.Error("stopping, because a part has failed", "err", err)
+		return err
+	}
+}
+
+// requestsEnd bounds how long open requests may take to end at a stop.
+const requestsEnd = 20 * time.Second
+
+// stop ends the daemon: no new requests, the open ones end, delivery goes on for stop.drain, and what is left
+// stays on disk. It fails where a drain that was asked for left something.
+func (d *daemon) stop() error {
+	d.setNotReady("stopping")
+	d.api.shutdown(requestsEnd)
+	err := d.drain(context.Background(), time.Duration(d.c.Stop.Drain))
+	return errors.Join(err, d.close())
+}
+
+// drain delivers all that waits, for at most this long.
+func (d *daemon) drain(ctx context.Context, limit time.Duration) error {
+	if limit <= 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	remaining, err := d.manager.Drain(ctx)
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%d records (%s) are not delivered and stay in %s%s: %w", remaining.Records, size(remaining.Bytes), d.c.DataDir, prefixed("; last error: ", remaining.Error), err)
+}
+
+// close ends whatever runs, in reverse order. Safe at any stage of start.
+func (d *daemon) close() (err error) {
+	d.setNotReady("stopping")
+	d.api.shutdown(requestsEnd)
+	if d.endDelivery != nil {
+		d.endDelivery()
+	}
+	d.parts.Wait()
+	d.streams.Store(nil)
+	if d.buffer != nil {
+		if e := d.buffer.Close(); e != nil {
+			err = fmt.Errorf("close data_dir %s: %w", d.c.DataDir, e)
+		}
+		d.buffer = nil
+	}
+	d.admin.shutdown(time.Second)
+	return err
+}
+
+// timeouts of an HTTP server: a client that is slow, or silent, holds nothing for longer.
+type timeouts struct{ header, read, write, idle time.Duration }
+
+var (
+	// The API handler itself bounds the time of a body; the answer may wait for the journal.
+	apiTimeouts   = timeouts{header: directput.ReadHeaderTimeout, write: 3 * time.Minute, idle: directput.IdleTimeout}
+	adminTimeouts = timeouts{header: 10 * time.Second, read: 30 * time.Second, write: 30 * time.Second, idle: 2 * time.Minute}
+)
+
+// server is an HTTP server on one or more addresses.
+type server struct {
+	http      *http.Server
+	listeners []net.Listener
+	serving   sync.WaitGroup
+}
+
+// serve listens on addresses and serves them. key is where the configuration has them.
+func (d *daemon) serve(name, key string, listen []string, h http.Handler, t timeouts) (*server, error) {
+	s := &server{http: &http.Server{
+		Handler: h, ReadHeaderTimeout: t.header, ReadTimeout: t.read, WriteTimeout: t.write, IdleTimeout: t.idle, MaxHeaderBytes: directput.MaxHeaderBytes,
+		ErrorLog: slog.NewLogLogger(d.log.With("component", name).Handler(), slog.LevelDebug), // what clients do wrong
+	}}
+	for _, addr := range listen {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			for _, l := range s.listeners {
+				l.Close()
+			}
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+		s.listeners = append(s.listeners, l)
+	}
+	for _, l := range s.listeners {
+		s.serving.Go(func() {
+			if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				d.failed <- fmt.Errorf("%s listener %s: %w", name, l.Addr(), err)
+			}
+		})
+	}
+	return s, nil
+}
+
+// addresses that the server listens on.
+func (s *server) addresses() []string {
+	out := make([]string, len(s.listeners))
+	for i, l := range s.listeners {
+		out[i] = l.Addr().String()
+	}
+	return out
+}
+
+// shutdown refuses new requests and waits for the open ones, which are cut off after limit. Safe on a
+// server that never was or that was shut down before.
+func (s *server) shutdown(limit time.Duration) {
+	if s == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if s.http.Shutdown(ctx) != nil {
+		s.http.Close()
+	}
+	s.serving.Wait()
+}

@@ -1,0 +1,297 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"hydrant/buffer"
+	"hydrant/config"
+	"hydrant/delivery"
+	"hydrant/format"
+	"hydrant/format/parquet"
+	"hydrant/format/text"
+	"hydrant/prefix"
+	"hydrant/sinks/file"
+	"hydrant/sinks/s3"
+)
+
+// parts translates streams as the configuration has them into pipelines. It does no I/O and is safe for
+// concurrent use.
+type parts struct {
+	aws           config.AWS
+	present       map[string]*config.Stream // the present configuration, for the secrets of older versions
+	encoderMemory int64                     // bytes that one encoder may hold; 0: its own default
+	log           *slog.Logger
+}
+
+func newParts(c *config.Config, log *slog.Logger) *parts {
+	p := &parts{aws: c.AWS, present: map[string]*config.Stream{}, log: log}
+	for i := range c.Streams {
+		p.present[c.Streams[i].Name] = &c.Streams[i]
+	}
+	share := int64(c.Limits.Memory) * encodeShare / memoryShares
+	p.encoderMemory = max(share/int64(encodeWorkers(int64(c.Limits.Memory))), parquet.MinMemoryLimit)
+	return p
+}
+
+// open is delivery.Open: a pipeline for a version of a stream that the data directory holds.
+func (p *parts) open(v buffer.Stream) (*delivery.Pipeline, error) {
+	s, err := config.ParseSpec(v.Name, v.Spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.TakeSecrets(p.present[v.Name]); err != nil {
+		return nil, err
+	}
+	pipe, flaws := p.pipeline(s)
+	if len(flaws) > 0 {
+		errs := make([]error, len(flaws))
+		for i, f := range flaws {
+			errs[i] = fmt.Errorf("%s: %s", f.path, f.problem)
+		}
+		return nil, fmt.Errorf("stream %q: %w", v.Name, errors.Join(errs...))
+	}
+	return pipe, nil
+}
+
+// flaw is what a part says of its settings; path is below the stream.
+type flaw struct{ path, value, problem, remedy string }
+
+// checkStreams makes every stream's pipeline once and maps what the parts say to places in the file. Of a
+// stream that has known faults only the prefixes and the schema are looked at, and what has a fault already
+// is left alone.
+func checkStreams(f *config.File, known []config.Fault) (faults []config.Fault) {
+	p := newParts(f.Config, slog.New(slog.DiscardHandler))
+	faulty := map[string]bool{}
+	for _, k := range known {
+		faulty[k.Path] = true
+	}
+	for i := range f.Config.Streams {
+		s, path := &f.Config.Streams[i], fmt.Sprintf("streams[%d]", i)
+		var flaws []flaw
+		if slices.ContainsFunc(known, func(k config.Fault) bool { return k.Path == path || strings.HasPrefix(k.Path, path+".") }) {
+			flaws = texts(s)
+		} else {
+			_, flaws = p.pipeline(s)
+		}
+		for _, w := range flaws {
+			if at := path + "." + w.path; !faulty[at] {
+				faults = append(faults, f.Fault(at, w.value, w.problem, w.remedy))
+			}
+		}
+	}
+	return faults
+}
+
+// texts checks the parts of a stream that are languages of their own, whatever else is wrong with it.
+func texts(s *config.Stream) (flaws []flaw) {
+	var pipe delivery.Pipeline
+	if d := s.Destination.File; d != nil {
+		flaws = names(&pipe, "destination.file", d.Prefix, d.ErrorOutputPrefix, "UTC", "")
+	}
+	if d := s.Destination.S3; d != nil {
+		flaws = append(flaws, names(&pipe, "destination.s3", d.Prefix, d.ErrorOutputPrefix, "UTC", "")...)
+	}
+	if c := s.Format.Parquet; c != nil && (c.Schema.DDL != "" || len(c.Schema.Columns) > 0) {
+		if _, err := parseSchema(c.Schema); err != nil {
+			flaws = append(flaws, schemaFlaws(err)...)
+		}
+	}
+	return flaws
+}
+
+// pipeline makes a stream's parts and collects all that is wrong with them.
+func (p *parts) pipeline(s *config.Stream) (*delivery.Pipeline, []flaw) {
+	pipe := &delivery.Pipeline{
+		Size:     int64(s.Buffer.Size),
+		FileSize: int64(s.Buffer.FileSize),
+		Interval: time.Duration(s.Buffer.Interval),
+	}
+	var flaws, more []flaw
+	pipe.Format, flaws = p.format(&s.Format)
+	switch d := &s.Destination; {
+	case d.File != nil:
+		more = names(pipe, "destination.file", d.File.Prefix, d.File.ErrorOutputPrefix, d.File.TimeZone, d.File.FileExtension)
+		pipe.Destination = destination(s.Name, "file")
+		sink, err := file.New(file.Options{Path: d.File.Path, Log: p.log})
+		if err != nil {
+			more = append(more, flaw{"destination.file", "", err.Error(), ""})
+		}
+		pipe.Destination.Sink = sink
+	case d.S3 != nil:
+		more = names(pipe, "destination.s3", d.S3.Prefix, d.S3.ErrorOutputPrefix, d.S3.TimeZone, d.S3.FileExtension)
+		pipe.Destination = destination(s.Name, "s3")
+		pipe.RetryDuration = time.Duration(d.S3.RetryDuration)
+		sink, err := p.s3(d.S3)
+		if err != nil {
+			more = append(more, flaw{"destination.s3", "", err.Error(), ""})
+		}
+		pipe.Destination.Sink = sink
+	default:
+		panic("bug: a stream without a destination came through the decoder")
+	}
+	return pipe, append(flaws, more...)
+}
+
+// s3 makes the sink of a bucket. Keys are asked for again when the store refuses them, so that files of
+// secrets can be replaced while the daemon runs.
+func (p *parts) s3(d *config.S3Destination) (*s3.Sink, error) {
+	o := s3.Options{
+		Bucket: d.Bucket, Region: d.Region, Endpoint: d.Endpoint, STSEndpoint: p.aws.Endpoints.STS,
+		PathStyle: d.PathStyle, Checksum: d.Checksum, Encryption: d.Encryption.Word, KMSKey: d.Encryption.KMS, StorageClass: d.StorageClass,
+		Credentials: s3.Credentials{Profile: d.Credentials.Profile, RoleARN: d.Credentials.RoleARN},
+		Log:         p.log,
+	}
+	if c := d.Credentials; c.AccessKeyID.IsSet() {
+		o.Credentials.Keys = func() (id, secret, token string, err error) {
+			for _, get := range []struct {
+				to   *string
+				from config.Secret
+			}{{&id, c.AccessKeyID}, {&secret, c.SecretAccessKey}, {&token, c.SessionToken}} {
+				if *get.to, err = get.from.Value(); err != nil {
+					return "", "", "", err
+				}
+			}
+			return id, secret, token, nil
+		}
+	}
+	return s3.New(o)
+}
+
+// destination names a place by stream, role and kind: what manifests pin, and never the bucket.
+func destination(stream, kind string) delivery.Destination {
+	return delivery.Destination{ID: stream + "/data/" + kind, Kind: kind}
+}
+
+// names parses prefixes and what else object names are made of.
+func names(pipe *delivery.Pipeline, path, data, errs, zone, extension string) (flaws []flaw) {
+	pipe.FileExtension = extension
+	var err error
+	if pipe.TimeZone, err = time.LoadLocation(zone); err != nil {
+		flaws = append(flaws, flaw{path + ".time_zone", zone, err.Error(), "write an IANA name, like UTC or Europe/Berlin"})
+	}
+	if pipe.Prefix, pipe.ErrorPrefix, err = prefix.ParsePair(data, errs); err == nil {
+		return flaws
+	}
+	before := len(flaws)
+	add := func(key, text string, kind prefix.Kind) {
+		if _, err := prefix.Parse(text, kind); err != nil {
+			flaws = append(flaws, prefixFlaw(path+"."+key, text, err))
+		}
+	}
+	add("prefix", data, prefix.Prefix)
+	add("error_output_prefix", errs, prefix.ErrorOutputPrefix)
+	if len(flaws) == before { // each is right alone
+		flaws = append(flaws, prefixFlaw(path+".error_output_prefix", errs, err))
+	}
+	return flaws
+}
+
+func prefixFlaw(path, text string, err error) flaw {
+	var e *prefix.Error
+	if !errors.As(err, &e) {
+		return flaw{path, text, err.Error(), ""}
+	}
+	where := ""
+	if e.Offset > 0 {
+		where = fmt.Sprintf(" at character %d", e.Offset+1)
+	}
+	return flaw{path, text, e.Message + where, e.Detail}
+}
+
+// format makes the stream's format.
+func (p *parts) format(f *config.Format) (format.Format, []flaw) {
+	switch {
+	case f.Text != nil:
+		out, err := text.New(text.Options{Delimiter: text.Delimiter(f.Text.Delimiter), Compression: text.Compression(f.Text.Compression)})
+		if err != nil {
+			return nil, []flaw{{"format.text", "", err.Error(), ""}}
+		}
+		return out, nil
+	case f.Parquet != nil:
+		return p.parquet(f.Parquet)
+	}
+	panic("bug: a stream without a format came through the decoder")
+}
+
+func (p *parts) parquet(c *config.Parquet) (format.Format, []flaw) {
+	schema, err := parseSchema(c.Schema)
+	if err != nil {
+		return nil, schemaFlaws(err)
+	}
+	o := parquet.Options{
+		Schema:        schema,
+		Compression:   parquet.Compression(c.Compression),
+		Encodings:     parquet.Encodings(c.Encodings),
+		Timestamps:    parquet.TimestampUnit(c.Timestamps),
+		RowGroup:      int64(c.RowGroup),
+		Page:          int64(c.Page),
+		MemoryLimit:   p.encoderMemory,
+		UnknownFields: parquet.UnknownFields{Policy: parquet.UnknownPolicy(c.UnknownFields.Word), Column: c.UnknownFields.Column},
+	}
+	switch d := &c.Deserializer; {
+	case d.Hive != nil:
+		o.Hive = &parquet.Hive{TimestampFormats: d.Hive.TimestampFormats}
+	case d.OpenX != nil:
+		o.OpenX = &parquet.OpenX{CaseSensitive: !d.OpenX.CaseInsensitive, ColumnToJSONKey: d.OpenX.ColumnToJSONKey, DotsToUnderscores: d.OpenX.DotsToUnderscores}
+	}
+	out, err := parquet.New(o)
+	if err != nil {
+		var flaws []flaw
+		for _, e := range each(err) {
+			flaws = append(flaws, flaw{"format.parquet", "", e.Error(), ""})
+		}
+		return nil, flaws
+	}
+	return out, nil
+}
+
+func parseSchema(s config.Schema) (*format.Schema, error) {
+	if s.DDL != "" {
+		return format.ParseDDL(s.DDL)
+	}
+	return format.ParseColumns(s.Columns)
+}
+
+// schemaFlaws are the faults of a declared schema, each at its column where the schema is a list.
+func schemaFlaws(err error) (flaws []flaw) {
+	for _, e := range each(err) {
+		var se *format.SchemaError
+		if !errors.As(e, &se) {
+			flaws = append(flaws, flaw{"format.parquet.schema", "", e.Error(), ""})
+			continue
+		}
+		path := "format.parquet.schema"
+		if se.Entry >= 0 {
+			path = fmt.Sprintf("%s[%d]", path, se.Entry)
+		}
+		problem := se.Problem
+		if se.Column != "" {
+			problem = "column " + se.Column + ": " + problem
+		}
+		if se.Line > 1 {
+			problem = fmt.Sprintf("line %d, character %d: %s", se.Line, se.Char, problem)
+		} else {
+			problem = fmt.Sprintf("character %d: %s", se.Char, problem)
+		}
+		found := se.Found
+		if strings.Contains(problem, strconv.Quote(found)) {
+			found = ""
+		}
+		flaws = append(flaws, flaw{path, found, problem, se.Hint})
+	}
+	return flaws
+}
+
+// each takes a joined error apart.
+func each(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	"hydrant/buffer"
+	"hydrant/config"
+	"hydrant/format/parquet"
+	"hydrant/format/text"
+	"hydrant/sinks/file"
+	"hydrant/sinks/s3"
+	"hydrant/sources/directput"
+)
+
+func decoded(t *testing.T, streams string) *config.Config {
+	t.Helper()
+	f, err := config.Decode("f", []byte("limits: { memory: 1GiB }\nstreams:\n"+streams), func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.Config
+}
+
+const twoStreams = `
+  - name: files
+    format: { text: { delimiter: after, compression: gzip } }
+    buffer: { size: 1MiB, interval: 10s }
+    destination: { file: { path: /lake, prefix: "in/", time_zone: Europe/Berlin, file_extension: .log } }
+  - name: bucket
+    format: { parquet: { schema: [a int], compression: zstd } }
+    buffer: { file_size: 32MiB }
+    destination: { s3: { bucket: lake, region: eu-west-1, credentials: { access_key_id: a, secret_access_key: b }, encryption: { kms: k } } }
+`
+
+// What the configuration says arrives in the pipeline, through what a data directory keeps of it.
+func TestOpen(t *testing.T) {
+	c := decoded(t, twoStreams)
+	p := newParts(c, nil)
+	files, err := p.open(buffer.Stream{Name: "files", Spec: c.Streams[0].Spec()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files.Size != 1<<20 || files.FileSize != 0 || files.Interval != 10*time.Second || files.FileExtension != ".log" || files.TimeZone.String() != "Europe/Berlin" ||
+		files.Prefix.String() != "in/" || files.ErrorPrefix.String() != "errors/!{firehose:error-output-type}/" || files.Destination.ID != "files/data/file" || files.Destination.Kind != "file" || files.RetryDuration != 0 {
+		t.Errorf("pipeline %+v", files)
+	}
+	if _, ok := files.Format.(*text.Format); !ok || files.Format.Extension() != ".gz" {
+		t.Errorf("format %T with extension %s", files.Format, files.Format.Extension())
+	}
+	if _, ok := files.Destination.Sink.(*file.Sink); !ok {
+		t.Errorf("sink %T", files.Destination.Sink)
+	}
+
+	bucket, err := p.open(buffer.Stream{Name: "bucket", Spec: c.Streams[1].Spec()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bucket.Size != 0 || bucket.FileSize != 32<<20 || bucket.Interval != 5*time.Minute || bucket.Destination.ID != "bucket/data/s3" || bucket.TimeZone != time.UTC {
+		t.Errorf("pipeline %+v", bucket)
+	}
+	if _, ok := bucket.Format.(*parquet.Format); !ok {
+		t.Errorf("format %T", bucket.Format)
+	}
+	if _, ok := bucket.Destination.Sink.(*s3.Sink); !ok {
+		t.Errorf("sink %T", bucket.Destination.Sink)
+	}
+}
+
+// A stream that was taken out of the file, and one whose specification is from another version, say so.
+func TestOpenErrors(t *testing.T) {
+	c := decoded(t, twoStreams)
+	gone := newParts(&config.Config{Limits: c.Limits}, nil)
+	for _, v := range []buffer.Stream{
+		{Name: "bucket", Spec: c.Streams[1].Spec()},
+		{Name: "files", Spec: []byte(`{"destination":{"pigeon":{}}}`)},
+		{Name: "files", Spec: []byte(`{"destination":{"file":{"path":"/l","prefix":"!{"}}}`)},
+		{Name: "files", Spec: nil},
+	} {
+		if p, err := gone.open(v); err == nil || p != nil {
+			t.Errorf("%s: %v, %v", v.Spec, p, err)
+		}
+	}
+	if _, err := gone.open(buffer.Stream{Name: "files", Spec: c.Streams[0].Spec()}); err != nil {
+		t.Errorf("a stream that needs no secret: %v", err)
+	}
+}
+
+func TestDescribe(t *testing.T) {
+	c := decoded(t, twoStreams)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, k := range []struct {
+		stream buffer.Stream
+		want   directput.Description
+	}{
+		{buffer.Stream{Name: "files", Version: 1, Created: at, Changed: at, Spec: c.Streams[0].Spec()},
+			directput.Description{Name: "files", Version: 1, Created: at, Destination: directput.Destination{
+				File: &directput.FileDestination{Path: "/lake"}, Prefix: "in/", ErrorOutputPrefix: "errors/!{firehose:error-output-type}/", FileExtension: ".log", TimeZone: "Europe/Berlin",
+				BufferSize: 1 << 20, BufferInterval: 10 * time.Second, Compression: "gzip"}}},
+		{buffer.Stream{Name: "bucket", Version: 2, Created: at, Changed: at.Add(1), State: buffer.Deleting, Spec: c.Streams[1].Spec()},
+			directput.Description{Name: "bucket", Status: "DELETING", Version: 2, Created: at, Updated: at.Add(1), Destination: directput.Destination{
+				S3: &directput.S3Destination{Bucket: "lake", KMSKeyARN: "k"}, ErrorOutputPrefix: "errors/!{firehose:error-output-type}/", TimeZone: "UTC",
+				BufferSize: 32 << 20, BufferInterval: 5 * time.Minute, Parquet: "zstd"}}},
+		{buffer.Stream{Name: "odd", Version: 1, Created: at, Spec: []byte("?")}, directput.Description{Name: "odd", Version: 1, Created: at}},
+	} {
+		if got := describe(k.stream); !reflect.DeepEqual(got, k.want) {
+			t.Errorf("\n got %+v\nwant %+v", got, k.want)
+		}
+	}
+}
+
+func TestEncodeWorkers(t *testing.T) {
+	if got := encodeWorkers(64 << 20); got != 1 {
+		t.Errorf("%d workers in 64 MiB", got)
+	}
+	if got := encodeWorkers(383 << 20); got != 1 {
+		t.Errorf("%d workers in 383 MiB", got)
+	}
+}

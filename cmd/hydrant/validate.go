@@ -1,0 +1,150 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"hydrant/config"
+)
+
+func (c *cli) validateCommand() *cobra.Command {
+	var file string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "validate",
+		Short: "Check a configuration and name every fault at once",
+		Long: `Checks a configuration without starting anything and without asking a destination. Each fault is a line:
+file:line:column: path: problem: "value" (remedy). Environment variables and files of secrets that the
+configuration names must be there.`,
+		Example: "  hydrant validate -c hydrant.yaml",
+		Args:    exactly(),
+		RunE: func(*cobra.Command, []string) error {
+			f, err := c.load(file)
+			if asJSON {
+				return c.validateJSON(file, err)
+			}
+			if err != nil {
+				return err
+			}
+			names := make([]string, len(f.Config.Streams))
+			for i, s := range f.Config.Streams {
+				names[i] = s.Name
+			}
+			fmt.Fprintf(c.stdout, "%s: valid, %d %s: %s\n", file, len(names), plural(len(names), "stream"), strings.Join(names, ", "))
+			return nil
+		},
+	}
+	configFlag(cmd, &file)
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return word
+	}
+	return word + "s"
+}
+
+func (c *cli) validateJSON(file string, err error) error {
+	out := struct {
+		File   string         `json:"file"`
+		Valid  bool           `json:"valid"`
+		Faults []config.Fault `json:"faults"`
+	}{file, err == nil, []config.Fault{}}
+	var faults *config.Error
+	if errors.As(err, &faults) {
+		out.Faults = faults.Faults
+	} else if err != nil {
+		out.Faults = append(out.Faults, config.Fault{Problem: err.Error()})
+	}
+	if err := c.printJSON(out); err != nil {
+		return err
+	}
+	if err != nil {
+		return usageError{fmt.Errorf("%s is not valid", file)}
+	}
+	return nil
+}
+
+func (c *cli) schemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON Schema of the configuration file",
+		Long: `Prints the JSON Schema (2020-12) of the configuration file, for editors. With the YAML language server, begin
+a configuration with:
+
+  # yaml-language-server: $schema=hydrant.schema.json`,
+		Example: "  hydrant schema > hydrant.schema.json",
+		Args:    exactly(),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := c.stdout.Write(config.JSONSchema())
+			return err
+		},
+	}
+}
+
+// build is what the binary says of itself.
+type build struct {
+	Version  string `json:"version"`
+	Revision string `json:"revision,omitempty"`
+	Time     string `json:"time,omitempty"`
+	Modified bool   `json:"modified,omitempty"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
+func buildInfo() build {
+	b := build{Version: "devel"}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	b.Go = info.GoVersion
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		b.Version = v
+	}
+	var os, arch string
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			b.Revision = s.Value
+		case "vcs.time":
+			b.Time = s.Value
+		case "vcs.modified":
+			b.Modified = s.Value == "true"
+		case "GOOS":
+			os = s.Value
+		case "GOARCH":
+			arch = s.Value
+		}
+	}
+	b.Platform = os + "/" + arch
+	return b
+}
+
+func (c *cli) versionCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of the binary",
+		Args:  exactly(),
+		RunE: func(*cobra.Command, []string) error {
+			b := buildInfo()
+			if asJSON {
+				return c.printJSON(b)
+			}
+			fmt.Fprintf(c.stdout, "hydrant %s %s %s\n", b.Version, b.Go, b.Platform)
+			if b.Revision != "" {
+				fmt.Fprintf(c.stdout, "revision %s %s%s\n", b.Revision, b.Time, map[bool]string{true: " (modified)"}[b.Modified])
+			}
+			return nil
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
