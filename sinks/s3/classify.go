@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -44,6 +45,7 @@ var meanings = map[string]meaning{
 	"NotSignedUp":                                    {sinks.RefusedDestination, "the account is not signed up for the store"},
 	"InvalidAccessKeyId":                             {sinks.RefusedDestination, "correct access_key_id: the store does not know it"},
 	"SignatureDoesNotMatch":                          {sinks.RefusedDestination, "correct secret_access_key, or region"},
+	"XAdminUserNotFound":                             {sinks.RefusedDestination, "correct access_key_id: the store does not know it"},
 	"AuthorizationHeaderMalformed":                   {sinks.RefusedDestination, "correct region"},
 	"InvalidToken":                                   {sinks.RefusedDestination, "correct session_token"},
 	"ExpiredToken":                                   {sinks.RefusedDestination, "the credentials have expired: provide new ones"},
@@ -115,6 +117,7 @@ var meanings = map[string]meaning{
 var renewable = map[string]bool{
 	"ExpiredToken": true, "ExpiredTokenException": true, "TokenRefreshRequired": true,
 	"InvalidAccessKeyId": true, "SignatureDoesNotMatch": true, "InvalidToken": true, "AccessDenied": true,
+	"XAdminUserNotFound": true,
 }
 
 // attempt is what was tried: for messages, and to know which credentials were refused.
@@ -159,7 +162,7 @@ func (s *Sink) classified(ctx context.Context, conn *connection, a attempt, err 
 	if e, ok := errors.AsType[*sinks.Error](err); ok {
 		return e
 	}
-	e := &sinks.Error{Class: sinks.Unknown, Err: fmt.Errorf("%s: %w", s.tried(a), err)}
+	e := &sinks.Error{Class: sinks.Unknown, Err: fmt.Errorf("%s: %w", s.tried(a), &told{err})}
 	fix := ""
 	status := statusOf(err)
 	switch {
@@ -195,6 +198,28 @@ func (s *Sink) classified(ctx context.Context, conn *connection, a attempt, err 
 	return e
 }
 
+// told prints an error of the SDK without what only the SDK's authors need.
+type told struct{ err error }
+
+func (e *told) Unwrap() error { return e.err }
+
+func (e *told) Error() string {
+	if a, ok := errors.AsType[smithy.APIError](e.err); ok && statusOf(e.err) != 0 {
+		id := ""
+		if r, ok := errors.AsType[*awshttp.ResponseError](e.err); ok && r.ServiceRequestID() != "" {
+			id = ", request id " + r.ServiceRequestID()
+		}
+		return fmt.Sprintf("%s: %s (HTTP status %d%s)", a.ErrorCode(), a.ErrorMessage(), statusOf(e.err), id)
+	}
+	if u, ok := errors.AsType[*url.Error](e.err); ok {
+		return u.Err.Error()
+	}
+	if status := statusOf(e.err); status != 0 {
+		return fmt.Sprintf("the answer cannot be read (HTTP status %d): is the endpoint an S3 store?", status)
+	}
+	return e.err.Error()
+}
+
 func isReadError(err error) bool {
 	_, ok := errors.AsType[*readError](err)
 	return ok
@@ -210,9 +235,9 @@ func meaningOf(code string, status int) (sinks.Class, string) {
 		return m.class, m.fix
 	}
 	switch {
-	case status == http.StatusTooManyRequests:
+	case status == http.StatusTooManyRequests, status == http.StatusRequestTimeout:
 		return sinks.NotStored, ""
-	case status == http.StatusRequestTimeout, status == http.StatusConflict, status == http.StatusPreconditionFailed:
+	case status == http.StatusConflict, status == http.StatusPreconditionFailed:
 		return sinks.Unknown, ""
 	case status == http.StatusRequestEntityTooLarge:
 		return sinks.RefusedObject, "the store, or a proxy before it, takes smaller objects: lower buffer.size"
@@ -240,8 +265,8 @@ func transportFailure(err error) (class sinks.Class, code, fix string) {
 	if verify || authority || host {
 		return sinks.RefusedDestination, "Certificate", "the store's certificate is not trusted: correct endpoint, or install its authority's certificate"
 	}
-	if record, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return sinks.RefusedDestination, "NoTLS", fmt.Sprintf("the endpoint does not speak TLS (%s): correct endpoint to http://", record.Msg)
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		return sinks.RefusedDestination, "NoTLS", "correct endpoint to http://"
 	}
 	return sinks.Unknown, "", ""
 }

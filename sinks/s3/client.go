@@ -205,7 +205,7 @@ func newTransport() *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			return stallingConn{c}, nil
+			return stallingConn{c, stallTimeout}, nil
 		},
 		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:   dialTimeout,
@@ -220,15 +220,18 @@ func newTransport() *http.Transport {
 }
 
 // stallingConn gives up when the peer takes nothing for a while.
-type stallingConn struct{ net.Conn }
+type stallingConn struct {
+	net.Conn
+	limit time.Duration
+}
 
 func (c stallingConn) Write(p []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(stallTimeout)); err != nil {
+	if err := c.SetWriteDeadline(time.Now().Add(c.limit)); err != nil {
 		return 0, err
 	}
 	n, err := c.Conn.Write(p)
 	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
-		err = fmt.Errorf("the store takes no bytes for %v: %w", stallTimeout, err)
+		err = fmt.Errorf("the store takes no bytes for %v: %w", c.limit, err)
 	}
 	return n, err
 }

@@ -418,7 +418,7 @@ func (s *Sink) settle(ctx context.Context, conn *connection, a attempt, o sinks.
 		return s.foreign(a, err)
 	case absent:
 		return &sinks.Error{Class: sinks.Unknown, Code: codePrecondition,
-			Err: fmt.Errorf("%s: the store says that the key is taken, and that nothing is there: %w", s.tried(a), refusal)}
+			Err: fmt.Errorf("%s: the store says that the key is taken, and that nothing is there: %w", s.tried(a), &told{refusal})}
 	case forbidden:
 		if drawn.MatchString(o.Key) {
 			if s.noHead.CompareAndSwap(false, true) {
@@ -428,7 +428,7 @@ func (s *Sink) settle(ctx context.Context, conn *connection, a attempt, o sinks.
 			return nil
 		}
 		return &sinks.Error{Class: sinks.RefusedDestination, Code: "AccessDenied",
-			Err: fmt.Errorf("%s: the key is taken, and the store does not say by what: %w: grant s3:GetObject", s.tried(a), err)}
+			Err: fmt.Errorf("%s: the key is taken, and the store does not say by what: %w: grant s3:GetObject", s.tried(a), &told{err})}
 	}
 	e := s.classified(ctx, conn, a, err)
 	e.Class = sinks.Unknown

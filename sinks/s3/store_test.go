@@ -3,6 +3,8 @@ package s3
 import (
 	"bytes"
 	"context"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -25,6 +27,8 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var discard = log.New(io.Discard, "", 0)
 
 // server is a store to test on.
 type server struct {
