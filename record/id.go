@@ -12,6 +12,9 @@ var idEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadd
 // idBytes is directory uuid 16, incarnation u32 and sequence u64, big endian.
 const idBytes = 16 + 4 + 8
 
+// IDLength is the number of characters of a printed ID.
+const IDLength = (idBytes*8 + 4) / 5
+
 // ID names one record for ever: the RecordId that a put returns.
 type ID struct {
 	Directory   [16]byte
@@ -24,7 +27,7 @@ func (r Receipt) ID(i int) ID {
 	return ID{Directory: r.Directory, Incarnation: r.Incarnation, Seq: r.First + uint64(i)}
 }
 
-// String is the RecordId as clients see it: 45 characters of base32.
+// String is the RecordId as clients see it: IDLength characters of base32.
 func (id ID) String() string { return string(id.Append(nil)) }
 
 // Append adds the printed form to dst.
@@ -40,7 +43,7 @@ func (id ID) Append(dst []byte) []byte {
 func ParseID(s string) (ID, error) {
 	raw, err := idEncoding.DecodeString(s)
 	if err != nil || len(raw) != idBytes {
-		return ID{}, fmt.Errorf("%q is not a record id of this program: want %d characters of 0-9 and a-v", s, idEncoding.EncodedLen(idBytes))
+		return ID{}, fmt.Errorf("%q is not a record id of this program: want %d characters of 0-9 and a-v", s, IDLength)
 	}
 	var id ID
 	copy(id.Directory[:], raw)

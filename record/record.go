@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"slices"
 )
 
 // Row is one record, or what a processor made of it. It is known by (Seq, Sub).
@@ -61,6 +62,21 @@ func (b *Batch) Append(data []byte) {
 	b.buf = append(b.buf, data...)
 	b.count++
 	b.payload += int64(len(data))
+}
+
+// Extend adds one record of n bytes and returns its Data for the caller to fill before the next call of
+// any method: for a decoder that knows the length beforehand and need not copy. What is not filled holds
+// whatever the buffer held.
+func (b *Batch) Extend(n int) []byte {
+	if b.buf == nil {
+		b.Reset(nil)
+	}
+	b.buf = binary.AppendUvarint(b.buf, uint64(n))
+	start := len(b.buf)
+	b.buf = slices.Grow(b.buf, n)[:start+n]
+	b.count++
+	b.payload += int64(n)
+	return b.buf[start : start+n : start+n]
 }
 
 // Count is the number of records.

@@ -1,0 +1,341 @@
+package directput
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Description is a delivery stream as DescribeDeliveryStream shows it.
+type Description struct {
+	Name        string
+	Status      string    // ACTIVE, DELETING, ...; "": ACTIVE
+	Version     uint64    // of its configuration
+	Created     time.Time // of the stream
+	Updated     time.Time // of the last effective change; zero where there was none
+	Destination Destination
+}
+
+// Destination is where a stream delivers to: exactly one of S3 and File, with what both have.
+type Destination struct {
+	S3   *S3Destination
+	File *FileDestination
+
+	Prefix, ErrorOutputPrefix string
+	FileExtension             string // "": the format's own
+	TimeZone                  string // "": UTC
+	BufferSize                int64  // bytes
+	BufferInterval            time.Duration
+	Compression               string // of text: none, gzip, ... as the configuration has it; "": none
+	Parquet                   string // compression of Parquet output; "": the output is text
+}
+
+// S3Destination is what an S3 destination has beside.
+type S3Destination struct {
+	Bucket    string
+	RoleARN   string // "": the daemon's own credentials are used
+	KMSKeyARN string // "": objects are not encrypted with a key of KMS
+}
+
+// FileDestination is what a destination in the file system has beside.
+type FileDestination struct {
+	Path string
+}
+
+// The wire shapes. Firehose has no destination in a file system: that one is a member of Hydrant's own,
+// FileDestinationDescription, which clients that do not know it pass over. It is not dressed up as a bucket,
+// since what reads a description in order to read the objects would look for them in S3.
+type (
+	wireDescription struct {
+		DeliveryStreamName                    string
+		DeliveryStreamARN                     string
+		DeliveryStreamStatus                  string
+		DeliveryStreamEncryptionConfiguration wireStatus
+		DeliveryStreamType                    string
+		VersionID                             string   `json:"VersionId"`
+		CreateTimestamp                       *seconds `json:",omitempty"`
+		LastUpdateTimestamp                   *seconds `json:",omitempty"`
+		Destinations                          []wireDestination
+		HasMoreDestinations                   bool
+	}
+	wireStatus      struct{ Status string }
+	wireDestination struct {
+		DestinationID                    string          `json:"DestinationId"`
+		S3DestinationDescription         *wireS3         `json:",omitempty"`
+		ExtendedS3DestinationDescription *wireExtendedS3 `json:",omitempty"`
+		FileDestinationDescription       *wireFile       `json:",omitempty"`
+	}
+	wireS3 struct {
+		RoleARN                  string `json:",omitempty"`
+		BucketARN                string
+		Prefix                   string `json:",omitempty"`
+		ErrorOutputPrefix        string `json:",omitempty"`
+		BufferingHints           wireHints
+		CompressionFormat        string
+		EncryptionConfiguration  wireEncryption
+		CloudWatchLoggingOptions wireEnabled
+	}
+	wireExtendedS3 struct {
+		wireS3
+		wireOutput
+		S3BackupMode string
+	}
+	wireFile struct {
+		Path              string
+		Prefix            string `json:",omitempty"`
+		ErrorOutputPrefix string `json:",omitempty"`
+		BufferingHints    wireHints
+		CompressionFormat string
+		wireOutput
+	}
+	wireOutput struct {
+		FileExtension                     string          `json:",omitempty"`
+		CustomTimeZone                    string          `json:",omitempty"`
+		DataFormatConversionConfiguration *wireConversion `json:",omitempty"`
+	}
+	wireHints struct {
+		SizeInMBs         int64
+		IntervalInSeconds int64
+	}
+	wireEncryption struct {
+		NoEncryptionConfig  string   `json:",omitempty"`
+		KMSEncryptionConfig *wireKMS `json:",omitempty"`
+	}
+	wireKMS        struct{ AWSKMSKeyARN string }
+	wireEnabled    struct{ Enabled bool }
+	wireConversion struct {
+		Enabled                   bool
+		OutputFormatConfiguration struct {
+			Serializer struct {
+				ParquetSerDe struct{ Compression string }
+			}
+		}
+	}
+)
+
+// seconds is a time as the protocol writes it: seconds since 1970 with milliseconds.
+type seconds time.Time
+
+func (s *seconds) MarshalJSON() ([]byte, error) {
+	return strconv.AppendFloat(nil, float64(time.Time(*s).UnixMilli())/1e3, 'f', -1, 64), nil
+}
+
+func timestamp(t time.Time) *seconds {
+	if t.IsZero() {
+		return nil
+	}
+	return (*seconds)(&t)
+}
+
+// ARN of a delivery stream.
+func ARN(region, account, stream string) string {
+	partition := "aws"
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		partition = "aws-cn"
+	case strings.HasPrefix(region, "us-gov-"):
+		partition = "aws-us-gov"
+	}
+	return "arn:" + partition + ":firehose:" + region + ":" + account + ":deliverystream/" + stream
+}
+
+// directPut is the type of every stream here.
+const directPut = "DirectPut"
+
+// wire is the description as it is sent.
+func (h *Handler) wire(d Description) wireDescription {
+	w := wireDescription{
+		DeliveryStreamName:                    d.Name,
+		DeliveryStreamARN:                     ARN(h.o.Region, h.o.AccountID, d.Name),
+		DeliveryStreamStatus:                  d.Status,
+		DeliveryStreamEncryptionConfiguration: wireStatus{"DISABLED"},
+		DeliveryStreamType:                    directPut,
+		VersionID:                             strconv.FormatUint(d.Version, 10),
+		CreateTimestamp:                       timestamp(d.Created),
+		LastUpdateTimestamp:                   timestamp(d.Updated),
+		Destinations:                          []wireDestination{d.Destination.wire()},
+	}
+	if w.DeliveryStreamStatus == "" {
+		w.DeliveryStreamStatus = "ACTIVE"
+	}
+	return w
+}
+
+func (d *Destination) wire() wireDestination {
+	const mebibyte = 1 << 20
+	hints := wireHints{SizeInMBs: (d.BufferSize + mebibyte - 1) / mebibyte, IntervalInSeconds: int64(d.BufferInterval / time.Second)}
+	output := wireOutput{FileExtension: d.FileExtension, CustomTimeZone: d.TimeZone}
+	if output.CustomTimeZone == "" {
+		output.CustomTimeZone = "UTC"
+	}
+	compression := compressionFormat(d.Compression)
+	if d.Parquet != "" {
+		compression = "UNCOMPRESSED" // of the whole object, as with Firehose's conversion
+		c := &wireConversion{Enabled: true}
+		c.OutputFormatConfiguration.Serializer.ParquetSerDe.Compression = strings.ToUpper(d.Parquet)
+		if d.Parquet == "none" {
+			c.OutputFormatConfiguration.Serializer.ParquetSerDe.Compression = "UNCOMPRESSED"
+		}
+		output.DataFormatConversionConfiguration = c
+	}
+	w := wireDestination{DestinationID: "destinationId-000000000001"}
+	switch {
+	case d.S3 != nil:
+		s3 := wireS3{
+			RoleARN: d.S3.RoleARN, BucketARN: "arn:aws:s3:::" + d.S3.Bucket,
+			Prefix: d.Prefix, ErrorOutputPrefix: d.ErrorOutputPrefix,
+			BufferingHints: hints, CompressionFormat: compression,
+			EncryptionConfiguration: wireEncryption{NoEncryptionConfig: "NoEncryption"},
+		}
+		if d.S3.KMSKeyARN != "" {
+			s3.EncryptionConfiguration = wireEncryption{KMSEncryptionConfig: &wireKMS{d.S3.KMSKeyARN}}
+		}
+		w.S3DestinationDescription = &s3
+		w.ExtendedS3DestinationDescription = &wireExtendedS3{wireS3: s3, wireOutput: output, S3BackupMode: "Disabled"}
+	case d.File != nil:
+		w.FileDestinationDescription = &wireFile{
+			Path: d.File.Path, Prefix: d.Prefix, ErrorOutputPrefix: d.ErrorOutputPrefix,
+			BufferingHints: hints, CompressionFormat: compression, wireOutput: output,
+		}
+	}
+	return w
+}
+
+// compressionFormat is the configuration's word for a compression as Firehose writes it; zstd, which it
+// does not have, in capitals like most.
+func compressionFormat(c string) string {
+	switch c {
+	case "", "none":
+		return "UNCOMPRESSED"
+	case "snappy":
+		return "Snappy"
+	}
+	return strings.ToUpper(c)
+}
+
+// read serves DescribeDeliveryStream and ListDeliveryStreams.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, op string) ([]byte, error) {
+	body, err := h.readBody(w, r)
+	if err != nil {
+		return nil, err
+	}
+	defer body.free()
+	if op == opDescribe {
+		return h.describe(body.bytes)
+	}
+	return h.list(body.bytes)
+}
+
+// query holds the members of the requests that read.
+type query struct {
+	name, start, startDestination, streamType *string
+	limit                                     *int32
+}
+
+// decode reads a request that has these members.
+func (h *Handler) decode(body []byte, op string, q *query) error {
+	s, err := scan(body)
+	if err != nil {
+		return err
+	}
+	type member struct {
+		name string
+		text **string
+	}
+	known := []member{{"DeliveryStreamName", &q.name}, {"ExclusiveStartDestinationId", &q.startDestination}}
+	if op == opList {
+		known = []member{{"DeliveryStreamType", &q.streamType}, {"ExclusiveStartDeliveryStreamName", &q.start}}
+	}
+	var seen members
+	err = s.object(func(key []byte) error {
+		if string(key) == "Limit" {
+			if err := seen.once(7, "limit", s); err != nil || s.null() {
+				return err
+			}
+			n, err := s.integer("limit")
+			q.limit = &n
+			return err
+		}
+		for i, m := range known {
+			if string(key) != m.name {
+				continue
+			}
+			path := lowerFirst(m.name)
+			if err := seen.once(i, path, s); err != nil || s.null() {
+				return err
+			}
+			text, err := s.text(path)
+			*m.text = &text
+			return err
+		}
+		h.metrics.unknown.WithLabelValues(op).Inc()
+		return s.skip(1)
+	})
+	if err != nil {
+		return err
+	}
+	return s.end()
+}
+
+func (h *Handler) describe(body []byte) ([]byte, error) {
+	var q query
+	if err := h.decode(body, opDescribe, &q); err != nil {
+		return nil, err
+	}
+	var f faults
+	f.name("deliveryStreamName", q.name, true)
+	f.limit("limit", q.limit, 10000)
+	f.text("exclusiveStartDestinationId", q.startDestination, false, 100, "[a-zA-Z0-9-]+", func(c byte) bool {
+		return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-'
+	})
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	// There is one destination, which is shown whatever comes before it: so does the service.
+	d, ok := h.o.Directory.Describe(*q.name)
+	if !ok {
+		return nil, h.errNotFound(*q.name)
+	}
+	return json.Marshal(struct{ DeliveryStreamDescription wireDescription }{h.wire(d)})
+}
+
+// defaultListLimit is how many names are listed where the request does not say.
+const defaultListLimit = 10
+
+func (h *Handler) list(body []byte) ([]byte, error) {
+	var q query
+	if err := h.decode(body, opList, &q); err != nil {
+		return nil, err
+	}
+	var f faults
+	f.limit("limit", q.limit, 10000)
+	f.enum("deliveryStreamType", q.streamType, []string{directPut, "KinesisStreamAsSource", "MSKAsSource", "DatabaseAsSource"})
+	f.name("exclusiveStartDeliveryStreamName", q.start, false)
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	names := h.o.Directory.Names()
+	if q.streamType != nil && *q.streamType != directPut {
+		names = nil
+	}
+	if q.start != nil {
+		i, found := slices.BinarySearch(names, *q.start)
+		if found {
+			i++
+		}
+		names = names[i:]
+	}
+	limit := defaultListLimit
+	if q.limit != nil {
+		limit = int(*q.limit)
+	}
+	answer := struct {
+		DeliveryStreamNames    []string
+		HasMoreDeliveryStreams bool
+	}{names, len(names) > limit}
+	answer.DeliveryStreamNames = append([]string{}, names[:min(limit, len(names))]...)
+	return json.Marshal(answer)
+}

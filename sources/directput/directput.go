@@ -1,0 +1,157 @@
+// Package directput is the Firehose API on HTTP: PutRecord and PutRecordBatch, with DescribeDeliveryStream
+// and ListDeliveryStreams beside them.
+//
+// Requests of AWS JSON 1.1 flow in. Each put becomes one record.Call whose records are laid out as the
+// journal stores them, and goes to an Appender; a put is answered with success only after the Appender has
+// said that its records are durable. This package keeps nothing itself: after a crash there is nothing to
+// recover here, and a client that got no answer sends the same call again, which the Appender recognises by
+// the identity that goes with it.
+package directput
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hydrant/record"
+)
+
+// Limits of the Firehose API.
+const (
+	MaxRecordBytes  = 1_024_000 // of one record's Data, decoded
+	MaxBatchRecords = 500
+	MaxBatchBytes   = 4 << 20 // of one batch's Data together, decoded
+)
+
+// MaxBody is the longest request body that is read: MaxBatchBytes in base64 with ample room for the JSON
+// around it.
+const MaxBody = 8 << 20
+
+// What an http.Server in front of a Handler is advised to have. The Handler itself limits the time that
+// reading a body takes, so the server needs no ReadTimeout.
+const (
+	// ReadHeaderTimeout ends connections that send their headers a byte at a time.
+	ReadHeaderTimeout = 10 * time.Second
+	// IdleTimeout is longer than clients keep idle connections, so that no client sends a call into a
+	// connection that is being closed.
+	IdleTimeout = 5 * time.Minute
+	// MaxHeaderBytes is ample: signed requests have 1 to 2 KiB, session tokens included.
+	MaxHeaderBytes = 32 << 10
+)
+
+// DefaultBodyTimeout is the time that a client has to send a body.
+const DefaultBodyTimeout = 60 * time.Second
+
+// Appender stores the records of a call in a stream and returns when they are durable: all of them or none.
+// The batch's buffer belongs to it until Append returns, and for ever where adopted is true. Its errors:
+// *record.NotFound, *record.Refusal (nothing kept, may be sent again), ctx's (the records may be stored all
+// the same); others count as failures of the daemon. It must be safe for concurrent use.
+type Appender interface {
+	Append(ctx context.Context, stream string, c record.Call) (r record.Receipt, adopted bool, err error)
+}
+
+// Directory knows the streams. It must be safe for concurrent use and answer from memory.
+type Directory interface {
+	// Names returns the names of all streams, ascending.
+	Names() []string
+	// Describe returns the description of one, or false where there is none.
+	Describe(name string) (Description, bool)
+}
+
+// BodyAdmitter reserves memory for n bytes of a request body before they are read, or says *record.Refusal.
+// It must be safe for concurrent use.
+type BodyAdmitter interface {
+	AdmitBody(n int64) (release func(), err error)
+}
+
+// Options of a Handler. Checked once by New, never changed afterwards.
+type Options struct {
+	Appender  Appender     // required
+	Directory Directory    // required
+	Admitter  BodyAdmitter // nil: every body is read
+
+	AccountID string // 12 digits, in ARNs and messages; "": 000000000000
+	Region    string // in ARNs; "": us-east-1
+
+	BodyTimeout time.Duration // for a client to send a body; 0: DefaultBodyTimeout
+	Log         *slog.Logger  // nil: discarded
+}
+
+// Handler serves the API. Safe for concurrent use.
+type Handler struct {
+	o       Options
+	metrics *metrics
+	bufs    pool
+}
+
+var _ http.Handler = (*Handler)(nil)
+
+// New returns a Handler.
+func New(o Options) (*Handler, error) {
+	if o.Appender == nil || o.Directory == nil {
+		return nil, errors.New("directput: an Appender and a Directory are needed")
+	}
+	if o.AccountID == "" {
+		o.AccountID = "000000000000"
+	}
+	if o.Region == "" {
+		o.Region = "us-east-1"
+	}
+	if o.BodyTimeout == 0 {
+		o.BodyTimeout = DefaultBodyTimeout
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Handler{o: o, metrics: newMetrics(o.Directory)}, nil
+}
+
+// Collectors of this package's metrics.
+func (h *Handler) Collectors() []prometheus.Collector { return []prometheus.Collector{h.metrics} }
+
+// contentType of requests and answers.
+const contentType = "application/x-amz-json-1.1"
+
+// targetPrefix comes before the operation in X-Amz-Target.
+const targetPrefix = "Firehose_20150804."
+
+// ServeHTTP answers one call.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("x-amzn-RequestId", uuid.NewString())
+	op, err := operationOf(r)
+	var answer []byte
+	if err == nil {
+		switch op {
+		case opPutRecord, opPutRecordBatch:
+			answer, err = h.put(w, r, op)
+		case opDescribe, opList:
+			answer, err = h.read(w, r, op)
+		default:
+			err = errNotSupported(op)
+		}
+	}
+	if err != nil {
+		h.fail(w, r, op, err)
+		return
+	}
+	writeAnswer(w, http.StatusOK, answer)
+}
+
+// Operations of the API, as X-Amz-Target names them.
+const (
+	opPutRecord      = "PutRecord"
+	opPutRecordBatch = "PutRecordBatch"
+	opDescribe       = "DescribeDeliveryStream"
+	opList           = "ListDeliveryStreams"
+)
+
+// otherOperations are those of the API that are not served.
+var otherOperations = [...]string{
+	"CreateDeliveryStream", "DeleteDeliveryStream", "ListTagsForDeliveryStream", "StartDeliveryStreamEncryption",
+	"StopDeliveryStreamEncryption", "TagDeliveryStream", "UntagDeliveryStream", "UpdateDestination",
+}

@@ -1,0 +1,210 @@
+package directput
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"hydrant/record"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// stored is a call that a store has kept.
+type stored struct {
+	stream  string
+	call    record.Call // without its batch
+	records []string
+	first   uint64
+}
+
+// store is an Appender, Directory and BodyAdmitter in memory. It checks that batches are laid out as they
+// should be, and spoils the buffers that it has adopted, so that somebody who uses them still is found out.
+type store struct {
+	t       *testing.T
+	streams map[string]Description
+	adopt   bool
+	refuse  error                           // what Append answers, if anything
+	admit   func(n int64) error             // what AdmitBody answers
+	before  func(ctx context.Context) error // called by Append before anything else
+
+	mu       sync.Mutex
+	calls    []stored
+	admitted int64 // bytes that are not released
+	peak     int64
+	next     map[string]uint64
+}
+
+var storeDirectory = [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
+
+func newStore(t *testing.T, streams ...string) *store {
+	s := &store{t: t, streams: map[string]Description{}, next: map[string]uint64{}}
+	for _, name := range streams {
+		s.streams[name] = Description{Name: name, Version: 1, Destination: Destination{File: &FileDestination{Path: "/lake"}}}
+		s.next[name] = 1
+	}
+	return s
+}
+
+func (s *store) Append(ctx context.Context, stream string, c record.Call) (r record.Receipt, adopted bool, err error) {
+	if s.before != nil {
+		if err := s.before(ctx); err != nil {
+			return r, false, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.streams[stream]; !ok {
+		return r, false, &record.NotFound{Stream: stream}
+	}
+	if s.refuse != nil {
+		return r, false, s.refuse
+	}
+	n, err := record.Check(c.Batch.Encoded())
+	if err != nil || n != c.Batch.Count() {
+		s.t.Errorf("batch of %d records: %d, %v", c.Batch.Count(), n, err)
+	}
+	call := stored{stream: stream, call: c}
+	call.call.Batch = nil
+	for data := range record.Records(c.Batch.Encoded()) {
+		call.records = append(call.records, string(data))
+	}
+	r = record.Receipt{Directory: storeDirectory, Incarnation: 7}
+	for _, old := range s.calls {
+		if old.stream == stream && old.call.Invocation == c.Invocation && c.Invocation != [16]byte{} && old.call.Attempt != c.Attempt &&
+			old.call.KeyHash == c.KeyHash && old.call.BodyHash == c.BodyHash {
+			r.First, r.Repeated = old.first, true
+			return r, false, nil
+		}
+	}
+	r.First, call.first = s.next[stream], s.next[stream]
+	s.next[stream] += uint64(n)
+	s.calls = append(s.calls, call)
+	if s.adopt {
+		buf := c.Batch.Buffer()
+		for i := range buf[:cap(buf)] {
+			buf[:cap(buf)][i] = 0xEE
+		}
+	}
+	return r, s.adopt, nil
+}
+
+func (s *store) Names() []string {
+	var names []string
+	for name := range s.streams {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (s *store) Describe(name string) (Description, bool) {
+	d, ok := s.streams[name]
+	return d, ok
+}
+
+func (s *store) AdmitBody(n int64) (release func(), err error) {
+	if s.admit != nil {
+		if err := s.admit(n); err != nil {
+			return nil, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.admitted += n
+	s.peak = max(s.peak, s.admitted)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.admitted -= n
+	}, nil
+}
+
+// settled checks that everything that was admitted has been given back.
+func (s *store) settled() {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.admitted != 0 {
+		s.t.Errorf("%d admitted bytes were not released", s.admitted)
+	}
+}
+
+func newHandler(t *testing.T, s *store, change ...func(*Options)) *Handler {
+	t.Helper()
+	o := Options{Appender: s, Directory: s, Admitter: s, AccountID: "123456789012", Region: "eu-west-1"}
+	for _, f := range change {
+		f(&o)
+	}
+	h, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.settled)
+	return h
+}
+
+// server serves h on loopback.
+func server(t *testing.T, h http.Handler) *httptest.Server {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	return srv
+}
+
+// post makes one call without a network.
+func post(t *testing.T, h http.Handler, op, body string, headers ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
+	r.Header.Set("Content-Type", contentType)
+	r.Header.Set("X-Amz-Target", targetPrefix+op)
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if got := w.Header().Get("Content-Type"); got != contentType {
+		t.Errorf("%s: Content-Type %q", op, got)
+	}
+	if got := w.Header().Get("x-amzn-RequestId"); len(got) != 36 {
+		t.Errorf("%s: x-amzn-RequestId %q", op, got)
+	}
+	return w
+}
+
+// errorBody is the body of an answer that is not success.
+func errorBody(code, message string) string {
+	b, err := json.Marshal(map[string]string{"__type": code, "message": message})
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+// eventually polls for a condition.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
+func readAll(t *testing.T, r io.Reader) string {
+	t.Helper()
+	b, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

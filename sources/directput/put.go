@@ -1,0 +1,107 @@
+package directput
+
+import (
+	"net/http"
+	"time"
+
+	"hydrant/record"
+)
+
+// put serves PutRecord and PutRecordBatch.
+func (h *Handler) put(w http.ResponseWriter, r *http.Request, op string) (answer []byte, err error) {
+	began := time.Now()
+	body, err := h.readBody(w, r)
+	if err != nil {
+		return nil, err
+	}
+	defer body.free()
+	batch := record.NewBatch(h.bufs.get(bound(len(body.bytes))))
+	adopted := false
+	defer func() {
+		if !adopted {
+			h.bufs.put(batch.Buffer())
+		}
+	}()
+	single := op == opPutRecord
+	e, err := decodeBatch(body.bytes, single, batch)
+	if err != nil {
+		return nil, err
+	}
+	if e.unknown > 0 {
+		h.metrics.unknown.WithLabelValues(op).Add(float64(e.unknown))
+	}
+	if err := e.check(single); err != nil {
+		return nil, err
+	}
+	if batch.Payload() > MaxBatchBytes {
+		return nil, errInvalidArgument("Records size exceeds 4 MB limit")
+	}
+	call := record.Call{Batch: batch}
+	identify(&call, r.Header, body.bytes)
+	body.free() // while others may need the memory, the call waits for the disk
+	stream, count, payload := *e.stream, batch.Count(), batch.Payload()
+
+	var receipt record.Receipt
+	receipt, adopted, err = h.o.Appender.Append(r.Context(), stream, call)
+	if err != nil {
+		err = h.errAppend(r.Context(), stream, err)
+		if e, ok := err.(*apiError); ok && e.status == http.StatusServiceUnavailable {
+			if _, known := h.o.Directory.Describe(stream); known {
+				h.metrics.stream(stream).throttled.Add(float64(count))
+			}
+		}
+		return nil, err
+	}
+	m := h.metrics.stream(stream)
+	if receipt.Repeated {
+		m.repeated.Inc()
+	} else {
+		m.records.Add(float64(count))
+		m.bytes.Add(float64(payload))
+	}
+	if single {
+		m.single.Observe(time.Since(began).Seconds())
+		return putRecordAnswer(receipt), nil
+	}
+	m.batch.Observe(time.Since(began).Seconds())
+	return putRecordBatchAnswer(receipt, count), nil
+}
+
+// check validates the shape of a put.
+func (e *envelope) check(single bool) error {
+	var all faults
+	all.name("deliveryStreamName", e.stream, true)
+	switch {
+	case single && !e.present:
+		all.add("record", notNull)
+	case !single && !e.present:
+		all.add("records", notNull)
+	case !single && e.count == 0:
+		all.add("records", atLeast("length", 1))
+	case !single && e.count > MaxBatchRecords:
+		all.add("records", atMost("length", MaxBatchRecords))
+	}
+	return append(all, e.faults...).err()
+}
+
+func putRecordAnswer(r record.Receipt) []byte {
+	answer := append(make([]byte, 0, 96), `{"RecordId":"`...)
+	answer = r.ID(0).Append(answer)
+	return append(answer, `","Encrypted":false}`...)
+}
+
+// putRecordBatchAnswer has one entry for each record, in order. All records of a call are stored or none,
+// so none of them failed.
+func putRecordBatchAnswer(r record.Receipt, count int) []byte {
+	const each = len(`{"RecordId":""},`) + record.IDLength
+	answer := append(make([]byte, 0, 96+count*each), `{"FailedPutCount":0,"Encrypted":false,"RequestResponses":[`...)
+	for i := range count {
+		if i > 0 {
+			answer = append(answer, ',')
+		}
+		answer = append(answer, `{"RecordId":"`...)
+		answer = r.ID(i).Append(answer)
+		answer = append(answer, `"}`...)
+	}
+	return append(answer, "]}"...)
+}

@@ -1,0 +1,218 @@
+package directput
+
+import (
+	"crypto/sha256"
+	"errors"
+	"io"
+	"math"
+	"mime"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"hydrant/record"
+)
+
+// operationOf reads from the headers which operation is called. The operation is also returned with an
+// error, where it is one of the API.
+func operationOf(r *http.Request) (op string, err error) {
+	if r.URL.Path != "/" {
+		return "", &apiError{status: http.StatusNotFound, code: "UnknownOperationException", message: "Calls go to POST /.", reason: "unknown_operation"}
+	}
+	if r.Method != http.MethodPost {
+		return "", &apiError{status: http.StatusMethodNotAllowed, code: "UnknownOperationException", message: "Calls go to POST /.", reason: "unknown_operation"}
+	}
+	target := r.Header.Get("X-Amz-Target")
+	op, ours := strings.CutPrefix(target, targetPrefix)
+	switch {
+	case target == "":
+		return "", errUnknownOperation("The header X-Amz-Target, " + targetPrefix + "<operation>, is missing.")
+	case !ours:
+		return "", errUnknownOperation("The header X-Amz-Target must begin with " + targetPrefix)
+	case slices.Contains([]string{opPutRecord, opPutRecordBatch, opDescribe, opList}, op):
+	case slices.Contains(otherOperations[:], op):
+	default:
+		return "", errUnknownOperation("Firehose has no such operation.")
+	}
+	if err := checkContent(r.Header); err != nil {
+		return op, err
+	}
+	return op, nil
+}
+
+// checkContent refuses bodies in another form than the protocol's.
+func checkContent(header http.Header) error {
+	given := header.Get("Content-Type")
+	if given != contentType {
+		media, params, err := mime.ParseMediaType(given)
+		charset, has := params["charset"]
+		if err != nil || media != contentType && media != "application/json" || has && !strings.EqualFold(charset, "utf-8") {
+			return &apiError{status: http.StatusUnsupportedMediaType, code: "SerializationException",
+				message: "The Content-Type must be " + contentType + ".", reason: "content_type"}
+		}
+	}
+	if encoding := header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return &apiError{status: http.StatusUnsupportedMediaType, code: "SerializationException",
+			message: "A Content-Encoding of the request is not supported.", reason: "content_type"}
+	}
+	return nil
+}
+
+// body is a request body in memory.
+type body struct {
+	bytes   []byte
+	h       *Handler
+	release func() // gives its memory back to the admitter
+}
+
+// free gives the memory back. The bytes may not be used any more.
+func (b *body) free() {
+	if b.bytes != nil {
+		b.h.bufs.put(b.bytes)
+		b.bytes = nil
+	}
+	if b.release != nil {
+		b.release()
+		b.release = nil
+	}
+}
+
+// readBody reads a whole body; the caller frees it. Memory is admitted before it is taken. A body without
+// a Content-Length is read into buffers that double.
+func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) (b body, err error) {
+	if r.ContentLength > MaxBody {
+		return body{}, errTooLarge()
+	}
+	b.h = h
+	defer func() {
+		if err != nil {
+			b.free()
+		}
+	}()
+	h.setReadDeadline(w)
+	defer h.clearReadDeadline(w)
+	if n := r.ContentLength; n >= 0 {
+		if b.release, err = h.admit(n); err != nil {
+			return b, err
+		}
+		b.bytes = h.bufs.get(int(n))[:n]
+		if _, err := io.ReadFull(r.Body, b.bytes); err != nil {
+			return b, errBody(err)
+		}
+		return b, nil
+	}
+	for size := 64 << 10; ; size *= 2 {
+		size := min(size, MaxBody+1) // one byte more tells that it is too long
+		release, err := h.admit(int64(size))
+		if err != nil {
+			return b, err
+		}
+		grown := h.bufs.get(size)
+		have := copy(grown[:size], b.bytes)
+		b.free()
+		b.bytes, b.release = grown[:size], release
+		n, err := fill(r.Body, b.bytes[have:])
+		switch {
+		case err == io.EOF:
+			b.bytes = b.bytes[:have+n]
+			return b, nil
+		case err != nil:
+			return b, errBody(err)
+		case size > MaxBody:
+			return b, errTooLarge()
+		}
+	}
+}
+
+// fill reads until p is full, or r says something: io.EOF is said only at the proper end of a body.
+func fill(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = r.Read(p[n:])
+		n += m
+	}
+	return n, err
+}
+
+// admit reserves memory for a body.
+func (h *Handler) admit(n int64) (release func(), err error) {
+	if h.o.Admitter == nil {
+		return func() {}, nil
+	}
+	release, err = h.o.Admitter.AdmitBody(n)
+	if refusal, ok := errors.AsType[*record.Refusal](err); ok {
+		return nil, errRefused(refusal)
+	}
+	return release, err
+}
+
+// setReadDeadline limits the time that the rest of the body may take. What a connection does not support
+// is not limited.
+func (h *Handler) setReadDeadline(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.o.BodyTimeout))
+}
+
+// clearReadDeadline ends that: a deadline that stays would cancel the request's context when it passes,
+// in the middle of an Append.
+func (h *Handler) clearReadDeadline(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+}
+
+// identify fills in the identity of a call.
+func identify(c *record.Call, header http.Header, body []byte) {
+	c.Invocation = invocationOf(header.Get("amz-sdk-invocation-id"))
+	c.Attempt = attemptOf(header.Get("amz-sdk-request"))
+	if key := accessKeyOf(header.Get("Authorization")); key != "" {
+		sum := sha256.Sum256([]byte(key))
+		copy(c.KeyHash[:], sum[:])
+	}
+	sum := sha256.Sum256(body)
+	copy(c.BodyHash[:], sum[:])
+}
+
+// invocationOf is a UUID as it is, and a hash of everything else; zero of nothing.
+func invocationOf(s string) (id [16]byte) {
+	if s == "" {
+		return id
+	}
+	if len(s) == 36 {
+		if u, err := uuid.Parse(s); err == nil && u != uuid.Nil {
+			return u
+		}
+	}
+	sum := sha256.Sum256([]byte(s))
+	copy(id[:], sum[:])
+	return id
+}
+
+// attemptOf reads "attempt=2; max=3"; 0 where there is none.
+func attemptOf(s string) uint8 {
+	for part := range strings.SplitSeq(s, ";") {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(part), "attempt="); ok {
+			n, err := strconv.ParseUint(value, 10, 64)
+			if err != nil {
+				return 0
+			}
+			return uint8(min(n, math.MaxUint8))
+		}
+	}
+	return 0
+}
+
+// accessKeyOf reads the access key id of a SigV4 Authorization header, or "". The signature is not looked
+// at: the key tells calls apart and proves nothing.
+func accessKeyOf(authorization string) string {
+	_, rest, ok := strings.Cut(authorization, "Credential=")
+	if !ok {
+		return ""
+	}
+	key, _, ok := strings.Cut(rest, "/")
+	if !ok {
+		return ""
+	}
+	return key
+}
