@@ -1,0 +1,310 @@
+package delivery
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"hydrant/buffer"
+	"hydrant/sinks"
+)
+
+const (
+	// slowBase and slowCap bound the wait after a refusal: it takes a person to end that.
+	slowBase = 5 * time.Second
+	slowCap  = time.Minute
+	// deniedAlone is how long one object may be refused as if the destination refused everything, while
+	// others are stored, before it goes to the error output: a prefix that the credentials do not cover.
+	deniedAlone = 15 * time.Minute
+	// An attempt that has not ended after attemptTime and the object's size at attemptRate has been
+	// forgotten by somebody. Sinks have their own, shorter limits for a store that does not answer.
+	attemptTime = 10 * time.Minute
+	attemptRate = 64 << 10 // bytes a second
+)
+
+// codeNoSuchBucket is the store's word for a place that is not there.
+const codeNoSuchBucket = "NoSuchBucket"
+
+// attempt sends one object once and says what that means. It is called by the uploader, for one task at a
+// time.
+func (m *Manager) attempt(ctx context.Context, t *task) (outcome, time.Duration) {
+	s := t.batch.stream
+	t.attempts++
+	began := time.Now()
+	kind, err := s.put(ctx, t)
+	if err == nil {
+		s.stored(t, kind, time.Since(began))
+		return done, 0
+	}
+	if ctx.Err() != nil {
+		return shutdown, 0
+	}
+	s.attemptFailed(t, kind, err)
+	return s.afterFailure(ctx, t, err)
+}
+
+// localError is a failure before the destination was asked.
+type localError struct{ err error }
+
+func (e *localError) Error() string { return e.err.Error() }
+func (e *localError) Unwrap() error { return e.err }
+
+// put makes the object exist. kind is the destination's, as metrics call it.
+func (s *stream) put(ctx context.Context, t *task) (kind string, err error) {
+	info := t.info()
+	sink, old, kind, err := s.sinkFor(t)
+	if err != nil {
+		return kind, &localError{err}
+	}
+	r, err := s.store.OpenObject(t.batch.manifest, t.object)
+	if err != nil {
+		return kind, &localError{fmt.Errorf("open the bytes of %q: %w", info.Key, err)}
+	}
+	defer r.Close()
+	ctx, cancel := context.WithTimeout(ctx, attemptTime+time.Duration(info.Size/attemptRate)*time.Second)
+	defer cancel()
+	o := s.object(t, r)
+	if old != nil && !t.moved {
+		// The stream has another place now. The object may be at the one for which it was made: then it
+		// stays there. Only where it certainly is not does it go to the new one.
+		err := old.Verify(ctx, o)
+		if err == nil {
+			return kind, nil
+		}
+		if !nowhere(err) {
+			return kind, fmt.Errorf("ask the former destination for %q: %w", info.Key, err)
+		}
+		t.moved = true
+	}
+	if err := sink.Put(ctx, o); err != nil {
+		return kind, fmt.Errorf("put %q: %w", info.Key, err)
+	}
+	return kind, nil
+}
+
+// nowhere tells whether a Verify's answer means that the object is certainly not there.
+func nowhere(err error) bool {
+	if e, ok := errors.AsType[*sinks.Error](err); ok && e.Class == sinks.RefusedDestination {
+		return e.Code == codeNoSuchBucket
+	}
+	return sinks.ClassOf(err) == sinks.NotStored
+}
+
+// object is what a sink gets.
+func (s *stream) object(t *task, r io.ReaderAt) sinks.Object {
+	info, id := t.info(), t.batch.manifest.ID
+	meta := map[string]string{
+		sinks.MetaManifestID: hex.EncodeToString(id[:]),
+		sinks.MetaSHA256:     hex.EncodeToString(info.SHA256[:]),
+		sinks.MetaFirstSeq:   strconv.FormatUint(info.FirstSeq, 10),
+		sinks.MetaCount:      strconv.FormatInt(info.Records, 10),
+		sinks.MetaStream:     s.name,
+	}
+	if info.SchemaVersion != "" {
+		meta[sinks.MetaSchemaVersion] = info.SchemaVersion
+	}
+	return sinks.Object{
+		Key:             info.Key,
+		Size:            info.Size,
+		SHA256:          info.SHA256,
+		CRC64NVME:       info.CRC64NVME,
+		ContentType:     info.ContentType,
+		ContentEncoding: info.ContentEncoding,
+		Meta:            meta,
+		ReaderAt:        r,
+	}
+}
+
+// afterFailure decides, by the class of the error, what becomes of an object that was not put.
+func (s *stream) afterFailure(ctx context.Context, t *task, err error) (outcome, time.Duration) {
+	info, slow := t.info(), backoff(t.attempts, slowBase, slowCap)
+	if _, ok := errors.AsType[*localError](err); ok {
+		s.alarm("local", "object cannot be sent", "key", info.Key, "err", err)
+		return local, slow
+	}
+	var after time.Duration
+	if e, ok := errors.AsType[*sinks.Error](err); ok {
+		after = e.After
+	}
+	switch sinks.ClassOf(err) {
+	case sinks.RefusedDestination:
+		d, alone := s.up.deniedFor(t.batch.use.lane, t, time.Now())
+		switch {
+		case !alone:
+			s.alarm("destination", "destination refuses; nothing is lost, it is asked again until it takes the backlog", "key", info.Key, "err", err)
+			return unwell, max(slow, after)
+		case d < deniedAlone || info.Role == buffer.Error:
+			s.alarm("denied", "object is refused while others are stored", "key", info.Key, "err", err)
+			return again, max(slow, after)
+		}
+		return s.divert(ctx, t, err)
+	case sinks.RefusedObject:
+		if info.Role == buffer.Error {
+			s.alarm("error output", "object of the error output is refused; it is kept and tried again", "key", info.Key, "err", err)
+			return again, max(slow, after)
+		}
+		return s.divert(ctx, t, err)
+	case sinks.Foreign:
+		s.alarm("foreign", "somebody else's object stands under the key of ours; ours gets another key", "key", info.Key, "err", err)
+		key, ok := renamed(info.Key, uuid.New())
+		if !ok {
+			key = info.Key + "-" + uuid.NewString()
+		}
+		return s.replace(ctx, t, key, info.Role, "foreign object under the key")
+	case sinks.Damaged:
+		return s.damaged(t, err)
+	case sinks.NotStored, sinks.Unknown:
+	}
+	s.notice("attempts", "delivery attempt failed", "key", info.Key, "attempts", t.attempts, "err", err)
+	return unwell, after
+}
+
+// divert gives the object up for its place: the same bytes go under the error output.
+func (s *stream) divert(ctx context.Context, t *task, cause error) (outcome, time.Duration) {
+	info := t.info()
+	s.alarm("refused", "object is refused for good and goes to the error output as it is", "key", info.Key, "err", cause)
+	p := t.batch.use.pipe
+	key, err := p.errorKey(deliveryFailed, s.name, t.batch.manifest.Version, info.Oldest, extensionOf(info.Key))
+	if err != nil {
+		s.alarm("error output", "no key for the error output; object is kept and tried again", "key", info.Key, "err", err)
+		return again, backoff(t.attempts, slowBase, slowCap)
+	}
+	return s.replace(ctx, t, key, buffer.Error, "refused: "+cause.Error())
+}
+
+// maxReason bounds the reason that a frame keeps.
+const maxReason = 1000
+
+// replace puts the same bytes under another key into a manifest of their own. When it is durable the old
+// object is never sent again.
+func (s *stream) replace(ctx context.Context, t *task, key string, role buffer.Role, reason string) (outcome, time.Duration) {
+	retry := backoff(t.attempts, retryBase, retryCap)
+	head, p, err := s.copyObject(t, key, role)
+	if err != nil {
+		if _, ok := errors.AsType[*damage](err); ok {
+			return s.damaged(t, err)
+		}
+		s.alarm("replace", "object cannot be replaced now", "key", t.info().Key, "err", err)
+		return again, retry
+	}
+	if ctx.Err() != nil {
+		p.Abort()
+		return shutdown, 0
+	}
+	if len(reason) > maxReason {
+		reason = reason[:maxReason]
+	}
+	m, err := s.store.Replace(t.batch.manifest.ID, []int{t.object}, []pack{p}, head, reason)
+	if err != nil {
+		p.Abort()
+		s.alarm("replace", "object cannot be replaced now", "key", t.info().Key, "err", err)
+		return again, retry
+	}
+	s.replaced(t, m, key)
+	return done, 0
+}
+
+// damage says that the bytes of an object are not those that its manifest fixed.
+type damage struct{ key string }
+
+func (d *damage) Error() string {
+	return fmt.Sprintf("the bytes of %q do not have the checksum that was fixed for them", d.key)
+}
+
+// copyObject writes the object's bytes into a new pack, under another key, and seals it.
+func (s *stream) copyObject(t *task, key string, role buffer.Role) (head buffer.ManifestHead, p pack, err error) {
+	info, m := t.info(), t.batch.manifest
+	head = buffer.ManifestHead{
+		ID:          s.store.NewManifestID(),
+		Incarnation: m.Incarnation,
+		Consumer:    m.Consumer,
+		Version:     m.Version,
+		Epoch:       m.Epoch,
+		First:       m.First,
+		Next:        m.Next,
+		Replaces:    m.ID,
+		Replaced:    []int{t.object},
+	}
+	if role == buffer.Error {
+		head.Counts.Failed = info.Records
+	} else {
+		head.Counts.OK = info.Records
+	}
+	r, err := s.store.OpenObject(m, t.object)
+	if err != nil {
+		return head, nil, fmt.Errorf("open the bytes of %q: %w", info.Key, err)
+	}
+	defer r.Close()
+	if p, err = s.store.NewPack(); err != nil {
+		return head, nil, fmt.Errorf("start a pack: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			p.Abort()
+		}
+	}()
+	object := info.ObjectHead
+	object.Key, object.Role = key, role
+	w, err := p.Begin(object)
+	if err != nil {
+		return head, nil, fmt.Errorf("begin %q: %w", key, err)
+	}
+	hash := sha256.New()
+	if _, err := io.Copy(io.MultiWriter(w, hash), io.NewSectionReader(r, 0, info.Size)); err != nil {
+		return head, nil, fmt.Errorf("copy %q: %w", info.Key, err)
+	}
+	if [32]byte(hash.Sum(nil)) != info.SHA256 {
+		return head, nil, &damage{info.Key}
+	}
+	if err := p.End(info.Records, info.FirstSeq, info.Oldest); err != nil {
+		return head, nil, fmt.Errorf("end %q: %w", key, err)
+	}
+	if err := p.Seal(head); err != nil {
+		return head, nil, fmt.Errorf("seal the pack of %q: %w", key, err)
+	}
+	return head, p, nil
+}
+
+// damaged looks for itself whether the bytes are wrong, as somebody's memory may be, and sets the object
+// aside if so: to make it again would be to decide again.
+func (s *stream) damaged(t *task, cause error) (outcome, time.Duration) {
+	info, retry := t.info(), backoff(t.attempts, slowBase, slowCap)
+	intact, err := s.intact(t)
+	if err != nil {
+		s.alarm("damage", "object cannot be read", "key", info.Key, "err", err)
+		return local, retry
+	}
+	if intact {
+		s.alarm("damage", "sink read wrong bytes, here they are right; tried again", "key", info.Key, "err", cause)
+		return local, retry
+	}
+	file, err := s.store.SetAside(t.batch.manifest.ID, []int{t.object}, cause.Error())
+	if err != nil {
+		s.alarm("damage", "damaged object cannot be set aside now", "key", info.Key, "err", err)
+		return local, retry
+	}
+	s.setAside(t, file)
+	return done, 0
+}
+
+// intact hashes the object's bytes.
+func (s *stream) intact(t *task) (bool, error) {
+	info := t.info()
+	r, err := s.store.OpenObject(t.batch.manifest, t.object)
+	if err != nil {
+		return false, fmt.Errorf("open the bytes of %q: %w", info.Key, err)
+	}
+	defer r.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, io.NewSectionReader(r, 0, info.Size)); err != nil {
+		return false, fmt.Errorf("read %q: %w", info.Key, err)
+	}
+	return [32]byte(hash.Sum(nil)) == info.SHA256, nil
+}

@@ -1,0 +1,307 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+
+	"hydrant/buffer"
+	"hydrant/format"
+	"hydrant/record"
+)
+
+// job is one claim on its way under a manifest. The stream's loop makes it, an encode worker fills packs
+// from it, a goroutine of its own seals them, and then it is the loop's again: ready says when.
+type job struct {
+	store   store
+	name    string // of the stream
+	claim   claim
+	first   uint64 // the claim's range
+	next    uint64
+	oldest  int64 // arrival of its first row, µs
+	bytes   int64 // of Data
+	pipe    *Pipeline
+	version uint64
+	head    buffer.ManifestHead
+	reason  string
+
+	segs      []segment
+	routes    int
+	scattered bool
+	limit     int64             // bytes of Data that fill an object, 0: none
+	poison    map[uint64]string // rows that broke the encoder, and how
+	shrinks   int               // how often the claim was trimmed for want of space
+
+	cancel context.CancelFunc // of encoding
+	ready  chan struct{}      // closed when what follows is final
+	packs  []pack             // sealed
+	codes  failedCodes        // of rows in error objects
+	err    error
+	reach  uint64 // sequence at which err happened, next when it was after the last row
+	input  int64  // bytes of Data in data objects
+	output int64  // bytes of these objects
+}
+
+// packError is a failure to write a pack: no space, or a sick disk.
+type packError struct{ err error }
+
+func (e *packError) Error() string { return e.err.Error() }
+func (e *packError) Unwrap() error { return e.err }
+
+// encoderPanic says that the encoder broke. Seq is the row at which it did, or 0.
+type encoderPanic struct {
+	seq   uint64
+	value any
+	stack []byte
+}
+
+func (e *encoderPanic) Error() string { return fmt.Sprintf("the encoder broke: %v", e.value) }
+
+// failedCode counts rows that went to the error output for one reason.
+type failedCode struct {
+	stage, code string
+	n           int64
+}
+
+// failedCodes is a short list: encoders have few codes.
+type failedCodes []failedCode
+
+func (f *failedCodes) add(stage, code string) {
+	for i := range *f {
+		if c := &(*f)[i]; c.stage == stage && c.code == code {
+			c.n++
+			return
+		}
+	}
+	*f = append(*f, failedCode{stage: stage, code: code, n: 1})
+}
+
+// checkRows is the number of rows between two looks at the context.
+const checkRows = 4096
+
+// cutting is the encoding of one job. Not safe for concurrent use.
+type cutting struct {
+	j      *job
+	enc    format.Encoder
+	errors errorOutput
+
+	pack    pack   // nil before the first object
+	open    bool   // an object takes rows
+	route   int    // of the object, or of the refusal
+	refusal string // why rows of this route have no object, "" where they may have one
+	input   int64  // bytes of Data in the object
+	object  tallied
+	ok      int64 // records in ended objects
+}
+
+// encode writes the job's rows into packs, unsealed. On error nothing is left of them.
+func (w *worker) encode(ctx context.Context, j *job) {
+	c := &cutting{j: j, enc: w.encoder(j.pipe), errors: errorOutput{j: j, line: w.line}}
+	j.codes, j.input, j.output = j.codes[:0], 0, 0
+	err := c.run(ctx)
+	if cap(c.errors.line) <= maxKeptErrorBuf {
+		w.line = c.errors.line
+	}
+	// Until its next Reset an encoder may hold on to the pack; a broken one is not to be used again.
+	c.enc.Reset(io.Discard)
+	if _, broke := errors.AsType[*encoderPanic](err); broke {
+		w.forget(j.pipe)
+	}
+	if err != nil {
+		j.err = err
+		if c.pack != nil {
+			c.pack.Abort()
+		}
+		c.errors.abort()
+		return
+	}
+	j.err = nil
+	j.packs = j.packs[:0]
+	for _, p := range []pack{c.pack, c.errors.pack} {
+		if p != nil {
+			j.packs = append(j.packs, p)
+		}
+	}
+	j.head.Counts = buffer.Counts{OK: c.ok, Failed: c.errors.total}
+}
+
+func (c *cutting) run(ctx context.Context) error {
+	passes := 1
+	if c.j.scattered {
+		passes = c.j.routes
+	}
+	for pass := range passes {
+		if err := c.pass(ctx, pass); err != nil {
+			return err
+		}
+		if err := c.end(); err != nil {
+			return err
+		}
+	}
+	c.j.reach = c.j.next
+	if err := c.errors.end(); err != nil {
+		return err
+	}
+	if c.pack != nil && c.ok == 0 {
+		// Not one row fitted: there is nothing to deliver.
+		c.pack.Abort()
+		c.pack = nil
+	}
+	return nil
+}
+
+// pass writes the rows in one walk over the claim: all of them, or those of one route where the rows of
+// routes lie scattered and an object for each piece would be too many.
+func (c *cutting) pass(ctx context.Context, pass int) error {
+	j := c.j
+	segs, at := j.segs, 0
+	rows := 0
+	for row := range j.claim.Rows() {
+		for at+1 < len(segs) && segs[at+1].first <= row.Seq {
+			at++
+		}
+		route := segs[at].route
+		if j.scattered && route != pass {
+			continue
+		}
+		j.reach = row.Seq
+		if rows++; rows%checkRows == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if (!c.open && c.refusal == "") || route != c.route || c.full(row) {
+			if err := c.begin(row, route); err != nil {
+				return err
+			}
+		}
+		if c.refusal != "" {
+			if err := c.errors.add(metadataExtractionFailed, row, codeObjectKey, c.refusal); err != nil {
+				return err
+			}
+			continue
+		}
+		if j.poison != nil {
+			if message, ok := j.poison[row.Seq]; ok {
+				if err := c.errors.add(formatConversionFailed, row, codeEncoderBug, message); err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		err := c.append(row)
+		if err == nil {
+			c.input += int64(len(row.Data))
+			c.object.add(row)
+			continue
+		}
+		if misfit, ok := errors.AsType[*format.RowError](err); ok {
+			if err := c.errors.add(formatConversionFailed, row, misfit.Code, misfit.Message); err != nil {
+				return err
+			}
+			continue
+		}
+		return err
+	}
+	return nil
+}
+
+// append gives one row to the encoder. A panic in there must not take down every other stream: it becomes
+// an error that names the row.
+func (c *cutting) append(row record.Row) (err error) {
+	defer func() {
+		if broken := recover(); broken != nil {
+			err = &encoderPanic{seq: row.Seq, value: broken, stack: debug.Stack()}
+		}
+	}()
+	if err = c.enc.Append(row); err != nil {
+		if _, ok := errors.AsType[*format.RowError](err); !ok {
+			err = &packError{fmt.Errorf("encode: %w", err)}
+		}
+	}
+	return err
+}
+
+// full tells whether the open object has no room for the row. The loop has claimed what one object of a
+// route may hold, so this matters only where the estimate of written bytes was far too low.
+func (c *cutting) full(row record.Row) bool {
+	if !c.open || c.object.records == 0 {
+		return false
+	}
+	if c.j.limit > 0 {
+		return c.input+int64(len(row.Data)) > c.j.limit
+	}
+	// A quarter more is better than a small object after it. The estimate is not asked for each row.
+	f := c.j.pipe.FileSize
+	return f > 0 && c.object.records%64 == 0 && c.enc.Buffered() >= f+f/4
+}
+
+// begin ends the open object and starts one for the route of row, whose first record row is.
+func (c *cutting) begin(row record.Row, route int) error {
+	if err := c.end(); err != nil {
+		return err
+	}
+	j := c.j
+	c.route, c.refusal = route, ""
+	key, err := j.pipe.dataKey(j.name, j.version, row.Arrived)
+	if err != nil {
+		c.refusal = err.Error()
+		return nil
+	}
+	if c.pack == nil {
+		if c.pack, err = j.store.NewPack(); err != nil {
+			return &packError{fmt.Errorf("start a pack: %w", err)}
+		}
+	}
+	w, err := c.pack.Begin(buffer.ObjectHead{
+		Key:             key,
+		Role:            buffer.Data,
+		Destination:     j.pipe.Destination.ID,
+		ContentType:     contentType,
+		ContentEncoding: j.pipe.Format.ContentEncoding(),
+		SchemaVersion:   j.pipe.Format.SchemaVersion(),
+	})
+	if err != nil {
+		return &packError{fmt.Errorf("begin %q: %w", key, err)}
+	}
+	c.enc.Reset(w)
+	c.open, c.input, c.object = true, 0, tallied{}
+	return nil
+}
+
+// end closes the open object; one that no row fitted into is forgotten.
+func (c *cutting) end() error {
+	if !c.open {
+		return nil
+	}
+	c.open = false
+	if c.object.records == 0 {
+		if err := c.pack.Drop(); err != nil {
+			return &packError{fmt.Errorf("drop an empty object: %w", err)}
+		}
+		return nil
+	}
+	stats, err := c.close()
+	if err != nil {
+		return err
+	}
+	if err := c.pack.End(c.object.records, c.object.firstSeq, c.object.oldest); err != nil {
+		return &packError{fmt.Errorf("end an object: %w", err)}
+	}
+	c.ok += c.object.records
+	c.j.input += c.input
+	c.j.output += stats.Bytes
+	return nil
+}
+
+func (c *cutting) close() (stats format.Stats, err error) {
+	defer func() {
+		if broken := recover(); broken != nil {
+			err = &encoderPanic{value: broken, stack: debug.Stack()}
+		}
+	}()
+	if stats, err = c.enc.Close(); err != nil {
+		err = &packError{fmt.Errorf("finish an object: %w", err)}
+	}
+	return stats, err
+}

@@ -1,0 +1,234 @@
+package delivery
+
+import (
+	"encoding/base64"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"hydrant/buffer"
+	"hydrant/prefix"
+	"hydrant/record"
+)
+
+// Codes of reasons that are Hydrant's own or that it gives in Firehose's stead.
+const (
+	codeObjectKey   = "Hydrant.ObjectKey"                               // no key can be made that the store takes
+	codeEncoderBug  = "DataFormatConversion.ConversionFailureException" // the encoder broke on this row
+	maxKeptErrorBuf = 1 << 20                                           // of the line buffer that a worker keeps
+)
+
+// errorObjectBytes is where an object of the error output is full: many readers load one whole. Where
+// buffer.size is smaller, that counts.
+const errorObjectBytes = 64 << 20
+
+// errorOutput writes the rows of one claim that cannot be delivered, with their reasons, as lines of
+// objects in a pack of their own, which exists from the first such row on. Not safe for concurrent use.
+type errorOutput struct {
+	j    *job
+	line []byte // reused
+
+	pack      pack
+	w         io.Writer
+	errorType string // of the object that is open, "" for none
+	route     string
+	from      int64 // arrivals in [from, until), µs, have this route
+	until     int64
+	object    tallied
+	bytes     int64 // written to the open object
+	total     int64 // records of all objects
+}
+
+// tallied is what a pack wants to know of an object's records.
+type tallied struct {
+	records  int64
+	firstSeq uint64
+	oldest   int64 // arrival of the first record, which is the oldest one
+}
+
+func (t *tallied) add(row record.Row) {
+	if t.records == 0 {
+		t.firstSeq, t.oldest = row.Seq, row.Arrived
+	}
+	t.records++
+}
+
+// add writes one row. Its errors end the cut.
+func (e *errorOutput) add(errorType string, row record.Row, code, message string) error {
+	if err := e.open(errorType, row); err != nil {
+		return err
+	}
+	now := time.Now()
+	switch errorType {
+	case formatConversionFailed:
+		e.line = appendConversionFailed(e.line[:0], row, code, message, now, e.j.pipe.Catalog)
+	default:
+		e.line = appendFailed(e.line[:0], row, code, message, now)
+	}
+	if _, err := e.w.Write(e.line); err != nil {
+		return &packError{fmt.Errorf("write an error record: %w", err)}
+	}
+	e.bytes += int64(len(e.line))
+	e.object.add(row)
+	e.total++
+	e.j.codes.add(errorType, code)
+	return nil
+}
+
+// open sees to it that an object is open which may hold a row of this type and arrival.
+func (e *errorOutput) open(errorType string, row record.Row) error {
+	p := e.j.pipe
+	full := e.bytes >= min(errorObjectBytes, max(p.Size, 1))
+	if e.errorType == errorType && row.Arrived >= e.from && row.Arrived < e.until && !full {
+		return nil
+	}
+	v := prefix.Values{Time: p.at(row.Arrived), ErrorOutputType: errorType}
+	route := p.ErrorPrefix.Route(v)
+	same := e.errorType == errorType && e.route == route && !full
+	from, until := p.ErrorPrefix.SameRoute(v)
+	e.route, e.from, e.until = route, from.UnixMicro(), until.UnixMicro()
+	if same {
+		return nil
+	}
+	if err := e.end(); err != nil {
+		return err
+	}
+	key, err := p.errorKey(errorType, e.j.name, e.j.version, row.Arrived, "")
+	if err != nil {
+		return fmt.Errorf("make a key for the error output: %w", err)
+	}
+	if e.pack == nil {
+		if e.pack, err = e.j.store.NewPack(); err != nil {
+			return &packError{fmt.Errorf("start a pack for error records: %w", err)}
+		}
+	}
+	e.w, err = e.pack.Begin(buffer.ObjectHead{
+		Key:         key,
+		Role:        buffer.Error,
+		Destination: p.Destination.ID,
+		ContentType: contentType,
+	})
+	if err != nil {
+		return &packError{fmt.Errorf("begin %q: %w", key, err)}
+	}
+	e.errorType, e.bytes, e.object = errorType, 0, tallied{}
+	return nil
+}
+
+// end closes the open object. Every object has at least one record, or the cut has failed.
+func (e *errorOutput) end() error {
+	if e.errorType == "" {
+		return nil
+	}
+	e.errorType = ""
+	if err := e.pack.End(e.object.records, e.object.firstSeq, e.object.oldest); err != nil {
+		return &packError{fmt.Errorf("end an object of error records: %w", err)}
+	}
+	return nil
+}
+
+// abort removes what was written.
+func (e *errorOutput) abort() {
+	if e.pack != nil {
+		e.pack.Abort()
+		e.pack = nil
+	}
+}
+
+// appendConversionFailed adds the line of a row that does not fit the format: Firehose's members in
+// Firehose's order.
+func appendConversionFailed(b []byte, row record.Row, code, message string, now time.Time, catalog map[string]string) []byte {
+	b = append(b, `{"attemptsMade":1,"arrivalTimestamp":`...)
+	b = strconv.AppendInt(b, row.Arrived/1000, 10)
+	b = append(b, `,"lastErrorCode":`...)
+	b = appendJSONString(b, code)
+	b = append(b, `,"lastErrorMessage":`...)
+	b = appendJSONString(b, message)
+	b = append(b, `,"attemptEndingTimestamp":`...)
+	b = strconv.AppendInt(b, now.UnixMilli(), 10)
+	b = append(b, `,"rawData":"`...)
+	b = base64.StdEncoding.AppendEncode(b, row.Data)
+	b = append(b, `","sequenceNumber":"`...)
+	b = strconv.AppendUint(b, row.Seq, 10)
+	b = append(b, `","subSequenceNumber":`...)
+	b = strconv.AppendUint(b, uint64(row.Sub), 10)
+	b = append(b, `,"dataCatalogTable":`...)
+	if catalog == nil {
+		return append(b, "null}\n"...)
+	}
+	for i, member := range [...]string{"catalogId", "databaseName", "tableName", "region", "versionId", "catalogArn"} {
+		if i == 0 {
+			b = append(b, '{')
+		} else {
+			b = append(b, ',')
+		}
+		b = appendJSONString(b, member)
+		b = append(b, ':')
+		if value, ok := catalog[member]; ok {
+			b = appendJSONString(b, value)
+		} else {
+			b = append(b, "null"...)
+		}
+	}
+	return append(b, "}}\n"...)
+}
+
+// appendFailed adds the line of a row that failed before it came to a format: the members that Firehose's
+// other stages have in common, in their order.
+func appendFailed(b []byte, row record.Row, code, message string, now time.Time) []byte {
+	b = append(b, `{"rawData":"`...)
+	b = base64.StdEncoding.AppendEncode(b, row.Data)
+	b = append(b, `","errorCode":`...)
+	b = appendJSONString(b, code)
+	b = append(b, `,"errorMessage":`...)
+	b = appendJSONString(b, message)
+	b = append(b, `,"attemptsMade":1,"arrivalTimestamp":`...)
+	b = strconv.AppendInt(b, row.Arrived/1000, 10)
+	b = append(b, `,"attemptEndingTimestamp":`...)
+	b = strconv.AppendInt(b, now.UnixMilli(), 10)
+	return append(b, "}\n"...)
+}
+
+// appendJSONString adds s as a JSON string; what is not UTF-8 in it becomes U+FFFD. Messages quote records,
+// and a claim may fail whole, so this does not allocate as encoding/json would.
+func appendJSONString(b []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	done := 0 // s[:done] is in b
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && n == 1 {
+				b = append(b, s[done:i]...)
+				b = append(b, "\ufffd"...)
+				done = i + 1
+			}
+			i += n
+			continue
+		}
+		if c >= ' ' && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		b = append(b, s[done:i]...)
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, '\\', 'n')
+		case '\r':
+			b = append(b, '\\', 'r')
+		case '\t':
+			b = append(b, '\\', 't')
+		default:
+			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		}
+		i++
+		done = i
+	}
+	b = append(b, s[done:]...)
+	return append(b, '"')
+}

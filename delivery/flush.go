@@ -1,0 +1,147 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"hydrant/buffer"
+	"hydrant/record"
+)
+
+// Remaining is what a Flush that ran out of time left behind.
+type Remaining struct {
+	Records int64  `json:"remaining_records"`
+	Bytes   int64  `json:"remaining_bytes"`
+	Error   string `json:"last_error,omitempty"`
+}
+
+// errStopped says that nothing is delivered any more.
+var errStopped = errors.New("delivery has stopped")
+
+// errFailed says that a stream cannot be delivered as it is configured.
+var errFailed = errors.New("stream cannot be opened")
+
+// Flush closes the stream's epochs and returns when all that was accepted before the call is delivered or
+// in the error output. When ctx ends first it returns what remains with ctx's error. Other errors:
+// *record.NotFound, ErrPaused.
+func (m *Manager) Flush(ctx context.Context, stream string) (Remaining, error) {
+	s := m.lookup(stream)
+	if s == nil {
+		return Remaining{}, &record.NotFound{Stream: stream}
+	}
+	return s.flush(ctx, reasonFlush, m.stopped)
+}
+
+// Drain closes all epochs and returns when nothing is left that can be delivered, or with ctx's error and
+// what is left. A stream that is paused or failed is not waited for; where it has a backlog, Drain says
+// what that is and fails.
+func (m *Manager) Drain(ctx context.Context) (Remaining, error) {
+	all := m.all()
+	left := make([]Remaining, len(all))
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, s := range all {
+		wg.Go(func() {
+			if left[i], errs[i] = s.flush(ctx, reasonStop, m.stopped); errs[i] != nil {
+				errs[i] = fmt.Errorf("stream %q: %w", s.name, errs[i])
+			}
+		})
+	}
+	wg.Wait()
+	var sum Remaining
+	for i, r := range left {
+		if r.Records == 0 && !errors.Is(errs[i], context.Canceled) && !errors.Is(errs[i], context.DeadlineExceeded) {
+			errs[i] = nil // paused or failed, but with nothing to deliver
+		}
+		sum.Records += r.Records
+		sum.Bytes += r.Bytes
+		if sum.Error == "" {
+			sum.Error = r.Error
+		}
+	}
+	return sum, errors.Join(errs...)
+}
+
+// flush is Flush and, for reasonStop, one stream's part of Drain.
+func (s *stream) flush(ctx context.Context, why string, stopped <-chan struct{}) (Remaining, error) {
+	s.mu.Lock()
+	target := s.acceptedLocked()
+	if s.def.State != buffer.Paused && target > s.flushTo {
+		s.flushTo, s.flushWhy = target, why
+	}
+	s.mu.Unlock()
+	s.wake()
+	s.hurry()
+	for {
+		s.mu.Lock()
+		left, ended, changed := s.remainingLocked(target), s.endedLocked(target), s.changed
+		paused := s.def.State == buffer.Paused
+		failed := why == reasonStop && s.cur.err != nil
+		s.mu.Unlock()
+		switch {
+		case paused:
+			return left, ErrPaused
+		case ended:
+			return Remaining{}, nil
+		case failed:
+			return left, errFailed
+		}
+		select {
+		case <-changed:
+		case <-stopped:
+			return left, errStopped
+		case <-ctx.Done():
+			return left, ctx.Err()
+		}
+	}
+}
+
+// acceptedLocked is the sequence below which everything has been accepted and is durable.
+func (s *stream) acceptedLocked() uint64 { return s.consumer.Waiting().Next }
+
+// endedLocked tells whether every record below a sequence is delivered or in the error output.
+func (s *stream) endedLocked(target uint64) bool {
+	if s.gone {
+		return true
+	}
+	if len(s.inWork) > 0 && s.inWork[0].first < target {
+		return false
+	}
+	if w := s.consumer.Waiting(); w.First != w.Next && w.First < target {
+		return false
+	}
+	for _, b := range s.batches {
+		if b.manifest.First < target {
+			return false
+		}
+	}
+	return true
+}
+
+// remainingLocked is what endedLocked waits for. Rows below the target and above share the bytes that wait
+// by their number.
+func (s *stream) remainingLocked(target uint64) (r Remaining) {
+	w := s.consumer.Waiting()
+	if n := min(w.Next, target); n > w.First {
+		r.Records += int64(n - w.First)
+		r.Bytes += int64(float64(w.Bytes) * float64(n-w.First) / float64(w.Next-w.First))
+	}
+	for _, j := range s.inWork {
+		if j.first < target {
+			r.Records += int64(j.next - j.first)
+			r.Bytes += j.bytes
+		}
+	}
+	for _, b := range s.batches {
+		if b.manifest.First < target {
+			r.Records += b.records
+			r.Bytes += b.bytes
+		}
+	}
+	if r.Records > 0 {
+		r.Error = s.errLocked()
+	}
+	return r
+}

@@ -1,0 +1,351 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"hydrant/buffer"
+)
+
+const (
+	// maxShrinks is how often a claim is halved when the disk has no room for its packs, before its rows
+	// are given back to wait for better days.
+	maxShrinks = 8
+	// maxPoison is the number of rows of one claim that may break the encoder; each costs encoding the
+	// claim again.
+	maxPoison = 64
+	cutBase   = time.Second
+	cutCap    = 30 * time.Second
+)
+
+// loop turns one stream's rows into manifests. All its fields belong to its goroutine.
+type loop struct {
+	s       *stream
+	workers *workers
+	depth   int         // claims that may be encoded at a time
+	retire  func() bool // tries to end the stream; true when it is gone
+
+	ver      *version
+	tally    *tally // nil: to be counted from the oldest waiting row
+	marks    marks
+	seen     bool   // marks know what waited at the start
+	configTo uint64 // rows below waited when the version changed
+	jobs     []*job // oldest first; their manifests are made in this order
+	versions map[*job]*version
+	ratio    float64 // written bytes for each byte of Data, so far
+	failures int     // cuts in a row that failed
+	retryAt  time.Time
+	wg       sync.WaitGroup
+}
+
+func newLoop(s *stream, w *workers, retire func() bool) *loop {
+	return &loop{s: s, workers: w, depth: w.n + 1, retire: retire, versions: map[*job]*version{}, ratio: 1}
+}
+
+// run works until ctx ends or the stream is gone. Claims without a manifest are given back: their rows are
+// still in the buffer.
+func (l *loop) run(ctx context.Context) {
+	defer l.abandon()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		if !l.finish(ctx) {
+			return // ctx has ended
+		}
+		wake := l.advance(ctx, time.Now())
+		if l.retire() {
+			return
+		}
+		var ready <-chan struct{}
+		if len(l.jobs) > 0 {
+			ready = l.jobs[0].ready
+		}
+		if wake.IsZero() {
+			wake = time.Now().Add(time.Hour)
+		}
+		timer.Reset(time.Until(wake))
+		select {
+		case <-ctx.Done():
+		case <-l.s.consumer.Changed():
+		case <-l.s.poke:
+		case <-ready:
+		case <-timer.C:
+		}
+	}
+}
+
+// advance closes what is due and says when to look again if nothing happens.
+func (l *loop) advance(ctx context.Context, now time.Time) (wake time.Time) {
+	c := l.s.consumer
+	for {
+		w := c.Waiting()
+		sit := l.situation(w, now)
+		if l.ver.pipe == nil || len(l.jobs) >= l.depth {
+			return time.Time{} // a new version, or the oldest job, wakes the loop
+		}
+		if now.Before(l.retryAt) {
+			return l.retryAt
+		}
+		l.count(w)
+		v := decide(l.tally, sit)
+		if v.close == "" {
+			return v.wake
+		}
+		if !l.claim(ctx, v) {
+			return time.Time{}
+		}
+	}
+}
+
+// situation looks at the stream and adopts a new version of it.
+func (l *loop) situation(w buffer.Waiting, now time.Time) situation {
+	s := l.s
+	s.mu.Lock()
+	ver, state := s.cur, s.def.State
+	sit := situation{now: now, waiting: w, flushTo: s.flushTo, why: s.flushWhy, paused: state == buffer.Paused, backlog: len(s.batches)}
+	s.mu.Unlock()
+	if ver != l.ver {
+		if l.ver != nil && w.First != w.Next {
+			// The change closes the epoch. Rows that are still raw are cut under the new version: an object
+			// has the name and the form of the version that sealed it.
+			l.configTo = w.Next
+		}
+		l.ver, l.tally = ver, nil
+	}
+	if l.ver.pipe != nil {
+		sit.interval = max(l.ver.pipe.Interval, minInterval)
+		sit.fileSize = l.ver.pipe.FileSize > 0
+	}
+	var age time.Duration
+	if !l.seen && w.First != w.Next {
+		// These rows were there before this process. How long they waited is told by the wall clock, which
+		// may have been set meanwhile: no sooner than now, no later than a whole interval.
+		age = min(max(now.Sub(time.UnixMicro(w.Oldest)), 0), sit.interval)
+	}
+	l.seen = true
+	l.marks.observe(w, now, age, sit.interval)
+	sit.since = l.marks.since(w.First, now)
+	sit.pressure = s.consumer.Pressure()
+	switch {
+	case state == buffer.Deleting:
+		sit.flushTo, sit.why = w.Next, reasonDelete
+	case sit.flushTo <= w.First && l.configTo > w.First:
+		sit.flushTo, sit.why = l.configTo, reasonConfig
+	}
+	return sit
+}
+
+// count brings the tally up to what waits.
+func (l *loop) count(w buffer.Waiting) {
+	if l.tally == nil {
+		l.tally = newTally(l.ver.pipe, l.objectBytes(), w.First)
+	}
+	if l.tally.full {
+		return
+	}
+	for c := range l.s.consumer.Chunks(l.tally.next) {
+		if !l.tally.add(c) {
+			break
+		}
+	}
+	l.s.mu.Lock()
+	l.s.keys = len(l.tally.routes)
+	l.s.mu.Unlock()
+}
+
+// objectBytes is how many bytes of Data fill an object.
+func (l *loop) objectBytes() int64 {
+	p := l.ver.pipe
+	if p.FileSize <= 0 {
+		return p.Size
+	}
+	return max(int64(float64(p.FileSize)/l.ratio), 1)
+}
+
+// claim takes the rows of a verdict and starts a job on them. It returns false where nothing was there.
+func (l *loop) claim(ctx context.Context, v verdict) bool {
+	s, t := l.s, l.tally
+	l.tally = nil
+	j := &job{
+		store:     s.store,
+		name:      s.name,
+		pipe:      l.ver.pipe,
+		version:   l.ver.number,
+		reason:    v.close,
+		segs:      t.segs,
+		routes:    len(t.routes),
+		scattered: t.scattered(),
+	}
+	if l.ver.pipe.FileSize <= 0 {
+		j.limit = max(l.ver.pipe.Size, 1)
+	}
+	s.mu.Lock() // nobody may see these rows neither waiting nor in work
+	taken := s.consumer.Take(v.next, v.max)
+	if taken == nil {
+		s.mu.Unlock()
+		return false
+	}
+	j.claim = taken
+	j.first, j.next = taken.Range()
+	j.bytes = taken.Bytes()
+	for row := range taken.Rows() {
+		j.oldest = row.Arrived
+		break
+	}
+	s.took(j, l.ver)
+	s.keys = 0
+	s.mu.Unlock()
+	j.head = buffer.ManifestHead{
+		ID:          s.store.NewManifestID(),
+		Incarnation: s.incarnation,
+		Consumer:    buffer.Main,
+		Version:     l.ver.number,
+		Epoch:       s.consumer.NewEpoch(),
+	}
+	l.jobs = append(l.jobs, j)
+	l.versions[j] = l.ver
+	l.launch(ctx, j)
+	return true
+}
+
+// launch encodes and seals in the background.
+func (l *loop) launch(ctx context.Context, j *job) {
+	ctx, cancel := context.WithCancel(ctx)
+	ready := make(chan struct{})
+	j.ready, j.cancel = ready, cancel
+	l.wg.Go(func() {
+		defer close(ready)
+		if !l.workers.do(ctx, func(w *worker) { w.encode(ctx, j) }) {
+			j.err = ctx.Err()
+		}
+		if j.err == nil {
+			// Not on the worker: it would wait for the disk with its core idle.
+			j.seal()
+		}
+	})
+}
+
+// seal makes the packs durable.
+func (j *job) seal() {
+	j.head.First, j.head.Next = j.first, j.next
+	for _, p := range j.packs {
+		if err := p.Seal(j.head); err != nil {
+			j.err = &packError{fmt.Errorf("seal a pack: %w", err)}
+			j.abort()
+			return
+		}
+	}
+}
+
+// abort removes the packs.
+func (j *job) abort() {
+	for _, p := range j.packs {
+		p.Abort()
+	}
+	j.packs = nil
+}
+
+// finish makes manifests of the jobs that are ready, in order. It returns false when ctx has ended.
+func (l *loop) finish(ctx context.Context) bool {
+	for len(l.jobs) > 0 {
+		j := l.jobs[0]
+		select {
+		case <-j.ready:
+		default:
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		j.cancel()
+		err := j.err
+		var m *buffer.Manifest
+		if err == nil {
+			if m, err = l.s.store.Cut(j.claim, j.packs, j.head); err != nil {
+				err = fmt.Errorf("make a manifest: %w", err)
+			}
+		}
+		if err != nil {
+			l.failed(ctx, j, err)
+			continue
+		}
+		l.jobs = l.jobs[1:]
+		l.failures = 0
+		if j.input > 0 && j.output > 0 {
+			l.ratio = l.ratio*3/4 + float64(j.output)/float64(j.input)/4
+		}
+		l.marks.prune(j.next)
+		v := l.versions[j]
+		delete(l.versions, j)
+		l.s.committed(j, v, m)
+	}
+	return true
+}
+
+// failed decides what becomes of the oldest job, which has not become a manifest.
+func (l *loop) failed(ctx context.Context, j *job, err error) {
+	j.abort()
+	if broke, ok := errors.AsType[*encoderPanic](err); ok && broke.seq != 0 && len(j.poison) < maxPoison {
+		l.s.alarm("encoder", "encoder broke on a record, which goes to the error output", "seq", broke.seq, "panic", broke.value, "stack", string(broke.stack))
+		if j.poison == nil {
+			j.poison = map[uint64]string{}
+		}
+		j.poison[broke.seq] = "the encoder broke: " + fmt.Sprint(broke.value)
+		l.launch(ctx, j)
+		return
+	}
+	l.giveBack(l.jobs[1:], "")
+	l.jobs = l.jobs[:1]
+	l.failures++
+	l.retryAt = time.Now().Add(backoff(l.failures, cutBase, cutCap))
+	l.s.alarm("cut", "records cannot be cut now; they stay where they are", "err", err)
+	if _, ok := errors.AsType[*packError](err); ok && j.shrinks < maxShrinks {
+		// Seal what fits: half of what had been written when the space ended.
+		if half := j.first + (j.reach-j.first)/2; half > j.first {
+			j.shrinks++
+			l.s.mu.Lock()
+			j.claim.Trim(half)
+			_, j.next = j.claim.Range()
+			j.bytes = j.claim.Bytes()
+			l.s.cutErr = err.Error()
+			l.s.mu.Unlock()
+			l.tally = nil
+			l.launch(ctx, j)
+			return
+		}
+	}
+	l.giveBack(l.jobs, err.Error())
+	l.jobs = nil
+}
+
+// giveBack ends jobs without a manifest: newest first, so that what waits stays contiguous.
+func (l *loop) giveBack(jobs []*job, why string) {
+	for _, j := range jobs {
+		j.cancel()
+	}
+	versions := make(map[*job]*version, len(jobs))
+	for i := len(jobs) - 1; i >= 0; i-- {
+		j := jobs[i]
+		<-j.ready
+		j.abort()
+		l.s.mu.Lock()
+		j.claim.Release()
+		l.s.mu.Unlock()
+		versions[j] = l.versions[j]
+		delete(l.versions, j)
+	}
+	l.tally = nil
+	if len(jobs) > 0 {
+		l.s.givenBack(jobs, versions, why)
+	}
+}
+
+// abandon gives everything back at the end.
+func (l *loop) abandon() {
+	l.giveBack(l.jobs, "")
+	l.jobs = nil
+	l.wg.Wait()
+}

@@ -1,0 +1,343 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hydrant/buffer"
+	"hydrant/record"
+)
+
+// DefaultMemory stands in where Options.Memory is 0.
+const DefaultMemory = 512 << 20
+
+// ErrPaused says that a stream is paused: nothing of it is uploaded until it is resumed.
+var ErrPaused = errors.New("stream is paused")
+
+// ErrDeleting says that a stream is on its way out and cannot be steered any more.
+var ErrDeleting = errors.New("stream is being deleted")
+
+// Manager runs all streams of a buffer. Safe for concurrent use.
+type Manager struct {
+	store   store
+	open    Open
+	log     *slog.Logger
+	workers *workers
+	up      *uploader
+	metrics *metrics
+	closers sync.WaitGroup
+	begin   chan struct{} // Run has a loop to start
+	stopped chan struct{} // closed when Run has returned
+
+	defining sync.Mutex // held over each change of a stream, which takes a while; before mu
+
+	mu       sync.RWMutex // guards what follows
+	streams  map[string]*stream
+	loops    []*loop // to be started
+	stopping bool
+}
+
+// New takes over the streams that the buffer holds and opens their pipelines. A stream whose pipeline
+// cannot be opened stays, with its backlog, in state failed; the others run. Nothing is done before Run.
+func New(o Options) (*Manager, error) {
+	if o.Buffer == nil || o.Open == nil {
+		return nil, errors.New("delivery needs a buffer and a way to open streams")
+	}
+	return newManager(o, bufferStore{o.Buffer})
+}
+
+func newManager(o Options, st store) (*Manager, error) {
+	if o.Workers < 0 || o.Memory < 0 {
+		return nil, fmt.Errorf("delivery with %d workers in %d bytes of memory", o.Workers, o.Memory)
+	}
+	if o.Workers == 0 {
+		o.Workers = runtime.NumCPU()
+	}
+	if o.Memory == 0 {
+		o.Memory = DefaultMemory
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	m := &Manager{
+		store:   st,
+		open:    o.Open,
+		log:     o.Log,
+		workers: newWorkers(o.Workers),
+		up:      newUploader(o.Memory),
+		metrics: newMetrics(),
+		begin:   make(chan struct{}, 1),
+		stopped: make(chan struct{}),
+		streams: map[string]*stream{},
+	}
+	m.metrics.collect = m.snapshots
+	outstanding := map[uint32][]*buffer.Manifest{}
+	for _, man := range st.Outstanding() {
+		outstanding[man.Incarnation] = append(outstanding[man.Incarnation], man)
+	}
+	for _, def := range st.Streams() {
+		m.add(newStream(m, def, outstanding[def.Incarnation]))
+	}
+	return m, nil
+}
+
+// add makes a stream known and hands its loop to Run.
+func (m *Manager) add(s *stream) {
+	m.mu.Lock()
+	m.streams[s.name] = s
+	m.loops = append(m.loops, newLoop(s, m.workers, func() bool { return m.retire(s) }))
+	m.mu.Unlock()
+	select {
+	case m.begin <- struct{}{}:
+	default:
+	}
+}
+
+func (m *Manager) lookup(name string) *stream {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.streams[name]
+}
+
+// all streams, by name.
+func (m *Manager) all() []*stream {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	names := slices.Sorted(maps.Keys(m.streams))
+	out := make([]*stream, len(names))
+	for i, name := range names {
+		out[i] = m.streams[name]
+	}
+	return out
+}
+
+// Declared is a stream as the configuration has it.
+type Declared struct {
+	Name string
+	Tags map[string]string
+	Spec []byte
+}
+
+// Apply makes the streams that take puts be exactly these: new ones are created, changed ones get a new
+// version and close their epoch, those that are gone take no more puts and drain under their last
+// version. A paused stream stays paused. Durable on return. Where it fails for some streams, it has done
+// its work for the others.
+func (m *Manager) Apply(streams []Declared) error {
+	m.defining.Lock()
+	defer m.defining.Unlock()
+	var errs []error
+	declared := map[string]bool{}
+	for _, d := range streams {
+		if declared[d.Name] {
+			errs = append(errs, fmt.Errorf("stream %q is declared twice", d.Name))
+			continue
+		}
+		declared[d.Name] = true
+		state := buffer.Active
+		s := m.lookup(d.Name)
+		if s != nil && s.state() == buffer.Paused {
+			state = buffer.Paused
+		}
+		if err := m.define(s, buffer.Stream{Name: d.Name, State: state, Tags: d.Tags, Consumers: []uint8{buffer.Main}, Spec: d.Spec}); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for _, s := range m.all() {
+		def := s.definition()
+		if declared[s.name] || def.State == buffer.Deleting {
+			continue
+		}
+		def.State = buffer.Deleting
+		if err := m.define(s, def); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// define makes def what is in force for s, or a new stream where s is nil. The caller holds m.defining.
+func (m *Manager) define(s *stream, def buffer.Stream) error {
+	now, err := m.store.Define(def)
+	if err != nil {
+		return fmt.Errorf("define stream %q: %w", def.Name, err)
+	}
+	if s == nil {
+		m.add(newStream(m, now, nil))
+		m.log.Info("stream created", "stream", now.Name, "version", now.Version)
+		return nil
+	}
+	if old := s.definition(); old.Version != now.Version || old.State != now.State {
+		s.log.Info("stream changed", "version", now.Version, "state", stateName(now.State))
+	}
+	s.adopt(now)
+	return nil
+}
+
+// retire ends a stream that was deleted when nothing of it is left. It is called by the stream's loop.
+func (m *Manager) retire(s *stream) bool {
+	if !s.empty() {
+		return false
+	}
+	m.defining.Lock()
+	defer m.defining.Unlock()
+	if !s.empty() { // a new declaration may have brought it back
+		return false
+	}
+	for _, man := range m.store.Outstanding() {
+		if man.Incarnation == s.incarnation {
+			// Its end is not durable yet. Nothing tells when it is, so look again soon.
+			time.AfterFunc(minInterval, s.wake)
+			return false
+		}
+	}
+	def := s.definition()
+	def.State = buffer.Gone
+	if _, err := m.store.Define(def); err != nil {
+		s.alarm("cut", "deleted stream cannot be ended now", "err", err)
+		time.AfterFunc(cutBase, s.wake)
+		return false
+	}
+	m.mu.Lock()
+	delete(m.streams, s.name)
+	m.mu.Unlock()
+	s.end()
+	s.log.Info("stream is gone")
+	return true
+}
+
+// Run delivers until ctx ends. Then it stops loops and uploads, leaving the rest on disk, and returns nil.
+// It is called once.
+func (m *Manager) Run(ctx context.Context) error {
+	defer close(m.stopped)
+	var wg sync.WaitGroup
+	wg.Go(func() { m.workers.run(ctx) })
+	wg.Go(func() { m.up.run(ctx, m.attempt) })
+	for ctx.Err() == nil {
+		m.mu.Lock()
+		loops := m.loops
+		m.loops = nil
+		m.mu.Unlock()
+		for _, l := range loops {
+			wg.Go(func() { l.run(ctx) })
+		}
+		select {
+		case <-m.begin:
+		case <-ctx.Done():
+		}
+	}
+	m.mu.Lock()
+	m.stopping = true
+	m.mu.Unlock()
+	wg.Wait()
+	for _, s := range m.all() {
+		s.closeSinks()
+	}
+	m.closers.Wait()
+	return nil
+}
+
+// Append stores the records of a call (the contract of directput.Appender). Errors: *record.NotFound,
+// *record.Refusal, or the buffer's.
+func (m *Manager) Append(ctx context.Context, stream string, c record.Call) (r record.Receipt, adopted bool, err error) {
+	m.mu.RLock()
+	s, stopping := m.streams[stream], m.stopping
+	m.mu.RUnlock()
+	switch {
+	case s == nil:
+		return r, false, &record.NotFound{Stream: stream}
+	case stopping:
+		return r, false, &record.Refusal{Reason: "stopping", Message: "the service is stopping"}
+	case s.state() == buffer.Deleting:
+		return r, false, &record.NotFound{Stream: stream, Inactive: true}
+	}
+	return m.store.Append(ctx, stream, c)
+}
+
+// Pause stops uploads of a stream, durably; puts go on, and rows are cut only where space demands it. It is
+// idempotent. Errors: *record.NotFound, ErrDeleting, or the buffer's.
+func (m *Manager) Pause(stream string) error { return m.steer(stream, buffer.Active, buffer.Paused) }
+
+// Resume starts uploads of a paused stream again, durably and at once. It is idempotent, with Pause's errors.
+func (m *Manager) Resume(stream string) error { return m.steer(stream, buffer.Paused, buffer.Active) }
+
+func (m *Manager) steer(name string, from, to buffer.State) error {
+	m.defining.Lock()
+	defer m.defining.Unlock()
+	s := m.lookup(name)
+	if s == nil {
+		return &record.NotFound{Stream: name}
+	}
+	def := s.definition()
+	switch def.State {
+	case to:
+		return nil
+	case from:
+	default:
+		return fmt.Errorf("stream %q: %w", name, ErrDeleting)
+	}
+	def.State = to
+	if err := m.define(s, def); err != nil {
+		return err
+	}
+	if to == buffer.Active {
+		s.hurry()
+	}
+	return nil
+}
+
+// Collectors of this package's metrics.
+func (m *Manager) Collectors() []prometheus.Collector { return m.metrics.collectors() }
+
+// state and definition of the stream in force.
+func (s *stream) state() buffer.State { return s.definition().State }
+
+func (s *stream) definition() buffer.Stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.def
+}
+
+// empty tells whether a deleted stream has nothing left.
+func (s *stream) empty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.def.State != buffer.Deleting || len(s.inWork) > 0 || len(s.batches) > 0 {
+		return false
+	}
+	w := s.consumer.Waiting()
+	return w.First == w.Next
+}
+
+// end takes away what a stream that is gone has left.
+func (s *stream) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone = true
+	for _, v := range s.versions {
+		s.closeSink(v)
+	}
+	for _, l := range s.lanes {
+		s.up.dropLane(l)
+	}
+	s.metrics.vanish(s.name)
+	s.signalLocked()
+}
+
+// closeSinks ends the connections of a stream whose deliveries have stopped.
+func (s *stream) closeSinks() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.versions {
+		s.closeSink(v)
+	}
+}

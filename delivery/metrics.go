@@ -1,0 +1,216 @@
+package delivery
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hydrant/buffer"
+	"hydrant/sinks"
+)
+
+// outcomeStored is the outcome label of an attempt that succeeded; the others are the names of classes.
+const outcomeStored = "stored"
+
+// outcomeLocal is an attempt that ended before the destination was asked.
+const outcomeLocal = "local"
+
+func outcomes() []string {
+	out := []string{outcomeStored, outcomeLocal}
+	for c := sinks.Unknown; c <= sinks.Damaged; c++ {
+		out = append(out, c.String())
+	}
+	return out
+}
+
+func outcomeOf(err error) string {
+	if _, ok := err.(*localError); ok {
+		return outcomeLocal
+	}
+	return sinks.ClassOf(err).String()
+}
+
+// alarmKinds are the values of the kind label of hydrant_delivery_alarms_total.
+var alarmKinds = []string{"local", "destination", "denied", "error output", "foreign", "refused", "replace", "damage", "set aside", "cut", "encoder"}
+
+// metrics of all streams. What the buffer's totals or a stream's state say is read when it is asked for, so
+// that it cannot differ from them; the rest is counted here.
+type metrics struct {
+	collect func() []snapshot
+
+	cuts         *prometheus.CounterVec
+	failures     *prometheus.CounterVec
+	attempts     *prometheus.CounterVec
+	alarms       *prometheus.CounterVec
+	replacements *prometheus.CounterVec
+	seconds      *prometheus.HistogramVec
+	objects      *prometheus.HistogramVec
+}
+
+// snapshot is one stream's part of what is read.
+type snapshot struct {
+	stream  string
+	kind    string // of the destination in force, "" where it is not known
+	account account
+	bytes   int64 // delivered
+	keys    int
+	batches int
+	failing bool
+}
+
+func newMetrics() *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hydrant_" + name, Help: help}, append([]string{"stream"}, labels...))
+	}
+	return &metrics{
+		cuts:         counter("batches_cut_total", "Epochs that were closed and made a batch of objects, by what closed them.", "reason"),
+		failures:     counter("failed_records_total", "Records that were put into the error output, by stage and code.", "stage", "code"),
+		attempts:     counter("delivery_attempts_total", "Attempts to put an object into the destination, by outcome.", "sink", "outcome"),
+		alarms:       counter("delivery_alarms_total", "Events in delivery that a person has to look at; the log has each kind at most every 5 minutes.", "kind"),
+		replacements: counter("objects_replaced_total", "Objects that were given up for their key; their bytes went to another one."),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "hydrant_delivery_seconds",
+			Help:    "Duration of attempts that stored an object.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 3, 12),
+		}, []string{"stream", "sink"}),
+		objects: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "hydrant_object_bytes",
+			Help:    "Sizes of the objects that were made, as they are written.",
+			Buckets: prometheus.ExponentialBuckets(1<<10, 4, 11),
+		}, []string{"stream"}),
+	}
+}
+
+func (m *metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m, m.cuts, m.failures, m.attempts, m.alarms, m.replacements, m.seconds, m.objects}
+}
+
+// appear starts a stream's labels at zero, as far as their values are known before they happen.
+func (m *metrics) appear(stream string) {
+	for _, r := range cutReasons {
+		m.cuts.WithLabelValues(stream, r)
+	}
+	for _, k := range alarmKinds {
+		m.alarms.WithLabelValues(stream, k)
+	}
+	m.replacements.WithLabelValues(stream)
+	m.objects.WithLabelValues(stream)
+}
+
+// destination starts the labels of a stream's kind of destination.
+func (m *metrics) destination(stream, kind string) {
+	for _, o := range outcomes() {
+		m.attempts.WithLabelValues(stream, kind, o)
+	}
+	m.seconds.WithLabelValues(stream, kind)
+}
+
+// vanish ends a stream's labels.
+func (m *metrics) vanish(stream string) {
+	labels := prometheus.Labels{"stream": stream}
+	for _, v := range []*prometheus.MetricVec{m.cuts.MetricVec, m.failures.MetricVec, m.attempts.MetricVec, m.alarms.MetricVec,
+		m.replacements.MetricVec, m.seconds.MetricVec, m.objects.MetricVec} {
+		v.DeletePartialMatch(labels)
+	}
+}
+
+func (m *metrics) alarm(stream, kind string) { m.alarms.WithLabelValues(stream, kind).Inc() }
+
+// cut counts a manifest that was made.
+func (m *metrics) cut(stream string, j *job, man *buffer.Manifest) {
+	m.cuts.WithLabelValues(stream, j.reason).Inc()
+	for _, c := range j.codes {
+		m.failures.WithLabelValues(stream, c.stage, c.code).Add(float64(c.n))
+	}
+	if man == nil {
+		return
+	}
+	for i := range man.Objects {
+		m.objects.WithLabelValues(stream).Observe(float64(man.Objects[i].Size))
+	}
+}
+
+// attempt counts an attempt; took is for those that stored.
+func (m *metrics) attempt(stream, kind, outcome string, took time.Duration) {
+	m.attempts.WithLabelValues(stream, kind, outcome).Inc()
+	if outcome == outcomeStored {
+		m.seconds.WithLabelValues(stream, kind).Observe(took.Seconds())
+	}
+}
+
+// described is the metrics that are read.
+var described = struct {
+	delivered, bytes, dropped, unaccounted, freshness, backlog, backlogBytes, keys, batches, failing *prometheus.Desc
+}{
+	delivered:    describe("delivered_records_total", "Records in objects that are in the destination, since the stream was created."),
+	bytes:        describe("delivered_bytes_total", "Bytes of objects that this process has put into the destination."),
+	dropped:      describe("dropped_records_total", "Records that were dropped because the configuration says so, since the stream was created."),
+	unaccounted:  describe("unaccounted_records", "Accepted records that are neither delivered, failed, dropped nor waiting. Must be 0."),
+	freshness:    describe("data_freshness_seconds", "Age of the oldest record that is not delivered; 0 when there is none."),
+	backlog:      describe("backlog_records", "Records that are accepted and not delivered yet."),
+	backlogBytes: describe("backlog_bytes", "Bytes that are accepted and not delivered yet: of records while they wait, of objects once they are made."),
+	keys:         describe("active_partitions", "Keys of objects that the waiting records will go to."),
+	batches:      describe("outstanding_batches", "Batches of objects that are made and not delivered yet."),
+	failing:      describe("destination_failing", "1 while the last attempts speak against the destination.", "sink"),
+}
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("hydrant_"+name, help, append([]string{"stream"}, labels...), nil)
+}
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	d := &described
+	for _, desc := range []*prometheus.Desc{d.delivered, d.bytes, d.dropped, d.unaccounted, d.freshness, d.backlog, d.backlogBytes, d.keys, d.batches, d.failing} {
+		ch <- desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	d, now := &described, time.Now()
+	for _, s := range m.collect() {
+		put := func(desc *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
+			ch <- prometheus.MustNewConstMetric(desc, t, v, append([]string{s.stream}, labels...)...)
+		}
+		a := s.account
+		put(d.delivered, prometheus.CounterValue, float64(a.delivered))
+		put(d.bytes, prometheus.CounterValue, float64(s.bytes))
+		put(d.dropped, prometheus.CounterValue, float64(a.dropped))
+		put(d.unaccounted, prometheus.GaugeValue, float64(a.unaccounted))
+		put(d.backlog, prometheus.GaugeValue, float64(a.backlog))
+		put(d.backlogBytes, prometheus.GaugeValue, float64(a.backlogBytes))
+		put(d.keys, prometheus.GaugeValue, float64(s.keys))
+		put(d.batches, prometheus.GaugeValue, float64(s.batches))
+		age := 0.0
+		if a.oldest != 0 {
+			age = max(now.Sub(time.UnixMicro(a.oldest)).Seconds(), 0)
+		}
+		put(d.freshness, prometheus.GaugeValue, age)
+		if s.kind != "" {
+			failing := 0.0
+			if s.failing {
+				failing = 1
+			}
+			put(d.failing, prometheus.GaugeValue, failing, s.kind)
+		}
+	}
+}
+
+// snapshots of all streams.
+func (m *Manager) snapshots() []snapshot {
+	all := m.all()
+	out := make([]snapshot, len(all))
+	for i, s := range all {
+		s.mu.Lock()
+		out[i] = snapshot{stream: s.name, account: s.accountLocked(), bytes: s.deliveredBytes, keys: s.keys, batches: len(s.batches)}
+		if s.cur.pipe != nil {
+			out[i].kind = s.cur.pipe.Destination.Kind
+		}
+		for _, l := range s.lanes {
+			out[i].failing = out[i].failing || s.up.failing(l)
+		}
+		s.mu.Unlock()
+	}
+	return out
+}

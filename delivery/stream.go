@@ -1,0 +1,458 @@
+package delivery
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"hydrant/buffer"
+	"hydrant/sinks"
+)
+
+// stream is one delivery stream: what is known about it apart from its rows. Its loop turns rows into
+// manifests, the uploader ends them, and both tell it what they did. Safe for concurrent use.
+type stream struct {
+	name        string
+	incarnation uint32
+	store       store
+	openVersion Open
+	consumer    consumer
+	up          *uploader
+	metrics     *metrics
+	log         *slog.Logger
+	closers     *sync.WaitGroup // of sinks that are being closed
+	poke        chan struct{}   // the loop has something new to look at
+
+	mu       sync.Mutex // guards what follows
+	def      buffer.Stream
+	cur      *version // of def.Version
+	versions map[uint64]*version
+	lanes    map[string]*lane // by place
+	inWork   []*job           // claims without a manifest, oldest first
+	batches  map[buffer.ManifestID]*batch
+	count    uint64 // of batches ever
+	flushTo  uint64 // close what is below
+	flushWhy string
+	changed  chan struct{} // closed and made anew when a cut, a manifest or the state has changed
+	gone     bool
+
+	// Records in objects that have ended, since the stream was created: together with the buffer's totals
+	// they make the rest, so that the sum is right at every instant.
+	delivered, failed int64
+	deliveredBytes    int64 // of data objects, by this process
+
+	keys       int // open keys of the epoch
+	deliveries ring
+	failures   ring
+	cutErr     string // why the last cut failed, "" when it did not
+	sendErr    string // the same for attempts
+
+	quietMu sync.Mutex
+	quiet   map[string]time.Time // until when a kind of message is not repeated
+}
+
+// version is one version of the stream and what it takes to deliver under it.
+type version struct {
+	number uint64
+	pipe   *Pipeline // nil where it could not be opened
+	err    error
+	lane   *lane
+	place  string // of the lane
+	users  int    // jobs and batches
+}
+
+// batch is a manifest that has not ended.
+type batch struct {
+	stream   *stream
+	manifest *buffer.Manifest
+	use      *version
+	number   uint64 // in order of making
+	reason   string // of the cut; "" after a restart
+	pending  int    // objects
+	records  int64  // in pending data and error objects
+	bytes    int64  // of pending objects
+	oldest   int64  // arrival of the oldest record, µs
+	attempts int
+	err      string
+}
+
+// ring keeps the last events, newest first.
+type ring struct{ events []DeliveryEvent }
+
+const keptEvents = 20
+
+func (r *ring) add(e DeliveryEvent) {
+	if len(r.events) < keptEvents {
+		r.events = append(r.events, DeliveryEvent{})
+	}
+	copy(r.events[1:], r.events)
+	r.events[0] = e
+}
+
+// newStream takes over a stream that the buffer holds, with the manifests that have not ended.
+func newStream(m *Manager, def buffer.Stream, outstanding []*buffer.Manifest) *stream {
+	s := &stream{
+		name:        def.Name,
+		incarnation: def.Incarnation,
+		store:       m.store,
+		openVersion: m.open,
+		consumer:    m.store.Consumer(def.Incarnation),
+		up:          m.up,
+		metrics:     m.metrics,
+		log:         m.log.With("stream", def.Name),
+		closers:     &m.closers,
+		poke:        make(chan struct{}, 1),
+		def:         def,
+		versions:    map[uint64]*version{},
+		lanes:       map[string]*lane{},
+		batches:     map[buffer.ManifestID]*batch{},
+		changed:     make(chan struct{}),
+		quiet:       map[string]time.Time{},
+	}
+	s.metrics.appear(s.name)
+	totals := s.consumer.Totals()
+	s.delivered, s.failed = totals.OK, totals.Failed
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cur = s.versionLocked(def.Version)
+	for _, man := range outstanding {
+		pending := s.store.Pending(man.ID)
+		for _, i := range pending {
+			if o := &man.Objects[i]; o.Role == buffer.Error {
+				s.failed -= o.Records
+			} else {
+				s.delivered -= o.Records
+			}
+		}
+		if b, tasks := s.addBatchLocked(man, s.versionLocked(man.Version), pending, ""); b != nil {
+			s.up.submit(b.use.lane, tasks)
+		}
+	}
+	return s
+}
+
+// versionLocked returns a version of the stream, opened if that can be done.
+func (s *stream) versionLocked(number uint64) *version {
+	if v := s.versions[number]; v != nil {
+		return v
+	}
+	v := &version{number: number}
+	s.versions[number] = v
+	s.reopenLocked(v)
+	s.laneLocked(v)
+	return v
+}
+
+// reopenLocked tries to make the version's pipeline.
+func (s *stream) reopenLocked(v *version) {
+	spec, ok := s.def, true
+	if v.number != s.def.Version {
+		spec, ok = s.store.StreamVersion(s.incarnation, v.number)
+	}
+	if !ok {
+		v.err = fmt.Errorf("version %d of stream %q is not known any more", v.number, s.name)
+		return
+	}
+	if v.pipe, v.err = s.openVersion(spec); v.err != nil {
+		v.pipe, v.err = nil, fmt.Errorf("open version %d of stream %q: %w", v.number, s.name, v.err)
+		s.log.Error("stream cannot be delivered; its records wait", "version", v.number, "err", v.err)
+		return
+	}
+	s.metrics.destination(s.name, v.pipe.Destination.Kind)
+}
+
+// laneLocked gives the version its queue. Versions share one where they deliver to the same place.
+func (s *stream) laneLocked(v *version) {
+	// Where the place has no name, nobody knows whether two versions have the same.
+	v.place = "#" + strconv.FormatUint(v.number, 10)
+	if v.pipe != nil && v.pipe.Destination.Place != "" {
+		v.place = v.pipe.Destination.ID + " " + v.pipe.Destination.Place
+	}
+	l := s.lanes[v.place]
+	if l == nil {
+		l = s.up.newLane()
+		s.up.pause(l, s.def.State == buffer.Paused)
+		s.lanes[v.place] = l
+	}
+	v.lane = l
+}
+
+// useLocked and unuseLocked count jobs and batches of a version; one without any, which is not in force,
+// is closed.
+func (s *stream) useLocked(v *version) { v.users++ }
+
+func (s *stream) unuseLocked(v *version) {
+	v.users--
+	s.retireLocked(v)
+}
+
+func (s *stream) retireLocked(v *version) {
+	if v.users > 0 || v == s.cur || s.versions[v.number] != v {
+		return
+	}
+	delete(s.versions, v.number)
+	shared := false
+	for _, other := range s.versions {
+		shared = shared || other.lane == v.lane
+	}
+	if !shared {
+		s.up.dropLane(v.lane)
+		delete(s.lanes, v.place)
+	}
+	s.closeSink(v)
+}
+
+// closeSink does not wait: puts of other versions may be using the sink for a while.
+func (s *stream) closeSink(v *version) {
+	if v.pipe == nil {
+		return
+	}
+	sink := v.pipe.Destination.Sink
+	s.closers.Go(func() {
+		if err := sink.Close(); err != nil {
+			s.log.Warn("destination did not close", "version", v.number, "err", err)
+		}
+	})
+}
+
+// adopt makes def what is in force.
+func (s *stream) adopt(def buffer.Stream) {
+	s.mu.Lock()
+	s.def = def
+	if old := s.cur; old == nil || old.number != def.Version {
+		s.cur = s.versionLocked(def.Version)
+		if old != nil {
+			s.retireLocked(old)
+		}
+	} else if old.err != nil {
+		s.reopenLocked(old)
+	}
+	for _, l := range s.lanes {
+		s.up.pause(l, def.State == buffer.Paused)
+	}
+	s.signalLocked()
+	s.mu.Unlock()
+	s.wake()
+}
+
+// hurry makes all that failed due now.
+func (s *stream) hurry() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.lanes {
+		s.up.hurry(l)
+	}
+}
+
+// wake makes the loop look.
+func (s *stream) wake() {
+	select {
+	case s.poke <- struct{}{}:
+	default:
+	}
+}
+
+// signalLocked wakes those who wait for the stream to get somewhere.
+func (s *stream) signalLocked() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// addBatchLocked notes a manifest that has not ended and returns the tasks for its objects. It returns nil
+// where there is nothing to send.
+func (s *stream) addBatchLocked(m *buffer.Manifest, v *version, pending []int, reason string) (*batch, []*task) {
+	if len(pending) == 0 {
+		return nil, nil
+	}
+	s.count++
+	b := &batch{stream: s, manifest: m, use: v, number: s.count, reason: reason, pending: len(pending)}
+	tasks := make([]*task, len(pending))
+	for i, n := range pending {
+		b.records += m.Objects[n].Records
+		b.bytes += m.Objects[n].Size
+		if o := m.Objects[n].Oldest; b.oldest == 0 || o < b.oldest {
+			b.oldest = o
+		}
+		tasks[i] = &task{batch: b, object: n}
+	}
+	s.batches[m.ID] = b
+	s.useLocked(v)
+	return b, tasks
+}
+
+// endObjectLocked notes that one object of a batch has ended.
+func (s *stream) endObjectLocked(t *task) {
+	b, info := t.batch, t.info()
+	b.pending--
+	b.records -= info.Records
+	b.bytes -= info.Size
+	if b.pending == 0 {
+		delete(s.batches, b.manifest.ID)
+		s.unuseLocked(b.use)
+	}
+	s.signalLocked()
+}
+
+// took notes a claim that was made, before anybody can see that its rows wait no more.
+func (s *stream) took(j *job, v *version) {
+	s.inWork = append(s.inWork, j)
+	s.useLocked(v)
+}
+
+// committed notes that a job has become a manifest.
+func (s *stream) committed(j *job, v *version, m *buffer.Manifest) {
+	var tasks []*task
+	s.mu.Lock()
+	s.inWork = slices.DeleteFunc(s.inWork, func(k *job) bool { return k == j })
+	if m != nil {
+		pending := make([]int, len(m.Objects))
+		for i := range pending {
+			pending[i] = i
+		}
+		_, tasks = s.addBatchLocked(m, v, pending, j.reason)
+	}
+	s.unuseLocked(v)
+	s.cutErr = ""
+	s.signalLocked()
+	lane := v.lane
+	s.mu.Unlock()
+	s.metrics.cut(s.name, j, m)
+	if len(tasks) > 0 {
+		s.up.submit(lane, tasks)
+	}
+}
+
+// givenBack notes that the claims of jobs were released. why is "" when the process ends.
+func (s *stream) givenBack(jobs []*job, v map[*job]*version, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inWork = slices.DeleteFunc(s.inWork, func(k *job) bool { return slices.Contains(jobs, k) })
+	for _, j := range jobs {
+		s.unuseLocked(v[j])
+	}
+	if why != "" {
+		s.cutErr = why
+	}
+	s.signalLocked()
+}
+
+// sinkFor says where an object goes. old is not nil where the stream has another place by now: the place
+// for which the object was made.
+func (s *stream) sinkFor(t *task) (sink, old sinks.Sink, kind string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, cur, want := t.batch.use, s.cur, t.info().Destination
+	if v.pipe == nil {
+		if s.reopenLocked(v); v.pipe == nil {
+			return nil, nil, "", v.err
+		}
+	}
+	d := v.pipe.Destination
+	if d.ID != want {
+		return nil, nil, d.Kind, fmt.Errorf("object is meant for destination %q, version %d of the stream has %q", want, v.number, d.ID)
+	}
+	if v == cur || cur.pipe == nil || cur.pipe.Destination.ID != d.ID || d.Place == "" || cur.pipe.Destination.Place == "" {
+		return d.Sink, nil, d.Kind, nil
+	}
+	if cur.pipe.Destination.Place == d.Place {
+		return cur.pipe.Destination.Sink, nil, d.Kind, nil
+	}
+	return cur.pipe.Destination.Sink, d.Sink, d.Kind, nil
+}
+
+// stored notes that an object is in its destination.
+func (s *stream) stored(t *task, kind string, took time.Duration) {
+	b, info := t.batch, t.info()
+	s.store.Confirm(b.manifest.ID, t.object)
+	s.mu.Lock()
+	if info.Role == buffer.Error {
+		s.failed += info.Records
+	} else {
+		s.delivered += info.Records
+		s.deliveredBytes += info.Size
+	}
+	b.attempts = max(b.attempts, t.attempts)
+	s.sendErr = ""
+	s.deliveries.add(DeliveryEvent{Time: time.Now(), Key: info.Key, Records: info.Records, Bytes: info.Size, Reason: b.reason})
+	s.endObjectLocked(t)
+	s.mu.Unlock()
+	s.metrics.attempt(s.name, kind, outcomeStored, took)
+	s.wake() // the loop may have been holding back, or the stream is empty now
+}
+
+// attemptFailed notes an attempt that did not store the object.
+func (s *stream) attemptFailed(t *task, kind string, err error) {
+	b, info := t.batch, t.info()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b.attempts, b.err = max(b.attempts, t.attempts), err.Error()
+	s.sendErr = err.Error()
+	s.failures.add(DeliveryEvent{Time: time.Now(), Key: info.Key, Records: info.Records, Bytes: info.Size, Reason: b.reason, Error: err.Error()})
+	s.metrics.attempt(s.name, kind, outcomeOf(err), 0)
+}
+
+// replaced notes that m, under another key, took the place of an object.
+func (s *stream) replaced(t *task, m *buffer.Manifest, key string) {
+	b := t.batch
+	s.mu.Lock()
+	var tasks []*task
+	if m != nil {
+		pending := make([]int, len(m.Objects))
+		for i := range pending {
+			pending[i] = i
+		}
+		_, tasks = s.addBatchLocked(m, b.use, pending, b.reason)
+	}
+	s.endObjectLocked(t)
+	lane := b.use.lane
+	s.mu.Unlock()
+	s.metrics.replacements.WithLabelValues(s.name).Inc()
+	s.log.Warn("object replaced", "key", t.info().Key, "by", key, "records", t.info().Records)
+	s.up.submit(lane, tasks)
+}
+
+// setAside notes that an object was lost.
+func (s *stream) setAside(t *task, file string) {
+	info := t.info()
+	s.mu.Lock()
+	s.endObjectLocked(t)
+	s.mu.Unlock()
+	s.metrics.alarm(s.name, "set aside")
+	s.log.Error("bytes of an object are damaged; it is set aside and its records are lost", "key", info.Key, "records", info.Records, "file", file)
+	s.wake()
+}
+
+const (
+	alarmEvery  = 5 * time.Minute
+	noticeEvery = time.Minute
+)
+
+// alarm logs at error level something that a person has to act on, and counts it. A kind is logged again
+// only after a while.
+func (s *stream) alarm(kind, message string, args ...any) {
+	s.metrics.alarm(s.name, kind)
+	if s.loud(kind, alarmEvery) {
+		s.log.Error(message, args...)
+	}
+}
+
+// notice logs at warning level something that is expected to go away.
+func (s *stream) notice(kind, message string, args ...any) {
+	if s.loud(kind, noticeEvery) {
+		s.log.Warn(message, args...)
+	}
+}
+
+func (s *stream) loud(kind string, every time.Duration) bool {
+	s.quietMu.Lock()
+	defer s.quietMu.Unlock()
+	now := time.Now()
+	if now.Before(s.quiet[kind]) {
+		return false
+	}
+	s.quiet[kind] = now.Add(every)
+	return true
+}
