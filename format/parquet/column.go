@@ -54,13 +54,19 @@ func (c *column) init(o *Options) {
 
 // present records that row has a value next, which the caller adds.
 func (c *column) present(row int, rep uint8) {
+	if c.maxRep == 0 && c.rows == row {
+		c.rows = row + 1
+		return
+	}
+	c.presentLate(row, rep)
+}
+
+func (c *column) presentLate(row int, rep uint8) {
 	if c.maxRep != 0 {
 		c.level(row, rep, c.maxDef)
 		return
 	}
-	if c.rows != row {
-		c.catchUp(row)
-	}
+	c.catchUp(row)
 	c.rows = row + 1
 }
 

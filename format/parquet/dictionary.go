@@ -42,15 +42,33 @@ type dictionary struct {
 // cell of the table: 32 bytes, two of them in a cache line.
 type cell struct {
 	a, b uint64 // the value; for text of more than 16 bytes its hash and 0
-	n    uint32 // bytes of text
-	id   uint32 // number of the value, plus 1; 0: the cell is free
+	n    uint32 // bytes of text, plus 1; 1 with numbers; 0: the cell is free
+	id   uint32 // number of the value
 	_    uint64
 }
 
-const minCells = 16
+const (
+	minCells  = 16
+	hashMul   = 0x9E3779B97F4A7C15
+	hashText  = 0xa0761d6478bd642f
+	hashText2 = 0xe7037ed1a0b428db
+)
+
+// inlineMask has ones for the bytes of a text of up to 16 bytes, in two words.
+var inlineMask = func() (t [17][2]uint64) {
+	for n := range t {
+		if n >= 8 {
+			t[n] = [2]uint64{^uint64(0), 1<<(8*(n-8)) - 1}
+		} else {
+			t[n] = [2]uint64{1<<(8*n) - 1, 0}
+		}
+	}
+	return t
+}()
 
 func (d *dictionary) init(c *column) {
 	d.trying = true
+	d.setCells(1)
 	switch c.physical {
 	case pq.Int32, pq.Float:
 		d.fixed, d.numeric = 4, true
@@ -70,19 +88,16 @@ func (d *dictionary) indexWidth() int { return bits.Len(uint(max(d.count(), 1) -
 
 // number returns the index of a number that is the at-th value of the open page.
 func (d *dictionary) number(v uint64, at int) uint32 {
-	if len(d.cells) > 0 {
-		mask := uint64(len(d.cells) - 1)
-		for i := (v ^ d.seed) * 0x9E3779B97F4A7C15 >> d.shift; ; i = (i + 1) & mask {
-			c := &d.cells[i]
-			if c.id == 0 {
-				break
-			}
-			if c.a == v {
-				return c.id - 1
-			}
+	mask := uint64(len(d.cells) - 1)
+	for i := (v ^ d.seed) * hashMul >> d.shift; ; i = (i + 1) & mask {
+		c := &d.cells[i]
+		if c.a == v && c.n == 1 {
+			return c.id
+		}
+		if c.n == 0 {
+			return d.newNumber(v, at)
 		}
 	}
-	return d.newNumber(v, at)
 }
 
 func (d *dictionary) newNumber(v uint64, at int) uint32 {
@@ -91,26 +106,38 @@ func (d *dictionary) newNumber(v uint64, at int) uint32 {
 	} else {
 		d.page = binary.LittleEndian.AppendUint64(d.page, v)
 	}
-	return d.insert(at, cell{a: v})
+	return d.insert(at, cell{a: v, n: 1})
 }
 
 // word returns the index of text that is the at-th value of the open page. 16 bytes of v's memory must be
 // readable.
 func (d *dictionary) word(v []byte, at int) uint32 {
-	k, h := d.key(v)
-	if len(d.cells) > 0 {
-		mask := uint64(len(d.cells) - 1)
+	n := len(v)
+	mask := uint64(len(d.cells) - 1)
+	if n > 16 {
+		h := hashLong(v, d.seed)
 		for i := h >> d.shift; ; i = (i + 1) & mask {
 			c := &d.cells[i]
-			if c.id == 0 {
-				break
+			if c.a == h && c.n == uint32(n)+1 && string(d.value(c.id)) == string(v) {
+				return c.id
 			}
-			if c.a == k.a && c.b == k.b && c.n == k.n && (len(v) <= 16 || string(d.value(c.id-1)) == string(v)) {
-				return c.id - 1
+			if c.n == 0 {
+				return d.newWord(v, at, cell{a: h, n: uint32(n) + 1})
 			}
 		}
 	}
-	return d.newWord(v, at, k)
+	w := v[:16]
+	m := &inlineMask[n]
+	a, b := load8(w, 0)&m[0], load8(w, 8)&m[1]
+	for i := hashShort(a, b, d.seed) >> d.shift; ; i = (i + 1) & mask {
+		c := &d.cells[i]
+		if c.a == a && c.b == b && c.n == uint32(n)+1 {
+			return c.id
+		}
+		if c.n == 0 {
+			return d.newWord(v, at, cell{a: a, b: b, n: uint32(n) + 1})
+		}
+	}
 }
 
 func (d *dictionary) newWord(v []byte, at int, k cell) uint32 {
@@ -122,28 +149,30 @@ func (d *dictionary) newWord(v []byte, at int, k cell) uint32 {
 	return d.insert(at, k)
 }
 
-// key is what a cell holds of text, and the text's hash.
-func (d *dictionary) key(v []byte) (cell, uint64) {
+// hashShort is for text of up to 16 bytes, which is a and b. Texts that differ in length only, by zero bytes
+// at their end, meet.
+func hashShort(a, b, seed uint64) uint64 {
+	hi, lo := bits.Mul64(a^seed, b^hashText)
+	return hi ^ lo
+}
+
+// hashLong is for text of more than 16 bytes.
+func hashLong(v []byte, seed uint64) uint64 {
 	n := len(v)
-	if n <= 16 {
-		w := v[:16]
-		a, b := load8(w, 0), load8(w[8:], 0)
-		if n < 8 {
-			a, b = a&(1<<(8*n)-1), 0
-		} else if n < 16 {
-			b &= 1<<(8*(n-8)) - 1
-		}
-		k := cell{a: a, b: b, n: uint32(n)}
-		return k, d.hash(k)
+	x, y := seed^uint64(n), seed^hashText2
+	i := 0
+	for ; i+32 < n; i += 32 {
+		hi, lo := bits.Mul64(load8(v, i)^hashText, load8(v, i+8)^x)
+		x = hi ^ lo
+		hi, lo = bits.Mul64(load8(v, i+16)^hashText2, load8(v, i+24)^y)
+		y = hi ^ lo
 	}
-	h := d.seed ^ uint64(n)
-	for i := 0; i+16 < n; i += 16 {
-		hi, lo := bits.Mul64(load8(v, i)^0xa0761d6478bd642f, load8(v, i+8)^h)
-		h = hi ^ lo
+	if i+16 < n {
+		hi, lo := bits.Mul64(load8(v, i)^hashText, load8(v, i+8)^x)
+		x = hi ^ lo
 	}
-	hi, lo := bits.Mul64(load8(v, n-16)^0xe7037ed1a0b428db, load8(v, n-8)^h)
-	h = (hi ^ lo) * 0x9E3779B97F4A7C15
-	return cell{a: h, n: uint32(n)}, h
+	hi, lo := bits.Mul64(load8(v, n-16)^hashText2, load8(v, n-8)^y)
+	return (hi ^ lo ^ x) * hashMul
 }
 
 // value is the bytes of an entry.
@@ -158,52 +187,54 @@ func (d *dictionary) value(id uint32) []byte {
 	return d.page[d.starts[id]:end]
 }
 
-func (d *dictionary) hash(k cell) uint64 {
-	if d.numeric {
-		return (k.a ^ d.seed) * 0x9E3779B97F4A7C15
-	}
-	if k.n > 16 {
+func (d *dictionary) hash(k *cell) uint64 {
+	switch {
+	case d.numeric:
+		return (k.a ^ d.seed) * hashMul
+	case k.n > 17:
 		return k.a
 	}
-	hi, lo := bits.Mul64(k.a^d.seed, k.b^0xa0761d6478bd642f^uint64(k.n)<<56)
-	return (hi ^ lo) * 0x9E3779B97F4A7C15
+	return hashShort(k.a, k.b, d.seed)
 }
 
 // insert gives the value whose bytes were just put into page the next number.
 func (d *dictionary) insert(at int, k cell) uint32 {
-	if len(d.cells) == 0 || d.count()*2 >= len(d.cells) {
+	if 2*d.count()+2 > len(d.cells) {
 		d.grow()
 	}
-	d.firsts = append(d.firsts, d.before+int64(at))
 	k.id = uint32(d.count())
-	d.place(k)
-	return k.id - 1
+	d.firsts = append(d.firsts, d.before+int64(at))
+	d.place(&k)
+	return k.id
 }
 
-func (d *dictionary) place(k cell) {
+func (d *dictionary) place(k *cell) {
 	mask := uint64(len(d.cells) - 1)
 	i := d.hash(k) >> d.shift
-	for d.cells[i].id != 0 {
+	for d.cells[i].n != 0 {
 		i = (i + 1) & mask
 	}
-	d.cells[i] = k
+	d.cells[i] = *k
 }
 
-// grow doubles the table. Entries are put in again in the order of their numbers, which forget relies on.
+// grow makes the table four times as large. Entries are put in again in the order of their numbers, which
+// forget relies on.
 func (d *dictionary) grow() {
-	old := d.cells
 	byID := make([]cell, d.count())
-	for _, k := range old {
-		if k.id != 0 {
-			byID[k.id-1] = k
+	for _, k := range d.cells {
+		if k.n != 0 {
+			byID[k.id] = k
 		}
 	}
-	n := max(minCells, 4*len(old))
-	d.cells = make([]cell, n)
-	d.shift = uint8(64 - bits.Len(uint(n)) + 1)
-	for _, k := range byID {
-		d.place(k)
+	d.setCells(max(minCells, 4*len(d.cells)))
+	for i := range byID {
+		d.place(&byID[i])
 	}
+}
+
+func (d *dictionary) setCells(n int) {
+	d.cells = make([]cell, n)
+	d.shift = uint8(64 - bits.Len(uint(n)-1))
 }
 
 // forget takes out the entries that no value before the at-th of the open page brought.
@@ -216,16 +247,9 @@ func (d *dictionary) forget(at int) {
 
 // remove takes out the last entry.
 func (d *dictionary) remove(id uint32) {
-	v := d.value(id)
-	var h uint64
-	if d.numeric {
-		h = d.hash(cell{a: d.numberOf(v)})
-	} else {
-		_, h = d.key(append(make([]byte, 0, max(16, len(v))), v...))
-	}
 	mask := uint64(len(d.cells) - 1)
-	i := h >> d.shift
-	for d.cells[i].id != id+1 {
+	i := d.hashOf(d.value(id)) >> d.shift
+	for d.cells[i].id != id || d.cells[i].n == 0 {
 		i = (i + 1) & mask
 	}
 	d.cells[i] = cell{}
@@ -238,11 +262,20 @@ func (d *dictionary) remove(id uint32) {
 	d.firsts = d.firsts[:id]
 }
 
-func (d *dictionary) numberOf(v []byte) uint64 {
-	if d.fixed == 4 {
-		return uint64(binary.LittleEndian.Uint32(v))
+// hashOf is the hash of an entry from its bytes in page.
+func (d *dictionary) hashOf(v []byte) uint64 {
+	n := len(v)
+	switch {
+	case d.fixed == 4 && d.numeric:
+		return (uint64(binary.LittleEndian.Uint32(v)) ^ d.seed) * hashMul
+	case d.numeric:
+		return (binary.LittleEndian.Uint64(v) ^ d.seed) * hashMul
+	case n > 16:
+		return hashLong(v, d.seed)
 	}
-	return binary.LittleEndian.Uint64(v)
+	var w [16]byte
+	copy(w[:], v)
+	return hashShort(binary.LittleEndian.Uint64(w[:]), binary.LittleEndian.Uint64(w[8:]), d.seed)
 }
 
 // hopeless reports whether the dictionary has shown that it is not worth it; values is how many the open

@@ -12,6 +12,15 @@ import (
 	"hydrant/record"
 )
 
+func mustSchema(tb testing.TB, ddl string) *format.Schema {
+	tb.Helper()
+	s, err := format.ParseDDL(ddl)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
 // TestRecords checks what is a record, with the exact answer to what is none.
 func TestRecords(t *testing.T) {
 	const malformed = "Encountered malformed JSON. "

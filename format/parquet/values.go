@@ -175,7 +175,11 @@ func (s *shredder) str(n *node, i int, rep uint8, depth int) int {
 		}
 		c := n.col
 		c.present(s.row, rep)
-		c.addText(text)
+		if c.trying {
+			c.idx = append(c.idx, c.word(text, len(c.idx)))
+		} else {
+			c.plainText(text)
+		}
 		return end + 1
 	}
 	if n.kind == kindBinary {
