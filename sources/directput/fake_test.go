@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -207,4 +208,18 @@ func readAll(t *testing.T, r io.Reader) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// loseFirst serves with h, but the first answer does not arrive.
+type loseFirst struct {
+	h    http.Handler
+	lost *atomic.Bool
+}
+
+func (l loseFirst) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if l.lost.CompareAndSwap(false, true) {
+		l.h.ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	}
+	l.h.ServeHTTP(w, r)
 }
