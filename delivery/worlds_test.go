@@ -1,0 +1,101 @@
+package delivery
+
+import (
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+)
+
+// backend is something to run delivery on: the model, and the real buffer on a disk that forgets.
+type backend struct {
+	name string
+	// open makes an empty one. crash kills it and opens what is left with this luck; close ends it in
+	// order and reopen opens it again.
+	open func(t testing.TB) backing
+}
+
+type backing interface {
+	store() store
+	durable() func(id [16]byte) bool // nil where that cannot be asked
+	crash(r *rand.Rand)
+	restart()
+	close()
+}
+
+type modelBacking struct{ s *modelStore }
+
+func (b *modelBacking) store() store { return b.s }
+func (b *modelBacking) durable() func([16]byte) bool {
+	return func(id [16]byte) bool { return b.s.disk.durable(id) }
+}
+func (b *modelBacking) crash(r *rand.Rand) { b.s = b.s.crash(r) }
+func (b *modelBacking) restart()           { b.s = b.s.crash(rand.New(rand.NewPCG(1, 1))) }
+func (b *modelBacking) close()             {}
+
+var backends = []backend{
+	{name: "model", open: func(t testing.TB) backing { return &modelBacking{s: newModelDisk(t).open()} }},
+}
+
+// inWorld runs a test on every backend, on a clock that stands still while anybody works.
+func inWorld(t *testing.T, streams map[string]spec, f func(t *testing.T, w *world)) {
+	t.Helper()
+	for _, b := range backends {
+		t.Run(b.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, b)
+				w.start()
+				w.apply(streams)
+				w.run()
+				defer w.close()
+				f(t, w)
+			})
+		})
+	}
+}
+
+func newWorld(t testing.TB, b backend) *world {
+	w := &world{t: t, backing: b.open(t), shops: map[string]*shop{}}
+	w.store = w.backing.store()
+	w.shops[""] = w.newShop()
+	return w
+}
+
+func (w *world) newShop() *shop {
+	s := newShop(w.t)
+	s.durable = func(id [16]byte) bool {
+		if f := w.backing.durable(); f != nil {
+			return f(id)
+		}
+		return true
+	}
+	return s
+}
+
+// stop ends the process in order.
+func (w *world) stop() {
+	if w.end != nil {
+		w.end()
+		w.end = nil
+	}
+}
+
+func (w *world) close() {
+	w.stop()
+	w.backing.close()
+}
+
+// restart ends the process and starts another one, without changing the streams.
+func (w *world) restart() {
+	w.t.Helper()
+	w.stop()
+	w.backing.restart()
+	w.store = w.backing.store()
+	w.start()
+	w.run()
+}
+
+// model is the store of the model, or nil.
+func (w *world) model() *modelStore {
+	s, _ := w.store.(*modelStore)
+	return s
+}
