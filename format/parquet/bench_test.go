@@ -36,7 +36,7 @@ func BenchmarkConvert(b *testing.B) {
 		{"github", sample.WebhooksSchema, benchWebhooks},
 		{"flights", sample.FlightsSchema, benchFlights},
 	} {
-		for _, c := range []parquet.Compression{parquet.Zstd, parquet.Snappy} {
+		for _, c := range []parquet.Compression{parquet.Zstd, parquet.Snappy, parquet.None} {
 			for _, encodings := range []parquet.Encodings{parquet.Compatible, parquet.Modern} {
 				b.Run(fmt.Sprintf("%s/%s/%s", set.name, c, encodings), func(b *testing.B) {
 					benchmarkConvert(b, parquet.Options{Schema: schemaOf(b, set.schema), Compression: c, Encodings: encodings}, set.records(b))

@@ -23,21 +23,24 @@ type keyTable struct {
 	mult  uint64
 	shift uint8
 
-	slots   []slot // slots[0] stands before the first member
-	byField []int32
-	unknown []int32 // slots of keys without a field, by hash of the spelling
+	start   *slot   // stands before the first member
+	nothing *slot   // matches no key
+	byField []*slot // the spelling last met of each field's key
+	unknown []*slot // keys without a field, by hash of the spelling
+	count   int     // of unknown keys that were remembered
 }
 
 // slot is one spelling of a key that was met.
 type slot struct {
 	w0, w1, m0, m1 uint64 // its first 16 bytes, closing quote included, and which bits of them count
+	next, alt      *slot  // the slots that followed it last, and before that; never nil
+	n              int    // bytes of text
+	field          int32  // or noField
 	text           []byte // all of it, closing quote included
-	field          int32  // or -1
-	next, alt      int32  // the slots that followed it last, and before that; 0: none yet
 }
 
 const (
-	maxSlots       = 1024 // spellings remembered for one struct, beyond one for each field
+	maxSlots       = 1024 // spellings of unknown keys remembered for one struct
 	maxSlotText    = 256  // longer keys are not remembered
 	unknownBuckets = 256
 	noField        = -1
@@ -49,9 +52,10 @@ func (t *keyTable) build(keys []string, fold, dots bool) (clash [2]int) {
 	t.fold, t.dots = fold, dots
 	t.index = make(map[string]int32, len(keys))
 	t.names = make([]string, len(keys))
-	t.byField = make([]int32, len(keys))
-	t.slots = make([]slot, 1, len(keys)+1)
-	t.slots[0].w0 = 1 // with no bit that counts: it matches nothing
+	t.byField = make([]*slot, len(keys))
+	t.nothing = &slot{w0: 1} // with no bit that counts
+	t.nothing.next, t.nothing.alt = t.nothing, t.nothing
+	t.start = &slot{w0: 1, next: t.nothing, alt: t.nothing}
 	for i, k := range keys {
 		if k == "" {
 			continue
@@ -215,57 +219,60 @@ func (s *slot) matches(b []byte, i int) bool {
 	if load8(b, i)&s.m0 != s.w0 || load8(b, i+8)&s.m1 != s.w1 {
 		return false
 	}
-	return len(s.text) <= 16 || string(s.text[16:]) == string(b[i+16:min(i+len(s.text), len(b))])
+	return s.n <= 16 || string(s.text[16:]) == string(b[i+16:min(i+s.n, len(b))])
 }
 
 // learn remembers that the spelling b[i:end] (closing quote at end) has this field and came after slot
-// prev, and returns its slot, 0 if it is not remembered.
-func (t *keyTable) learn(b []byte, i, end int, field, prev int32) int32 {
+// prev, and returns its slot, or the start if it is not remembered.
+func (t *keyTable) learn(b []byte, i, end int, field int32, prev *slot) *slot {
 	if end-i > maxSlotText {
-		return 0
+		return t.start
 	}
 	text := b[i : end+1]
-	var at int32
+	var s *slot
 	if field >= 0 {
-		at = t.byField[field]
-		if at == 0 {
-			at = t.addSlot(field)
-			t.byField[field] = at
+		if s = t.byField[field]; s == nil {
+			s = t.newSlot(field)
+			t.byField[field] = s
 		}
 	} else {
 		if t.unknown == nil {
-			t.unknown = make([]int32, unknownBuckets)
+			t.unknown = make([]*slot, unknownBuckets)
 		}
 		first, last := ends(b, i, end-i)
-		bucket := &t.unknown[mixKey(first, last, end-i)*0x9E3779B97F4A7C15>>56]
-		at = *bucket
-		if at == 0 || string(t.slots[at].text) != string(text) {
-			if len(t.slots) > maxSlots+len(t.byField) {
-				return 0
+		bucket := &t.unknown[mixKey(first, last, end-i)*hashMul>>56]
+		s = *bucket
+		if s == nil || string(s.text) != string(text) {
+			if t.count == maxSlots {
+				return t.start
 			}
-			at = t.addSlot(noField)
-			*bucket = at
+			t.count++
+			s = t.newSlot(noField)
+			*bucket = s
 		}
 	}
-	s := &t.slots[at]
 	if string(s.text) != string(text) {
-		s.text = append(s.text[:0], text...)
-		s.w0, s.m0 = load8(b, i), ^uint64(0)
-		s.w1, s.m1 = load8(b, i+8), ^uint64(0)
-		if n := len(text); n < 8 {
-			s.m0, s.m1 = 1<<(8*n)-1, 0
-		} else if n < 16 {
-			s.m1 = 1<<(8*(n-8)) - 1
-		}
-		s.w0, s.w1 = s.w0&s.m0, s.w1&s.m1
+		s.spell(b, i, text)
 	}
-	if p := &t.slots[prev]; p.next != at {
-		p.alt, p.next = p.next, at
+	if prev.next != s {
+		prev.alt, prev.next = prev.next, s
 	}
-	return at
+	return s
 }
 
-func (t *keyTable) addSlot(field int32) int32 {
-	t.slots = append(t.slots, slot{field: field})
-	return int32(len(t.slots) - 1)
+func (t *keyTable) newSlot(field int32) *slot {
+	return &slot{field: field, next: t.nothing, alt: t.nothing}
+}
+
+// spell makes text, which is at b[i], the slot's spelling.
+func (s *slot) spell(b []byte, i int, text []byte) {
+	s.text, s.n = append(s.text[:0], text...), len(text)
+	s.w0, s.m0 = load8(b, i), ^uint64(0)
+	s.w1, s.m1 = load8(b, i+8), ^uint64(0)
+	if s.n < 8 {
+		s.m0, s.m1 = 1<<(8*s.n)-1, 0
+	} else if s.n < 16 {
+		s.m1 = 1<<(8*(s.n-8)) - 1
+	}
+	s.w0, s.w1 = s.w0&s.m0, s.w1&s.m1
 }

@@ -38,7 +38,7 @@ func (h *hybrid) put(value uint32, count int) {
 
 // settle writes the values that wait: as a run when there are enough of them at a boundary of groups.
 func (h *hybrid) settle() {
-	for h.count > 0 && h.n > 0 || h.count > 0 && h.count < 8 {
+	for h.count > 0 && (h.n > 0 || h.count < 8) {
 		h.part[h.n] = h.value
 		h.n++
 		h.count--
@@ -47,21 +47,50 @@ func (h *hybrid) settle() {
 			h.n = 0
 		}
 	}
-	if h.count > 0 {
-		h.run(h.value, h.count)
-		h.count = 0
+	if h.count == 0 {
+		return
 	}
+	// A run of a few bits is cheaper packed with its neighbours than as a run with two headers.
+	if h.header >= 0 && h.count&7 == 0 && h.count/8*int(h.width) <= 3 {
+		v := [8]uint32{h.value, h.value, h.value, h.value, h.value, h.value, h.value, h.value}
+		for ; h.count > 0; h.count -= 8 {
+			h.group(&v)
+		}
+		return
+	}
+	h.run(h.value, h.count)
+	h.count = 0
 }
 
 // group writes 8 values.
 func (h *hybrid) group(v *[8]uint32) {
+	h.countGroup()
+	h.dst = pack8(h.dst, v, h.width)
+}
+
+func (h *hybrid) countGroup() {
 	if h.header < 0 || h.groups == maxGroups {
 		h.header, h.groups = len(h.dst), 0
 		h.dst = append(h.dst, 0)
 	}
 	h.groups++
 	h.dst[h.header] = byte(h.groups<<1 | 1)
-	h.dst = pack8(h.dst, v, h.width)
+}
+
+// levels writes 8 levels, one a byte.
+func (h *hybrid) levels(w uint64) {
+	h.countGroup()
+	if h.width == 1 {
+		// The multiplication brings the lowest bit of each byte into the highest byte.
+		h.dst = append(h.dst, byte(w*0x0102040810204080>>56))
+		return
+	}
+	var p uint64
+	for i := uint(0); i < 64; i += 8 {
+		p |= w >> i & 0xff << (i / 8 * h.width)
+	}
+	n := len(h.dst)
+	h.dst = binary.LittleEndian.AppendUint64(h.dst, p)[:n+int(h.width)]
 }
 
 // run writes one value and its count.
@@ -145,9 +174,8 @@ func appendLevelRuns(dst []byte, levels []uint8, last uint8, tail, nulls int, ma
 			h.put(uint32(levels[i]), 8)
 			continue
 		}
-		for j := range 8 {
-			h.put(uint32(byte(w>>(8*j))), 1)
-		}
+		h.settle() // whole groups only, so that no part of one is left
+		h.levels(w)
 	}
 	for ; i < len(levels); i++ {
 		h.put(uint32(levels[i]), 1)

@@ -44,10 +44,11 @@ type shredder struct {
 	unit   TimestampUnit
 	clock  clock
 
-	policy UnknownPolicy
-	rest   []byte // unknown members of this row, as JSON
-	path   []step // where the walk is, kept only with CaptureUnknown
-	open   int    // how many steps of path are open in rest
+	policy  UnknownPolicy
+	capture bool   // the policy is CaptureUnknown
+	rest    []byte // unknown members of this row, as JSON
+	path    []step // where the walk is, kept only with CaptureUnknown
+	open    int    // how many steps of path are open in rest
 }
 
 // span is text in the record, or in an escaped key's own copy.
@@ -64,12 +65,13 @@ type step struct {
 
 func newShredder(o *Options, p *plan) *shredder {
 	s := &shredder{
-		plan:   p,
-		nest:   make([]uint64, maxDepth>>6+2),
-		fills:  int(o.MemoryLimit / fillShare),
-		strict: o.Hive != nil,
-		unit:   o.Timestamps,
-		policy: o.UnknownFields.Policy,
+		plan:    p,
+		nest:    make([]uint64, maxDepth>>6+2),
+		fills:   int(o.MemoryLimit / fillShare),
+		strict:  o.Hive != nil,
+		unit:    o.Timestamps,
+		policy:  o.UnknownFields.Policy,
+		capture: o.UnknownFields.Policy == CaptureUnknown,
 	}
 	if o.Hive != nil {
 		for _, f := range o.Hive.TimestampFormats {
@@ -178,7 +180,7 @@ func (s *shredder) object(n *node, i int, rep uint8, depth int) int {
 	s.stamp++
 	stamp := s.stamp
 	absent := len(n.fields)
-	prev := int32(0)
+	prev := t.start
 	if b[i] <= ' ' {
 		i = space(b, i)
 	}
@@ -191,20 +193,17 @@ func (s *shredder) object(n *node, i int, rep uint8, depth int) int {
 		}
 		key := i
 		i++
-		p := &t.slots[prev]
-		at := p.next
-		q := &t.slots[at]
+		q := prev.next
 		hit := q.matches(b, i)
 		if !hit {
-			at = p.alt
-			q = &t.slots[at]
+			q = prev.alt
 			hit = q.matches(b, i)
 		}
 		var field int32
 		if hit {
 			field = q.field
-			i += len(q.text)
-			prev = at
+			i += q.n
+			prev = q
 		} else {
 			if field, prev, i = s.lookUp(t, prev, i); i < 0 {
 				return i
@@ -226,11 +225,18 @@ func (s *shredder) object(n *node, i int, rep uint8, depth int) int {
 			n.seen[field] = stamp
 			absent--
 			f := n.fields[field]
-			if s.policy == CaptureUnknown && f.kind >= kindStruct {
+			switch { // the kinds that are met most, without a call more
+			case f.kind == kindString:
+				i = s.str(f, i, rep, depth)
+			case f.kind <= kindBigInt:
+				i = s.integer(f, i, rep)
+			case f.kind == kindDouble:
+				i = s.double(f, i, rep)
+			case s.capture && f.kind >= kindStruct:
 				s.path = append(s.path, step{lo: key, hi: s.keyEnd(key)})
 				i = s.value(f, i, rep, depth)
 				s.leave()
-			} else {
+			default:
 				i = s.value(f, i, rep, depth)
 			}
 		} else if s.policy == DropUnknown {
@@ -271,15 +277,15 @@ end:
 }
 
 // lookUp resolves the key at i (after its quote) that no memory foretold, and returns the index after it.
-func (s *shredder) lookUp(t *keyTable, prev int32, i int) (field, at int32, next int) {
+func (s *shredder) lookUp(t *keyTable, prev *slot, i int) (field int32, at *slot, next int) {
 	end := plainEnd(s.b, i)
 	if s.b[end] != '"' {
 		end, _ = s.stringEnd(end)
 		if end < 0 {
-			return 0, 0, end
+			return 0, nil, end
 		}
 		s.unescape(i, end)
-		return t.findText(s.tmp), 0, end + 1
+		return t.findText(s.tmp), t.start, end + 1
 	}
 	field = t.find(s.b, i, end)
 	return field, t.learn(s.b, i, end, field, prev), end + 1
@@ -389,7 +395,7 @@ func (s *shredder) list(n *node, i int, rep uint8, depth int) int {
 		return s.tooDeep(i - 1)
 	}
 	b := s.b
-	capture := s.policy == CaptureUnknown && n.elem.kind >= kindStruct
+	capture := s.capture && n.elem.kind >= kindStruct
 	if b[i] <= ' ' {
 		i = space(b, i)
 	}
@@ -436,7 +442,7 @@ func (s *shredder) mapping(n *node, i int, rep uint8, depth int) int {
 	}
 	b := s.b
 	first := len(s.keys)
-	capture := s.policy == CaptureUnknown && n.elem.kind >= kindStruct
+	capture := s.capture && n.elem.kind >= kindStruct
 	if b[i] <= ' ' {
 		i = space(b, i)
 	}
