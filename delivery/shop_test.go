@@ -77,6 +77,7 @@ type shop struct {
 	tries   map[string]int
 	closed  int
 	verify  func(o sinks.Object) error // nil: looks
+	slow    time.Duration              // that a put takes
 	gate    chan struct{}              // not nil: puts wait for it to be closed
 }
 
@@ -123,6 +124,7 @@ func (s *shop) Put(ctx context.Context, o sinks.Object) error {
 	if s.durable != nil && !s.durable(id) {
 		s.t.Errorf("object %q leaves before its manifest is durable", o.Key)
 	}
+	time.Sleep(s.slow)
 	if gate != nil {
 		select {
 		case <-gate:

@@ -43,6 +43,11 @@ func inWorld(t *testing.T, streams map[string]spec, f func(t *testing.T, w *worl
 		t.Run(b.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, b)
+				for _, c := range streams {
+					if w.shops[c.Shop] == nil {
+						w.shops[c.Shop] = w.newShop()
+					}
+				}
 				w.start()
 				w.apply(streams)
 				w.run()
