@@ -14,8 +14,16 @@ package buffer
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"path"
+	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	"hydrant/buffer/fsys"
@@ -30,6 +38,13 @@ const (
 	Stop                           // refuse to start, with a report
 )
 
+// Defaults and limits of Options.
+const (
+	DefaultDisk   = 20 << 30
+	MinDisk       = 128 << 20
+	DefaultMemory = 512 << 20
+)
+
 // Options of a Buffer. Checked once by Open, never changed afterwards.
 type Options struct {
 	Dir      string           // data directory; created where it is missing
@@ -37,27 +52,171 @@ type Options struct {
 	Now      func() time.Time // arrival stamps only; nil: time.Now
 	Rand     io.Reader        // ids; nil: crypto/rand
 	Log      *slog.Logger     // nil: discarded
-	Disk     int64            // bytes for ring, runs and packs together (limits.disk); 0: 20 GiB; at least 128 MiB
-	Memory   int64            // limits.memory, of which the buffer uses its shares; 0: 512 MiB
+	Disk     int64            // bytes for ring, runs and packs together (limits.disk); 0: DefaultDisk; at least MinDisk
+	Memory   int64            // limits.memory, of which the buffer uses its shares; 0: DefaultMemory
 	OnDamage DamagePolicy
+
+	geometry geometry // of the ring, for tests; zero: by Disk
 }
 
 // Buffer is an open data directory. Safe for concurrent use.
 type Buffer struct {
-	front *front     // rows that wait
-	space *space     // memory and disk budgets
-	packs *packStore // pack files
+	fs     fsys.FS
+	dir    string
+	log    *slog.Logger
+	memory int64
+	rand   io.Reader
+	clock  clock
+	lock   io.Closer
+
+	journal   *journal
+	ledger    *ledger
+	front     *front
+	space     *space
+	packs     *packStore
+	calls     *calls
+	committer *committer
+	opener    *opener
+	metrics   *metrics
+
+	requests   sync.Pool
+	background sync.WaitGroup
+	closing    sync.Once
+	closeErr   error
 }
 
 // Open locks the directory, recovers it and makes it ready for Append. It waits for no destination.
 // Its errors: ErrLocked, *NewerVersionError, *DamageError, or the file system's.
-func Open(o Options) (*Buffer, error) { panic("bug: not built yet") }
+func Open(o Options) (*Buffer, error) {
+	if o.FS == nil {
+		o.FS = fsys.OS()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Disk == 0 {
+		o.Disk = DefaultDisk
+	}
+	if o.Memory == 0 {
+		o.Memory = DefaultMemory
+	}
+	if o.Dir == "" {
+		return nil, errors.New("open buffer: no data directory given")
+	}
+	if o.Disk < MinDisk && o.geometry.slot == 0 {
+		return nil, fmt.Errorf("open buffer: %d bytes of disk are fewer than %d", o.Disk, int64(MinDisk))
+	}
+	b := &Buffer{
+		fs: o.FS, dir: path.Clean(filepath.ToSlash(o.Dir)), log: o.Log, memory: o.Memory,
+		rand: &lockedReader{r: o.Rand}, clock: clock{now: o.Now, log: o.Log},
+	}
+	b.requests.New = func() any { return &request{done: make(chan struct{}, 1)} }
+	if err := b.open(o); err != nil {
+		b.abort()
+		return nil, fmt.Errorf("open data directory %q: %w", b.dir, err)
+	}
+	return b, nil
+}
+
+// lockedReader lets several goroutines draw from one source.
+type lockedReader struct {
+	mu sync.Mutex
+	r  io.Reader
+}
+
+func (l *lockedReader) Read(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.r.Read(p)
+}
+
+// abort gives back what a failed Open has taken.
+func (b *Buffer) abort() {
+	if b.front != nil {
+		b.front.close()
+	}
+	if b.packs != nil {
+		b.packs.close()
+	}
+	if b.journal != nil {
+		b.journal.closeFiles()
+	}
+	if b.lock != nil {
+		b.lock.Close()
+	}
+}
+
+// start begins steady state.
+func (b *Buffer) start() {
+	go b.committer.run()
+	go b.opener.run()
+}
 
 // Close refuses further calls, ends the group in the making, syncs and closes. What waits stays on disk.
-func (b *Buffer) Close() error { panic("bug: not built yet") }
+// Claims and objects that are open stay readable. Again it does nothing.
+func (b *Buffer) Close() error {
+	b.closing.Do(func() {
+		b.committer.stop()
+		b.opener.stop()
+		b.background.Wait()
+		b.packs.close()
+		b.front.close()
+		b.closeErr = errors.Join(b.journal.closeFiles(), b.lock.Close())
+	})
+	return b.closeErr
+}
 
 // Directory is the uuid of the data directory.
-func (b *Buffer) Directory() [16]byte { panic("bug: not built yet") }
+func (b *Buffer) Directory() [16]byte { return b.journal.id.Directory }
+
+// Accepting tells whether calls are taken at present; where not, reason is that of the *record.Refusal.
+func (b *Buffer) Accepting() (ok bool, reason string) {
+	b.committer.mu.Lock()
+	defer b.committer.mu.Unlock()
+	switch {
+	case b.committer.stopping:
+		return false, "stopping"
+	case b.committer.refuse != nil:
+		return false, b.committer.refuse.Reason
+	}
+	return true, ""
+}
+
+// clock stamps arrivals, in µs since the Unix epoch.
+type clock struct {
+	now func() time.Time
+	log *slog.Logger
+
+	mu   sync.Mutex
+	last int64
+}
+
+// backStep is how far the clock may step back without being believed.
+const backStep = 5 * time.Second
+
+// stamp never goes back by less than 5 s: clocks that are being adjusted do. A larger step is taken for the
+// truth.
+func (c *clock) stamp() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now().UnixMicro()
+	if back := c.last - now; back > 0 {
+		if back < backStep.Microseconds() {
+			return c.last
+		}
+		c.log.Warn("the clock was set back; records that arrive now are stamped before earlier ones", "by", time.Duration(back)*time.Microsecond)
+	}
+	c.last = now
+	return now
+}
+
+func (b *Buffer) stamp() int64 { return b.clock.stamp() }
 
 // State of a stream.
 type State uint8
@@ -89,25 +248,269 @@ const (
 )
 
 // Streams returns the current version of every stream that is not gone, by name.
-func (b *Buffer) Streams() []Stream { panic("bug: not built yet") }
+func (b *Buffer) Streams() []Stream {
+	b.ledger.mu.RLock()
+	defer b.ledger.mu.RUnlock()
+	list := make([]Stream, 0, len(b.ledger.names))
+	for _, name := range slices.Sorted(maps.Keys(b.ledger.names)) {
+		list = append(list, b.ledger.names[name].cur.clone())
+	}
+	return list
+}
+
+func (s Stream) clone() Stream {
+	s.Tags = maps.Clone(s.Tags)
+	s.Consumers = slices.Clone(s.Consumers)
+	s.Spec = slices.Clone(s.Spec)
+	return s
+}
 
 // StreamVersion returns an old version that something still names, or the current one.
 func (b *Buffer) StreamVersion(incarnation uint32, version uint64) (Stream, bool) {
-	panic("bug: not built yet")
+	b.ledger.mu.RLock()
+	defer b.ledger.mu.RUnlock()
+	s := b.ledger.streams[incarnation]
+	if s == nil {
+		return Stream{}, false
+	}
+	if s.cur.Version == version {
+		return s.cur.clone(), true
+	}
+	old, ok := s.versions[version]
+	return old.clone(), ok
 }
+
+// ErrTooManyStreams says that another stream, or a larger one, would make checkpoints too large for a slot
+// of the journal.
+var ErrTooManyStreams = errors.New("the journal has no room for another stream of this size")
 
 // Define creates the stream s.Name, or changes it where it exists. Version goes up where Spec or
 // Consumers differ; State and Tags change without a new version. It returns what is in force, durable.
-// Incarnation, Version, Created and Changed of s are ignored.
-func (b *Buffer) Define(s Stream) (Stream, error) { panic("bug: not built yet") }
+// Incarnation, Version, Created and Changed of s are ignored. State Gone ends a stream of which nothing
+// waits and no manifest is outstanding. Errors: ErrTooManyStreams, ErrFailing, ErrClosed, or what is wrong
+// with s.
+func (b *Buffer) Define(s Stream) (Stream, error) {
+	s = s.clone()
+	if len(s.Consumers) == 0 {
+		s.Consumers = []uint8{Main}
+	}
+	slices.Sort(s.Consumers)
+	if s.Name == "" || len(s.Name) > 255 {
+		return Stream{}, fmt.Errorf("define stream: name of %d bytes", len(s.Name))
+	}
+	if s.State > Gone || len(slices.Compact(slices.Clone(s.Consumers))) != len(s.Consumers) {
+		return Stream{}, fmt.Errorf("define stream %q: no such state, or a consumer twice", s.Name)
+	}
+	var in Stream
+	o := &op{keys: [2]any{defineKey{}}, alone: true}
+	o.prepare = func() ([]*ledgerFrame, error) {
+		e, err := b.next(&s)
+		if err != nil || e == nil {
+			in = s
+			return nil, err
+		}
+		in = e.Stream
+		f := newLedgerFrame(e, e.Stream.Incarnation, 0, 0, 0)
+		if len(f.payload) > maxStream || frameSize(len(f.payload)) > b.journal.geo.maxFrame() {
+			return nil, fmt.Errorf("specification and tags take %d bytes, at most %d are kept", len(f.payload), maxStream)
+		}
+		return []*ledgerFrame{f}, nil
+	}
+	o.applied = func() { b.declare(in.Incarnation) }
+	if err := b.committer.do(o); err != nil {
+		return Stream{}, fmt.Errorf("define stream %q: %w", s.Name, err)
+	}
+	return in.clone(), nil
+}
+
+// defineKey keeps definitions in groups of their own: each sees what the one before has made.
+type defineKey struct{}
+
+// next is the version that a definition makes; nil, and *s what is in force, where it changes nothing.
+func (b *Buffer) next(s *Stream) (*streamEvent, error) {
+	l := b.ledger
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	now := b.clock.now().UTC().Truncate(time.Microsecond)
+	old := l.names[s.Name]
+	if old == nil {
+		if s.State == Gone {
+			return nil, &record.NotFound{Stream: s.Name}
+		}
+		s.Incarnation, s.Version, s.Created, s.Changed = l.nextIncarnation, 1, now, now
+		e := &streamEvent{Stream: *s}
+		for range s.Consumers {
+			e.Firsts = append(e.Firsts, 1)
+		}
+		return e, b.roomFor(e)
+	}
+	s.Incarnation, s.Version, s.Created, s.Changed = old.cur.Incarnation, old.cur.Version, old.cur.Created, old.cur.Changed
+	if s.State == Gone {
+		if old.cur.State != Deleting {
+			return nil, errors.New("a stream that still takes records cannot end: it must be Deleting before")
+		}
+		for _, m := range l.manifests {
+			if m.event.Head.Incarnation == s.Incarnation {
+				return nil, fmt.Errorf("manifest %x has not ended", m.event.Head.ID)
+			}
+		}
+		for _, c := range old.consumers {
+			if b.Consumer(s.Incarnation, c.id).uncovered() > 0 {
+				return nil, errors.New("rows are still waiting")
+			}
+		}
+	}
+	for _, c := range old.consumers {
+		if !slices.Contains(s.Consumers, c.id) && s.State != Gone {
+			return nil, fmt.Errorf("consumer %d cannot be taken away while the stream is there", c.id)
+		}
+	}
+	if !slices.Equal(s.Consumers, old.cur.Consumers) || !slices.Equal(s.Spec, old.cur.Spec) {
+		s.Version++
+		s.Changed = now
+	} else if s.State == old.cur.State && maps.Equal(s.Tags, old.cur.Tags) {
+		return nil, nil
+	}
+	e := &streamEvent{Stream: *s}
+	for _, id := range s.Consumers {
+		first := old.draw
+		if c := old.consumer(id); c != nil {
+			first = c.first
+		}
+		e.Firsts = append(e.Firsts, first)
+	}
+	return e, b.roomFor(e)
+}
+
+// roomFor refuses a stream that would make a checkpoint larger than a quarter of a slot. Half of that is
+// for manifests. The caller holds ledger.mu.
+func (b *Buffer) roomFor(e *streamEvent) error {
+	limit := b.journal.geo.slot / 8
+	size := int64(len(encodeEvent(e)))
+	for _, s := range b.ledger.streams {
+		size += int64(len(s.cur.Spec) + len(s.cur.Name) + 200)
+		for _, v := range s.versions {
+			size += int64(len(v.Spec) + len(v.Name) + 100)
+		}
+	}
+	if size <= limit {
+		return nil
+	}
+	payloads, err := packCheckpoint(append(b.ledger.encodeState(), encodeEvent(e)...), 0, 0, checkpointPart)
+	if err != nil {
+		return err
+	}
+	var packed int64
+	for _, p := range payloads {
+		packed += int64(len(p))
+	}
+	if packed+max(0, limit-b.ledger.weight) > 2*limit {
+		return ErrTooManyStreams
+	}
+	return nil
+}
+
+// declare brings front and budgets in line with what the ledger says of a stream. The caller holds
+// ledger.mu, or nobody else runs yet.
+func (b *Buffer) declare(incarnation uint32) {
+	s := b.ledger.streams[incarnation]
+	if s == nil {
+		b.front.remove(incarnation)
+		b.space.removeStream(incarnation)
+		return
+	}
+	b.space.addStream(incarnation, 0)
+	for _, c := range s.consumers {
+		if b.front.consumer(incarnation, c.id) == nil {
+			b.front.add(b, incarnation, c.id, c.position)
+		}
+	}
+}
+
+// AdmitBody reserves memory for a request body of n bytes before it is read, or says *record.Refusal.
+func (b *Buffer) AdmitBody(n int64) (release func(), err error) { return b.space.admitBody(n) }
 
 // Append stores the records of a call in a stream and returns when they are durable (I1). All or none
 // are stored. The batch's buffer belongs to the Buffer until Append returns, and for ever where adopted
 // is true. Errors: *record.NotFound, *record.Refusal (nothing kept, may be sent again), ErrTooLarge.
 // When ctx ends early the records may be stored all the same.
 func (b *Buffer) Append(ctx context.Context, stream string, c record.Call) (r record.Receipt, adopted bool, err error) {
-	panic("bug: not built yet")
+	batch := c.Batch
+	encoded := batch.Encoded()
+	size := frameSize(dataPrefix + len(encoded))
+	if batch.Count() == 0 {
+		return r, false, errors.New("append: the call has no records")
+	}
+	if batch.Payload() > maxData || size > b.journal.geo.maxFrame() {
+		return r, false, ErrTooLarge
+	}
+	incarnation, err := b.find(stream)
+	if err != nil {
+		return r, false, err
+	}
+	key := invocation{ID: c.Invocation, KeyHash: c.KeyHash, BodyHash: c.BodyHash, Stream: incarnation}
+	var own *flight
+	for !key.zero() {
+		earlier, repeated, other, mine := b.calls.begin(key, c.Attempt)
+		if repeated {
+			return earlier, false, nil
+		}
+		own = mine
+		if other == nil {
+			break
+		}
+		select {
+		case <-other.done:
+		case <-ctx.Done():
+			return r, false, ctx.Err()
+		}
+	}
+	q := b.requests.Get().(*request)
+	q.stream, q.call, q.buf, q.size, q.key, q.flight = stream, &c, batch.Buffer(), size, key, own
+	q.hold, err = b.space.reservePut(incarnation, batch.Count(), batch.Payload(), encoded, true)
+	if err == nil {
+		payload := q.buf[record.Headroom-dataPrefix:]
+		putDataPrefix(payload, &c)
+		q.crc = payloadCRC(payload)
+		if err = b.committer.enqueue(q); err != nil {
+			b.space.release(q.hold)
+		}
+	}
+	if err != nil {
+		if own != nil {
+			b.calls.land(key, own, nil)
+		}
+		b.recycle(q)
+		return r, false, err
+	}
+	select {
+	case <-q.done:
+	case <-ctx.Done():
+		// The committer has the request and its buffer; it is not taken back.
+		select {
+		case <-q.done:
+		default:
+			return r, true, ctx.Err()
+		}
+	}
+	r, adopted, err = q.receipt, q.adopted, q.err
+	b.recycle(q)
+	return r, adopted, err
 }
 
-// AdmitBody reserves memory for a request body of n bytes before it is read, or says *record.Refusal.
-func (b *Buffer) AdmitBody(n int64) (release func(), err error) { panic("bug: not built yet") }
+// recycle keeps a request that nobody else has for the next call.
+func (b *Buffer) recycle(q *request) {
+	*q = request{done: q.done}
+	b.requests.Put(q)
+}
+
+// find returns the incarnation of a stream that takes calls.
+func (b *Buffer) find(stream string) (uint32, error) {
+	b.ledger.mu.RLock()
+	defer b.ledger.mu.RUnlock()
+	s := b.ledger.names[stream]
+	if s == nil || s.cur.State >= Deleting {
+		return 0, &record.NotFound{Stream: stream, Inactive: s != nil}
+	}
+	return s.cur.Incarnation, nil
+}

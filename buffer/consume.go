@@ -414,7 +414,7 @@ type Totals struct {
 }
 
 // Totals counts what became of the stream's records.
-func (c *Consumer) Totals() Totals { panic("bug: not built yet") }
+func (c *Consumer) Totals() Totals { return c.b.totals(c.stream.incarnation, c.id, c.uncovered) }
 
 // NewEpoch returns the number of the epoch that a consumer's next cut closes.
-func (c *Consumer) NewEpoch() uint64 { panic("bug: not built yet") }
+func (c *Consumer) NewEpoch() uint64 { return c.b.newEpoch(c.stream.incarnation, c.id) }

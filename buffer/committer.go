@@ -1,0 +1,835 @@
+package buffer
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hydrant/record"
+)
+
+const (
+	markDelay    = 100 * time.Millisecond // idle time after which the last group is made provable
+	confirmDelay = 100 * time.Millisecond // most that a confirmation waits for a group
+	retrySlot    = 5 * time.Second        // between attempts to go on in a new slot
+	stallAfter   = 2 * time.Second        // a sync that takes longer makes callers go away
+	gatherShare  = 4                      // the committer waits for callers at most 1/4 of a sync
+	maxGather    = 10 * time.Millisecond
+)
+
+// request is one call on its way into the journal. Its caller owns it before it is queued and after done.
+type request struct {
+	stream string
+	call   *record.Call
+	buf    []byte // the batch's buffer: frame header and identity end where its records begin
+	crc    uint32 // of the payload
+	size   int64  // of the frame
+	hold   hold
+	key    invocation // with first, where the call has one
+	flight *flight    // nil: the call is not known by an id
+
+	arrived int64  // stamp of its group
+	segment uint64 // that its frame went to
+
+	done    chan struct{} // gets a token when the fate of the call is decided; of capacity 1
+	receipt record.Receipt
+	adopted bool
+	err     error
+}
+
+// op is a change of the ledger on its way into the journal.
+type op struct {
+	// keys are what it depends on: two ops with one key never share a group, so what prepare sees is final.
+	keys [2]any
+	// prepare checks the op against the ledger and returns its frames. It holds no lock.
+	prepare func() ([]*ledgerFrame, error)
+	// applied runs after the frames were applied, under ledger.mu; nil: nothing.
+	applied func()
+	alone   bool // no calls share its group
+	frames  []*ledgerFrame
+	err     error
+	done    chan struct{}
+}
+
+// group is what one write and one sync make durable.
+type group struct {
+	done     chan struct{} // closed when it has been answered
+	requests []*request
+	ops      []*op
+	noted    []*ledgerFrame // confirmations
+	frames   []placed
+	bufs     [][]byte
+	scratch  []byte
+	size     int64 // bytes that bufs hold
+	ordinal  uint64
+	mark     bool // nothing but a MARK
+	alone    bool // takes no calls
+}
+
+// placed is a frame in a group.
+type placed struct {
+	head frameHead
+	at   []byte // where its header goes
+	off  int64  // within the group
+}
+
+// committer is the one goroutine that writes the active segment.
+type committer struct {
+	b   *Buffer
+	j   *journal
+	l   *ledger
+	log *slog.Logger
+
+	mu       sync.Mutex
+	queue    []*request
+	ops      []*op
+	queued   int64 // bytes of the queue
+	want     int   // callers to wait for
+	due      bool  // confirmations have waited long enough
+	armed    bool  // the timer for them runs
+	stopping bool
+	refuse   *record.Refusal // what queued calls get at once; nil: they are taken
+	wake     chan struct{}
+
+	stopped chan struct{}
+
+	// of the goroutine alone
+	spareQ   []*request
+	callers  int           // of the last group
+	recent   time.Duration // of the last syncs
+	idle     *time.Timer   // runs until a MARK is due
+	retry    *time.Timer   // runs until another slot is tried
+	ticket   uint64        // of the opener's pass that puts wait for, 0: none
+	scratch  []byte
+	groups   atomic.Int64
+	syncing  atomic.Int64 // when the sync in progress began, ns since started; 0: none
+	started  time.Time
+	observed func(time.Duration) // of each sync
+}
+
+// scratchSize is the room for small frames and padding of a group.
+const scratchSize = 1 << 20
+
+// copyBelow is the size below which a frame is copied into the group's scratch instead of being a buffer
+// of its own: the system call takes at most 1024 of those.
+const copyBelow = 16 << 10
+
+func newCommitter(b *Buffer) *committer {
+	c := &committer{
+		b: b, j: b.journal, l: b.ledger, log: b.log, started: time.Now(),
+		wake: make(chan struct{}, 1), stopped: make(chan struct{}),
+		scratch: make([]byte, 0, min(scratchSize, b.journal.geo.maxGroup()+2*blockSize)),
+	}
+	c.idle = time.NewTimer(time.Hour)
+	c.idle.Stop()
+	c.retry = time.NewTimer(time.Hour)
+	c.retry.Stop()
+	return c
+}
+
+// poke wakes the goroutine.
+func (c *committer) poke() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// enqueue queues a call. Its error is why it cannot be.
+func (c *committer) enqueue(r *request) error {
+	c.mu.Lock()
+	if c.stopping {
+		c.mu.Unlock()
+		return &record.Refusal{Reason: "stopping", Message: "the service is stopping"}
+	}
+	if c.refuse != nil {
+		err := *c.refuse
+		c.mu.Unlock()
+		return &err
+	}
+	if c.queued > 0 && c.queued+r.size > c.queueLimit() {
+		c.mu.Unlock()
+		return &record.Refusal{Reason: "journal", Message: "the disk is slower than the callers; try again"}
+	}
+	c.queue = append(c.queue, r)
+	c.queued += r.size
+	n := len(c.queue)
+	wake := n == 1 || n == c.want
+	c.mu.Unlock()
+	if wake {
+		c.poke()
+	}
+	return nil
+}
+
+// queueLimit is how many bytes may wait: as much as the memory for calls allows, or one group while the
+// disk has stalled.
+func (c *committer) queueLimit() int64 {
+	if c.stalled() {
+		return c.j.geo.maxGroup()
+	}
+	return max(bodyShare(c.b.memory), c.j.geo.maxGroup())
+}
+
+// stalled tells whether a sync has been going on for too long.
+func (c *committer) stalled() bool {
+	since := c.syncing.Load()
+	return since != 0 && time.Since(c.started)-time.Duration(since) > stallAfter
+}
+
+// do runs an op and waits for it. The op happened if and only if the error is nil.
+func (c *committer) do(o *op) error {
+	o.done = make(chan struct{})
+	c.mu.Lock()
+	if c.stopping {
+		c.mu.Unlock()
+		return ErrClosed
+	}
+	c.ops = append(c.ops, o)
+	c.mu.Unlock()
+	c.poke()
+	<-o.done
+	return o.err
+}
+
+// confirmLater makes the confirmations that the ledger has noted part of the next group, or of one of their
+// own after a while.
+func (c *committer) confirmLater() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.armed || c.stopping {
+		return
+	}
+	c.armed = true
+	time.AfterFunc(confirmDelay, func() {
+		c.mu.Lock()
+		c.armed, c.due = false, true
+		c.mu.Unlock()
+		c.poke()
+	})
+}
+
+// stop ends the goroutine after what is queued was written, and waits for it.
+func (c *committer) stop() {
+	c.mu.Lock()
+	c.stopping = true
+	c.mu.Unlock()
+	c.poke()
+	<-c.stopped
+}
+
+// work is what there is to do.
+type work struct {
+	queued, ops   int
+	due, stopping bool
+}
+
+func (c *committer) look() work {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return work{len(c.queue), len(c.ops), c.due, c.stopping}
+}
+
+// run is the goroutine.
+func (c *committer) run() {
+	defer close(c.stopped)
+	defer c.idle.Stop()
+	defer c.retry.Stop()
+	for {
+		w := c.look()
+		puts := w.queued > 0 && c.putsPossible()
+		if w.queued > 0 && !puts && !c.failing() {
+			puts = c.makeRoom(w.stopping)
+		}
+		switch {
+		case c.failing():
+			c.failQueue()
+			if w.stopping {
+				return
+			}
+			c.wait()
+		case puts || w.ops > 0 || w.due || w.stopping:
+			if !w.stopping && w.ops == 0 && !w.due {
+				c.gather()
+			}
+			g := c.build()
+			if g == nil {
+				if w := c.look(); w.stopping && w.queued == 0 && w.ops == 0 {
+					return
+				}
+				continue
+			}
+			c.commit(g)
+			c.after()
+		default:
+			c.wait()
+		}
+	}
+}
+
+// wait sleeps until there may be something to do.
+func (c *committer) wait() {
+	select {
+	case <-c.wake:
+	case <-c.idle.C:
+		if c.failing() {
+			return
+		}
+		g := c.newGroup()
+		g.mark = true
+		c.finish(g)
+		if c.j.active().end+g.size <= c.j.geo.ledgerEnd() {
+			c.commit(g)
+			c.after()
+		}
+	case <-c.retry.C:
+		c.reopen()
+	}
+}
+
+// gather waits for as many callers as the last group had, at most a quarter of the recent sync time: they
+// were woken together and are about to call again. Without it a fast disk is asked once per call.
+func (c *committer) gather() {
+	patience := min(c.recent/gatherShare, maxGather)
+	if patience <= 0 || c.callers < 2 {
+		return
+	}
+	c.mu.Lock()
+	n := len(c.queue)
+	if n >= c.callers || len(c.ops) > 0 || c.stopping {
+		c.mu.Unlock()
+		return
+	}
+	c.want = c.callers
+	c.mu.Unlock()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		select {
+		case <-c.wake:
+		case <-timer.C:
+			c.mu.Lock()
+			c.want = 0
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Lock()
+		if len(c.queue) >= c.want || len(c.ops) > 0 || c.stopping {
+			c.want = 0
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+	}
+}
+
+func (c *committer) failing() bool {
+	c.j.mu.Lock()
+	defer c.j.mu.Unlock()
+	return c.j.failing
+}
+
+// putsPossible tells whether the active segment may take the call that is queued first. One slot is always
+// left free of puts, so that the ledger can go on and with it everything that waits.
+func (c *committer) putsPossible() bool {
+	c.mu.Lock()
+	if len(c.queue) == 0 {
+		c.mu.Unlock()
+		return true
+	}
+	size := c.queue[0].size
+	c.mu.Unlock()
+	c.j.mu.Lock()
+	defer c.j.mu.Unlock()
+	return c.j.takesPuts(size)
+}
+
+// takesPuts: the caller holds mu.
+func (j *journal) takesPuts(size int64) bool {
+	a := j.active()
+	return !j.failing && j.spare() >= 1 && a.end+size+2*blockSize <= j.geo.dataEnd()
+}
+
+// makeRoom goes on in the next slot for the sake of puts, or refuses them where there is none. It returns
+// whether they can be taken now.
+func (c *committer) makeRoom(stopping bool) bool {
+	if c.nextForPuts() {
+		c.ticket = 0
+		c.openNext()
+		return !c.failing() && c.putsPossible()
+	}
+	if c.ticket == 0 {
+		c.ticket = c.b.opener.request()
+		return false
+	}
+	if !c.b.opener.passed(c.ticket) && !stopping {
+		return false
+	}
+	// The opener has done what can be done. It may have done it since the look above.
+	c.ticket = 0
+	if c.putsPossible() || c.nextForPuts() {
+		return c.putsPossible()
+	}
+	c.j.mu.Lock()
+	c.j.full = true
+	c.j.mu.Unlock()
+	c.update()
+	c.failQueued()
+	return false
+}
+
+// nextForPuts tells whether a slot is prepared that puts may have.
+func (c *committer) nextForPuts() bool {
+	c.j.mu.Lock()
+	ready := c.j.prepared != nil
+	c.j.mu.Unlock()
+	return ready && c.j.outlook(c.l) >= 2
+}
+
+// failQueued refuses the calls that are queued.
+func (c *committer) failQueued() {
+	c.mu.Lock()
+	q := c.queue
+	c.queue, c.queued = nil, 0
+	r := c.refuse
+	if r == nil { // room was made between the decision and now
+		c.queue, c.queued = q, queuedBytes(q)
+		c.mu.Unlock()
+		return
+	}
+	c.mu.Unlock()
+	if len(q) == 0 {
+		return
+	}
+	g := &group{done: make(chan struct{}), requests: q}
+	for _, q := range g.requests {
+		err := *r
+		q.err = &err
+	}
+	c.answer(g)
+}
+
+func queuedBytes(q []*request) (n int64) {
+	for _, r := range q {
+		n += r.size
+	}
+	return n
+}
+
+// failQueue refuses calls and ops while nothing can be written.
+func (c *committer) failQueue() {
+	c.failQueued()
+	c.mu.Lock()
+	ops := c.ops
+	c.ops = nil
+	c.mu.Unlock()
+	for _, o := range ops {
+		o.err = ErrFailing
+		close(o.done)
+	}
+}
+
+// newGroup starts an empty group over the committer's scratch.
+func (c *committer) newGroup() *group {
+	return &group{done: make(chan struct{}), scratch: c.scratch[:0], ordinal: c.l.ordinal}
+}
+
+// add puts a frame into the group: its header and payload from one buffer whose first 64 bytes are the
+// header's.
+func (g *group) add(h frameHead, frame []byte) {
+	size := frameSize(len(frame) - frameHeader)
+	p := placed{head: h, off: g.size}
+	if size <= copyBelow && int64(cap(g.scratch)-len(g.scratch)) >= size+3*blockSize {
+		from := len(g.scratch)
+		g.scratch = append(g.scratch, frame...)
+		g.scratch = append(g.scratch, zeroBlock[:size-int64(len(frame))]...)
+		b := g.scratch[from:]
+		p.at = b[:frameHeader]
+		g.extend(b)
+	} else {
+		p.at = frame[:frameHeader]
+		g.bufs = append(g.bufs, frame)
+		if gap := size - int64(len(frame)); gap > 0 {
+			g.bufs = append(g.bufs, zeroBlock[:gap])
+		}
+	}
+	g.size += size
+	g.frames = append(g.frames, p)
+}
+
+// extend appends bytes of the scratch to the buffers, joining neighbours.
+func (g *group) extend(b []byte) {
+	if n := len(g.bufs); n > 0 {
+		last := g.bufs[n-1]
+		// neighbours in the scratch: the last buffer ends where b begins
+		if len(last) > 0 && cap(last) > len(last) && &last[:len(last)+1][len(last)] == &b[0] {
+			g.bufs[n-1] = last[:len(last)+len(b)]
+			return
+		}
+	}
+	g.bufs = append(g.bufs, b)
+}
+
+// build takes what is queued into a group; nil where there is nothing that can be written now.
+func (c *committer) build() *group {
+	g := c.newGroup()
+	c.buildOps(g)
+	if !g.alone {
+		c.buildPuts(g)
+	}
+	if len(g.frames) == 0 {
+		return nil
+	}
+	c.finish(g)
+	return g
+}
+
+// buildOps takes confirmations and ops. Of two that depend on each other the later one waits.
+func (c *committer) buildOps(g *group) {
+	c.mu.Lock()
+	ops := c.ops
+	c.ops = nil
+	c.due = false
+	c.mu.Unlock()
+
+	taken := make(map[any]bool, 2*len(ops))
+	var later []*op
+	full := false
+	for _, o := range ops {
+		if full || o.keys[0] != nil && taken[o.keys[0]] || o.keys[1] != nil && taken[o.keys[1]] {
+			later = append(later, o)
+		}
+		for _, k := range o.keys {
+			if k != nil {
+				taken[k] = true // also for ops behind one that waits: order is kept
+			}
+		}
+		if len(later) > 0 && later[len(later)-1] == o {
+			continue
+		}
+		frames, err := o.prepare()
+		if err != nil || len(frames) == 0 {
+			o.err = err
+			close(o.done)
+			continue
+		}
+		var need int64
+		for _, f := range frames {
+			need += frameSize(len(f.payload))
+		}
+		if !c.ledgerRoom(g, need) {
+			full = true
+			later = append(later, o)
+			continue
+		}
+		o.frames = frames
+		for _, f := range frames {
+			g.addLedger(f)
+		}
+		g.ops = append(g.ops, o)
+		g.alone = g.alone || o.alone
+	}
+	if !full {
+		g.noted = c.l.takeNoted(func(id ManifestID) bool { return taken[id] })
+		for i, f := range g.noted {
+			if !c.ledgerRoom(g, frameSize(len(f.payload))) {
+				for _, f := range g.noted[i:] {
+					c.l.dropNoted(f.event)
+				}
+				g.noted = g.noted[:i]
+				full = true
+				break
+			}
+			g.addLedger(f)
+		}
+	}
+	if len(later) > 0 {
+		c.mu.Lock()
+		c.ops = append(later, c.ops...)
+		c.mu.Unlock()
+	}
+	if full && len(g.frames) == 0 {
+		// the active segment is full for the ledger too
+		c.openNext()
+	}
+}
+
+// ledgerRoom tells whether n more bytes of ledger frames fit into the group and the active segment.
+func (c *committer) ledgerRoom(g *group, n int64) bool {
+	return g.size+n+3*blockSize <= c.j.geo.maxGroup() && c.j.active().end+g.size+n+2*blockSize <= c.j.geo.ledgerEnd()
+}
+
+// addLedger gives a ledger frame its ordinal and puts it into the group.
+func (g *group) addLedger(f *ledgerFrame) {
+	g.ordinal++
+	setOrdinal(f.payload, g.ordinal)
+	f.head.PayloadCRC = payloadCRC(f.payload)
+	b := make([]byte, frameHeader+len(f.payload))
+	copy(b[frameHeader:], f.payload)
+	g.add(f.head, b)
+}
+
+// buildPuts takes calls, gives them sequences and brings their rows to the front.
+func (c *committer) buildPuts(g *group) {
+	if !c.putsPossible() {
+		return
+	}
+	limit := min(c.j.geo.maxGroup()-3*blockSize, c.j.geo.dataEnd()-c.j.active().end-2*blockSize)
+	c.mu.Lock()
+	n, size := 0, g.size
+	for n < len(c.queue) && size+c.queue[n].size <= limit {
+		size += c.queue[n].size
+		c.queued -= c.queue[n].size
+		n++
+	}
+	g.requests = append(c.spareQ[:0], c.queue[:n]...)
+	rest := copy(c.queue, c.queue[n:])
+	clear(c.queue[rest:])
+	c.queue = c.queue[:rest]
+	c.mu.Unlock()
+	if n == 0 {
+		return
+	}
+	c.callers = n
+
+	arrived := c.b.stamp()
+	accepted := g.requests[:0]
+	var refused []*request
+	c.l.mu.Lock()
+	for _, r := range g.requests {
+		s := c.l.names[r.stream]
+		if s == nil || s.cur.State >= Deleting {
+			r.err = &record.NotFound{Stream: r.stream, Inactive: s != nil}
+			refused = append(refused, r)
+			continue
+		}
+		r.arrived = arrived
+		r.receipt = record.Receipt{Directory: c.j.id.Directory, Incarnation: s.cur.Incarnation, First: s.draw}
+		s.draw += uint64(r.call.Batch.Count())
+		accepted = append(accepted, r)
+	}
+	c.l.mu.Unlock()
+	g.requests = accepted
+	if len(refused) > 0 {
+		c.answer(&group{done: make(chan struct{}), requests: refused})
+	}
+	for _, r := range g.requests {
+		batch := r.call.Batch
+		h := frameHead{
+			Type: frameData, Length: uint32(dataPrefix + len(batch.Encoded())), PayloadCRC: r.crc,
+			First: r.receipt.First, Count: uint32(batch.Count()), Incarnation: r.receipt.Incarnation, Arrived: arrived,
+		}
+		g.add(h, r.buf[dataStart:])
+		r.adopted = c.b.front.push(r.receipt.Incarnation, h.First, batch.Count(), batch.Payload(), arrived, batch.Encoded(), true)
+	}
+}
+
+// finish fills the group up to a block boundary. The room is used for a MARK where it is large enough: what
+// is read back later then always has an ordinal near it.
+func (c *committer) finish(g *group) {
+	room := padSize(g.size)
+	if room == 0 && g.mark {
+		room = blockSize
+	}
+	if n := frameSize(ordinalSize); room >= n+frameHeader || room == n {
+		payload := make([]byte, ordinalSize)
+		setOrdinal(payload, g.ordinal)
+		b := make([]byte, frameHeader+ordinalSize)
+		copy(b[frameHeader:], payload)
+		g.add(frameHead{Type: frameMark, Length: ordinalSize, PayloadCRC: payloadCRC(payload)}, b)
+		room -= n
+	}
+	if room > 0 {
+		payload := zeroBlock[:room-frameHeader]
+		b := make([]byte, room)
+		g.add(frameHead{Type: framePad, Length: uint32(len(payload)), PayloadCRC: payloadCRC(payload)}, b)
+	}
+}
+
+// seal fills the headers in, for a group that will stand at offset off of a segment.
+func (c *committer) seal(g *group, s *segment, off int64) {
+	c.j.mu.Lock()
+	durable := c.j.durable
+	c.j.group++
+	number := c.j.group
+	c.j.mu.Unlock()
+	for i := range g.frames {
+		f := &g.frames[i]
+		f.head.LSN = s.lsn(off + f.off)
+		f.head.Durable = durable
+		f.head.Group = number
+		f.head.put(f.at, c.j.id.Salt)
+	}
+}
+
+// write writes and syncs a group at the end of the active segment.
+func (c *committer) write(g *group) error {
+	s := c.j.active()
+	off := s.end
+	c.seal(g, s, off)
+	if sabotageAckBeforeSync {
+		c.settle(g)
+	}
+	began := time.Now()
+	c.syncing.Store(max(1, int64(began.Sub(c.started))))
+	defer c.syncing.Store(0)
+	n, err := s.slot.file.WritevAt(g.bufs, off)
+	if err == nil && n != g.size {
+		err = fmt.Errorf("bug: wrote %d of %d bytes", n, g.size)
+	}
+	if err != nil {
+		return fmt.Errorf("write %d bytes at %d of slot %q: %w", g.size, off, s.slot.name, err)
+	}
+	synced := time.Now()
+	if err := s.slot.file.Datasync(); err != nil {
+		if sabotageRetrySync && s.slot.file.Datasync() == nil {
+			return nil
+		}
+		return fmt.Errorf("sync slot %q: %w", s.slot.name, err)
+	}
+	now := time.Now()
+	if took := now.Sub(began); c.recent == 0 {
+		c.recent = took
+	} else {
+		c.recent += (took - c.recent) / 8
+	}
+	if c.observed != nil {
+		c.observed(now.Sub(synced))
+	}
+	return nil
+}
+
+// commit makes a group durable and tells everybody. A write that fails closes the segment for good; the
+// group is then written once more, in a new slot.
+func (c *committer) commit(g *group) {
+	err := c.write(g)
+	if err != nil {
+		c.log.Error("a write to the journal failed; its slot is abandoned", "err", err)
+		c.abandon()
+		if c.openNext(); !c.failing() {
+			if err = c.write(g); err != nil {
+				c.log.Error("the journal failed in a new slot too; nothing is accepted until one works", "err", err)
+				c.abandon()
+				c.fail()
+			}
+		}
+	}
+	if err != nil {
+		c.undo(g)
+		return
+	}
+	c.settle(g)
+	c.groups.Add(1)
+	if g.mark {
+		c.idle.Stop()
+	} else {
+		c.idle.Reset(markDelay)
+	}
+}
+
+// settle: the group is durable. The order matters to those who count: the ledger's accounts and the front's
+// rows change together.
+func (c *committer) settle(g *group) {
+	select {
+	case <-g.done:
+		return // only where a sabotage has answered before
+	default:
+	}
+	s := c.j.active()
+	c.l.mu.Lock()
+	c.j.mu.Lock()
+	s.end += g.size
+	c.j.durable = s.lsn(s.end)
+	for _, r := range g.requests {
+		r.segment = s.number
+		s.extend(r.receipt.Incarnation, r.receipt.First, r.receipt.First+uint64(r.call.Batch.Count()), r.size)
+	}
+	c.j.mu.Unlock()
+	c.l.ordinal = g.ordinal
+	// In the order of the frames, as recovery will see them.
+	for _, o := range g.ops {
+		for _, f := range o.frames {
+			if err := c.l.apply(f.event); err != nil {
+				panic("bug: a frame that was checked before does not apply: " + err.Error())
+			}
+		}
+		if o.applied != nil {
+			o.applied()
+		}
+	}
+	for _, f := range g.noted {
+		if err := c.l.apply(f.event); err != nil {
+			panic("bug: a confirmation does not apply: " + err.Error())
+		}
+		c.l.landed(f.event)
+	}
+	for _, r := range g.requests {
+		if s := c.l.streams[r.receipt.Incarnation]; s != nil {
+			c.l.data(s, r.receipt.First, uint32(r.call.Batch.Count()))
+		}
+	}
+	c.b.front.publish()
+	if len(c.l.dirty) > 0 {
+		defer c.confirmLater()
+	}
+	retired := c.l.retired
+	c.l.retired = nil
+	c.l.mu.Unlock()
+	if len(g.ops) > 0 && c.b.opener.eager.Load() {
+		c.b.opener.kick()
+	}
+
+	for _, id := range retired {
+		c.b.packs.remove(id)
+	}
+	for _, o := range g.ops {
+		close(o.done)
+	}
+	for _, r := range g.requests {
+		c.b.space.settle(r.hold)
+		r.hold = hold{}
+	}
+	c.answer(g)
+}
+
+// undo: the group could not be stored.
+func (c *committer) undo(g *group) {
+	if sabotageAckBeforeSync {
+		return
+	}
+	c.b.front.drop()
+	for _, f := range g.noted {
+		c.l.dropNoted(f.event)
+	}
+	for _, o := range g.ops {
+		o.err = ErrFailing
+		close(o.done)
+	}
+	for _, r := range g.requests {
+		r.adopted = false
+		r.err = &record.Refusal{Reason: "failing", Message: "the disk does not take writes at present; try again"}
+	}
+	c.answer(g)
+}
+
+// answer wakes the callers of a group whose fate is decided.
+func (c *committer) answer(g *group) {
+	for _, r := range g.requests {
+		if r.err != nil {
+			c.b.space.release(r.hold)
+			r.hold = hold{}
+		}
+		if r.flight != nil {
+			c.b.calls.land(r.key, r.flight, r)
+		}
+		r.buf = nil
+	}
+	close(g.done)
+	for _, r := range g.requests {
+		r.done <- struct{}{}
+	}
+	clear(g.requests)
+	c.spareQ = g.requests[:0]
+}

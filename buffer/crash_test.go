@@ -1,0 +1,640 @@
+//go:build crashwip
+
+package buffer
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hydrant/buffer/forgetfs"
+)
+
+// script is a short life of a Buffer. It stops at the first error that is a violation; others are part of
+// a life in which the power goes or the disk fails.
+type script struct {
+	name string
+	// faults makes the disk fail; nil: only the power does.
+	faults func(w *world) func(op forgetfs.Op) *forgetfs.Fault
+	run    func(w *world) error
+}
+
+// steps runs functions until one of them reports a violation.
+func steps(fns ...func() error) error {
+	for _, fn := range fns {
+		if err := fn(); isBug(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// deliver confirms all objects of a manifest.
+func (w *world) deliver(m *modelManifest) {
+	if m == nil {
+		return
+	}
+	for i := range m.objects {
+		if !m.gone[i] {
+			w.confirm(m, i)
+		}
+	}
+}
+
+var scripts = []script{
+	{name: "basics", run: func(w *world) error {
+		var m *modelManifest
+		return steps(
+			func() error { return w.define("a", "v1", Active) },
+			func() error { return w.put("a", 100, 3) },
+			func() error { return w.put("a", 100, 1, 2, 1) },
+			func() (err error) { m, err = w.cut("a", 400, 2); return err },
+			func() error { return w.put("a", 5000, 2) },
+			func() error {
+				if m != nil {
+					w.confirm(m, 0)
+				}
+				w.rest(300 * time.Millisecond)
+				w.deliver(m)
+				w.rest(300 * time.Millisecond)
+				return nil
+			},
+			func() (err error) { m, err = w.cut("a", 1<<30, 1); return err },
+			func() error { return w.put("a", 100, 1) },
+			func() error { w.deliver(m); w.rest(300 * time.Millisecond); return nil },
+		)
+	}},
+	{name: "two streams", run: func(w *world) error {
+		var ma, mb *modelManifest
+		return steps(
+			func() error { return w.define("a", "v1", Active) },
+			func() error { return w.define("b", "v1", Active) },
+			func() error { return w.put("a", 50, 2, 2) },
+			func() error { return w.put("b", 50, 2) },
+			func() (err error) { ma, err = w.cut("a", 1<<30, 1); return err },
+			func() error { return w.define("a", "v2", Active) },
+			func() error { return w.put("a", 50, 1) },
+			func() (err error) { mb, err = w.cut("b", 1<<30, 2); return err },
+			func() error { w.deliver(ma); return w.put("b", 50, 1) },
+			func() error { return w.define("b", "v1", Paused) },
+			func() error { w.rest(300 * time.Millisecond); w.deliver(mb); return nil },
+			func() (err error) { ma, err = w.cut("a", 1<<30, 1); return err },
+			func() error { w.rest(300 * time.Millisecond); return nil },
+		)
+	}},
+	{name: "replace", run: func(w *world) error {
+		var m, e *modelManifest
+		return steps(
+			func() error { return w.define("a", "v1", Active) },
+			func() error { return w.put("a", 50, 6) },
+			func() (err error) { m, err = w.cut("a", 1<<30, 3); return err },
+			func() error { return w.put("a", 50, 1) },
+			func() error {
+				if m != nil {
+					w.confirm(m, 0)
+				}
+				return nil
+			},
+			func() (err error) {
+				if m != nil {
+					e, err = w.replace("a", m, 1)
+				}
+				return err
+			},
+			func() error { w.rest(300 * time.Millisecond); return nil },
+			func() (err error) {
+				if e != nil {
+					w.deliver(e)
+					_, err = w.replace("a", m, 2)
+				}
+				return err
+			},
+			func() error { w.rest(300 * time.Millisecond); return nil },
+		)
+	}},
+	{name: "opening with residue", run: func(w *world) error {
+		return laps(w, 3, func() error { return nil })
+	}},
+	{name: "progress over a checkpoint", run: func(w *world) error {
+		var m *modelManifest
+		return steps(
+			func() error { return w.define("a", "v1", Active) },
+			func() error { return w.put("a", 50, 6) },
+			func() (err error) { m, err = w.cut("a", 1<<30, 3); return err },
+			func() error {
+				if m != nil {
+					w.confirm(m, 1)
+				}
+				w.rest(300 * time.Millisecond)
+				return nil
+			},
+			func() error { return laps(w, 2, func() error { return nil }) },
+			func() error { w.deliver(m); w.rest(300 * time.Millisecond); return nil },
+		)
+	}},
+	{name: "a sync fails", faults: func(w *world) func(forgetfs.Op) *forgetfs.Fault {
+		n := 0
+		return func(op forgetfs.Op) *forgetfs.Fault {
+			if op.Kind == forgetfs.OpDatasync && strings.Contains(op.Path, "/j-") {
+				if n++; n == 12 {
+					return &forgetfs.Fault{Err: syscall.EIO}
+				}
+			}
+			return nil
+		}
+	}, run: failing},
+	{name: "a write is short, then syncs fail", faults: func(w *world) func(forgetfs.Op) *forgetfs.Fault {
+		n := 0
+		return func(op forgetfs.Op) *forgetfs.Fault {
+			if !strings.Contains(op.Path, "/j-") {
+				return nil
+			}
+			switch op.Kind {
+			case forgetfs.OpWrite:
+				if n++; n == 20 {
+					return &forgetfs.Fault{Err: syscall.EIO, Done: true, Short: 2048}
+				}
+			case forgetfs.OpDatasync:
+				if n >= 20 && n < 24 {
+					n++
+					return &forgetfs.Fault{Err: syscall.EIO, Done: n%2 == 0}
+				}
+			}
+			return nil
+		}
+	}, run: failing},
+}
+
+// failing is a life during which the disk fails.
+func failing(w *world) error {
+	var m *modelManifest
+	fns := []func() error{
+		func() error { return w.define("a", "v1", Active) },
+		func() error { return w.put("a", 100, 3) },
+		func() (err error) { m, err = w.cut("a", 1<<30, 2); return err },
+	}
+	for range 4 {
+		fns = append(fns,
+			func() error { return w.put("a", 100, 1, 2) },
+			func() error {
+				n, err := w.cut("a", 150, 1)
+				if n != nil {
+					m = n
+				}
+				return err
+			},
+			func() error { w.deliver(m); w.rest(300 * time.Millisecond); return nil },
+		)
+	}
+	fns = append(fns,
+		func() error { w.rest(2 * retrySlot); return nil },
+		func() error { return w.put("a", 100, 2) },
+		func() (err error) { m, err = w.cut("a", 1<<30, 2); return err },
+		func() error { w.deliver(m); w.rest(300 * time.Millisecond); return nil },
+	)
+	return steps(fns...)
+}
+
+// laps fills the ring so many times round, cutting most rows and leaving some of each segment for the
+// residue.
+func laps(w *world, n int, between func() error) error {
+	if err := w.define("slow", "v1", Active); isBug(err) {
+		return err
+	}
+	if err := w.define("fast", "v1", Active); isBug(err) {
+		return err
+	}
+	for i := range n * 4 * 5 {
+		err := steps(
+			func() error { return w.put("fast", 6000, 2) },
+			func() error {
+				if i%6 == 0 {
+					return w.put("slow", 300, 1)
+				}
+				return nil
+			},
+			func() error {
+				m, err := w.cut("fast", 1<<30, 1)
+				if err == nil {
+					w.deliver(m)
+				}
+				return err
+			},
+			func() error {
+				if i%20 != 19 {
+					return nil
+				}
+				m, err := w.cut("slow", 500, 1)
+				if err == nil {
+					w.deliver(m)
+				}
+				return err
+			},
+			between,
+		)
+		if err != nil {
+			return err
+		}
+		if w.disk.Dead() {
+			return nil
+		}
+	}
+	return nil
+}
+
+// bubble runs fn in a bubble of its own and returns its error, also that of a panic.
+func bubble(t *testing.T, fn func() error) (err error) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { err = fn() })
+	return err
+}
+
+// live runs a script from the first start on, with the power going at operation n (0: it does not).
+func (s *script) live(seed uint64, n int64) (*world, error) {
+	w := newWorld(seed)
+	if s.faults != nil {
+		w.watch(s.faults(w))
+	}
+	w.disk.CrashAt(n)
+	err := w.open()
+	if err == nil {
+		err = s.run(w)
+	}
+	w.disk.Kill()
+	w.stop()
+	if len(w.faults) > 0 {
+		err = bug("%s", strings.Join(w.faults, "; "))
+	}
+	if err != nil && !isBug(err) && n == 0 {
+		err = bug("without a crash: %v", err)
+	}
+	return w, err
+}
+
+// restart starts on an image and checks it. With crash > 0 the power goes again at that operation of the
+// recovery, and the third start is checked.
+func restart(w *world, fate func(int, forgetfs.Unit) forgetfs.Fate, crash int64, again func(int, forgetfs.Unit) forgetfs.Fate) (ops int64, err error) {
+	r := onDisk(w.disk.Image(fate), w.m.clone(), 99)
+	if crash > 0 {
+		r.disk.CrashAt(crash)
+		r.open() // most likely an error
+		died := r.disk.Dead()
+		r.disk.Kill()
+		r.stop()
+		if len(r.faults) > 0 {
+			return 0, bug("during recovery: %s", strings.Join(r.faults, "; "))
+		}
+		if !died {
+			return -1, nil
+		}
+		r = onDisk(r.disk.Image(again), r.m, 100)
+	}
+	if err := r.open(); err != nil {
+		return 0, bug("start after the crash: %v", err)
+	}
+	defer r.stop()
+	ops = r.disk.Ops()
+	if err := r.check(); err != nil {
+		return ops, err
+	}
+	return ops, r.drain()
+}
+
+// masks are the subsets of n uncertain units that are tried: all where they are few, otherwise none, all,
+// each alone, each missing, and some at random.
+func masks(n int, most int, r *rand.Rand) []uint64 {
+	n = min(n, 60)
+	var list []uint64
+	if n <= 8 && 1<<n <= most {
+		for m := range uint64(1) << n {
+			list = append(list, m)
+		}
+		return list
+	}
+	all := uint64(1)<<n - 1
+	list = append(list, 0, all)
+	for _, i := range r.Perm(n) {
+		list = append(list, 1<<i, all&^(1<<i))
+	}
+	for range 8 {
+		list = append(list, r.Uint64()&all)
+	}
+	if len(list) > most {
+		list = append(list[:2], list[len(list)-(most-2):]...)
+	}
+	return list
+}
+
+// subset keeps the units of a mask; beyond 60 units the newest bit decides.
+func subset(mask uint64) func(int, forgetfs.Unit) forgetfs.Fate {
+	return func(i int, _ forgetfs.Unit) forgetfs.Fate {
+		return forgetfs.Fate{Kept: mask&(1<<min(i, 59)) != 0}
+	}
+}
+
+// crashSeeds is how much is to be tried: the number of random lives. From 10,000 on everything else is tried
+// in full too; otherwise a part of it that is sized for every run of the tests.
+func crashSeeds(t *testing.T) uint64 {
+	v := os.Getenv("HYDRANT_CRASH_SEEDS")
+	if v == "" {
+		return 1000 / slowdown
+	}
+	n, err := strconv.ParseUint(v, 10, 64)
+	if err != nil {
+		t.Fatalf("HYDRANT_CRASH_SEEDS: %v", err)
+	}
+	return n
+}
+
+// only narrows a run down to what a failure printed: name/operation/mask/crash/mask.
+func only() []string {
+	if v := os.Getenv("HYDRANT_CRASH_ONLY"); v != "" {
+		return strings.Split(v, "/")
+	}
+	return nil
+}
+
+// TestCrashEverywhere cuts the power at every operation of every script, with every subset of what was not
+// synced (bounded), and again at operations of the recovery.
+func TestCrashEverywhere(t *testing.T) {
+	for _, s := range scripts {
+		t.Run(s.name, func(t *testing.T) {
+			if o := only(); o != nil && o[0] != strings.ReplaceAll(s.name, " ", "_") {
+				t.Skip("HYDRANT_CRASH_ONLY names another script")
+			}
+			s.everywhere(t)
+		})
+	}
+}
+
+func (s *script) everywhere(t *testing.T) {
+	var total int64
+	err := bubble(t, func() error {
+		w, err := s.live(1, 0)
+		total = w.disk.Ops()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	most, step := 24, max(total*slowdown/80, 1)
+	full := crashSeeds(t) >= 10000
+	if full {
+		most, step = 256, 1
+	}
+	report := func(n int64, mask uint64, crash int64, again uint64, err error) {
+		t.Helper()
+		t.Errorf("%v\nreplay: HYDRANT_CRASH_ONLY=%s/%d/%d/%d/%d go test ./buffer -run TestCrashEverywhere", err,
+			strings.ReplaceAll(s.name, " ", "_"), n, mask, crash, again)
+	}
+	if o := only(); len(o) == 5 {
+		s.replay(t, o)
+		return
+	}
+	images := 0
+	for n := int64(1); n <= total+1 && !t.Failed(); n += step {
+		err := bubble(t, func() error {
+			w, err := s.live(1, n)
+			if isBug(err) {
+				report(n, 0, 0, 0, err)
+				return nil
+			}
+			r := rand.New(rand.NewPCG(uint64(n), 3))
+			for i, mask := range masks(len(w.disk.Units()), most, r) {
+				ops, err := restart(w, subset(mask), 0, nil)
+				images++
+				if err != nil {
+					report(n, mask, 0, 0, err)
+					return nil
+				}
+				every := i == 0 && full
+				for k := int64(1); k <= ops; k++ {
+					if !every && r.IntN(int(ops)*4) != 0 {
+						continue
+					}
+					for _, again := range []uint64{0, 1<<60 - 1, r.Uint64()} {
+						if _, err := restart(w, subset(mask), k, subset(again)); err != nil {
+							report(n, mask, k, again, err)
+							return nil
+						}
+						images++
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d operations, %d images", total, images)
+}
+
+// replay runs one case and prints what the disk saw.
+func (s *script) replay(t *testing.T, o []string) {
+	var v [4]uint64
+	for i := range v {
+		n, err := strconv.ParseUint(o[i+1], 10, 64)
+		if err != nil {
+			t.Fatalf("HYDRANT_CRASH_ONLY: %v", err)
+		}
+		v[i] = n
+	}
+	err := bubble(t, func() error {
+		w, err := s.live(1, int64(v[0]))
+		t.Logf("operations:\n%s", w.disk.Trace())
+		for i, u := range w.disk.Units() {
+			t.Logf("not certain: %d %v kept %v", i, u, subset(v[1])(i, u).Kept)
+		}
+		if isBug(err) {
+			return err
+		}
+		_, err = restart(w, subset(v[1]), int64(v[2]), subset(v[3]))
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCrashRandom lives through random scripts on disks that fail at random, with several crashes each.
+// HYDRANT_CRASH_SEEDS is how many, HYDRANT_CRASH_SEED one of them alone.
+func TestCrashRandom(t *testing.T) {
+	seeds := crashSeeds(t)
+	first := uint64(0)
+	if v := os.Getenv("HYDRANT_CRASH_SEED"); v != "" {
+		n, err := strconv.ParseUint(v, 10, 64)
+		if err != nil {
+			t.Fatalf("HYDRANT_CRASH_SEED: %v", err)
+		}
+		first, seeds = n, n+1
+	}
+	for seed := first; seed < seeds && !t.Failed(); seed++ {
+		var trace string
+		err := bubble(t, func() (err error) {
+			trace, err = randomLife(seed)
+			return err
+		})
+		if err != nil {
+			if seeds == first+1 {
+				t.Log(trace)
+			}
+			t.Errorf("seed %d: %v\nreplay: HYDRANT_CRASH_SEED=%d go test ./buffer -run TestCrashRandom -v", seed, err, seed)
+		}
+	}
+}
+
+// randomLife is several generations of a Buffer on one disk.
+func randomLife(seed uint64) (trace string, err error) {
+	r := rand.New(rand.NewPCG(seed, 11))
+	w := newWorld(seed)
+	var log strings.Builder
+	for generation := range 2 + r.IntN(4) {
+		fmt.Fprintf(&log, "generation %d\n", generation)
+		faulty := r.IntN(3) == 0
+		if faulty {
+			w.watch(randomFaults(r))
+		}
+		w.disk.CrashAt(w.disk.Ops() + 1 + int64(r.IntN(300)))
+		if r.IntN(8) == 0 {
+			w.disk.CrashAt(w.disk.Ops() + 1 + int64(r.IntN(30))) // while it starts
+		}
+		err := w.open()
+		if err == nil && !faulty && !w.disk.Dead() {
+			if err = w.check(); err != nil && !w.disk.Dead() {
+				return log.String() + w.disk.Trace(), err
+			}
+		}
+		if err == nil {
+			err = randomSteps(w, r, &log)
+		}
+		if isBug(err) {
+			return log.String() + w.disk.Trace(), err
+		}
+		w.disk.Kill()
+		w.stop()
+		if len(w.faults) > 0 {
+			return log.String() + w.disk.Trace(), bug("%s", strings.Join(w.faults, "; "))
+		}
+		trace = w.disk.Trace()
+		fate := forgetfs.Random(r.Uint64())
+		if r.IntN(4) == 0 {
+			fate = forgetfs.All // only the process was killed
+		}
+		w = onDisk(w.disk.Image(fate), w.m, r.Uint64())
+	}
+	if err := w.open(); err != nil {
+		return log.String() + trace, bug("last start: %v", err)
+	}
+	defer w.stop()
+	if err := w.check(); err != nil {
+		return log.String() + trace, err
+	}
+	return log.String() + trace, w.drain()
+}
+
+// randomFaults makes the disk fail now and then.
+func randomFaults(r *rand.Rand) func(forgetfs.Op) *forgetfs.Fault {
+	code := []error{syscall.EIO, syscall.ENOSPC, syscall.EROFS}[r.IntN(3)]
+	rate := []int{20, 60, 200}[r.IntN(3)]
+	from, length := r.IntN(200), 1+r.IntN(30)
+	n := 0
+	return func(op forgetfs.Op) *forgetfs.Fault {
+		if op.Kind == forgetfs.OpRead {
+			return nil
+		}
+		n++
+		broken := n >= from && n < from+length && code != syscall.ENOSPC
+		if r.IntN(rate) != 0 && !broken {
+			return nil
+		}
+		return &forgetfs.Fault{Err: code, Done: r.IntN(3) == 0, Short: int64(r.IntN(4)) * 1024}
+	}
+}
+
+// randomSteps does random things until the power goes or it has done enough.
+func randomSteps(w *world, r *rand.Rand, log *strings.Builder) error {
+	names := []string{"a", "b", "c"}[:1+r.IntN(3)]
+	sizes := []int{10, 300, 3000, 9000}
+	for range 10 + r.IntN(80) {
+		if w.disk.Dead() {
+			return nil
+		}
+		name := names[r.IntN(len(names))]
+		s := w.m.stream(name)
+		if s.incarnation == 0 {
+			fmt.Fprintf(log, "define %s\n", name)
+			if err := w.define(name, "v1", Active); isBug(err) {
+				return err
+			}
+			continue
+		}
+		var err error
+		switch op := r.IntN(20); {
+		case op < 9:
+			counts := make([]int, 1+r.IntN(3))
+			for i := range counts {
+				counts[i] = 1 + r.IntN(3)
+			}
+			size := sizes[r.IntN(len(sizes))]
+			fmt.Fprintf(log, "put %s %d x %v\n", name, size, counts)
+			err = w.put(name, size, counts...)
+		case op < 13:
+			fmt.Fprintf(log, "cut %s\n", name)
+			_, err = w.cut(name, int64(r.IntN(30000)), 1+r.IntN(3))
+		case op < 17:
+			if m := w.anyManifest(r, s); m != nil {
+				i := r.IntN(len(m.objects))
+				if !m.gone[i] {
+					fmt.Fprintf(log, "confirm %s %x %d\n", name, m.head.ID[:4], i)
+					w.confirm(m, i)
+				}
+			}
+		case op < 18:
+			fmt.Fprintln(log, "rest")
+			w.rest([]time.Duration{150 * time.Millisecond, time.Second, 6 * time.Second}[r.IntN(3)])
+		case op < 19:
+			if m := w.anyManifest(r, s); m != nil {
+				i := r.IntN(len(m.objects))
+				if !m.gone[i] && !m.sent[i] {
+					fmt.Fprintf(log, "replace %s %x %d\n", name, m.head.ID[:4], i)
+					_, err = w.replace(name, m, i)
+				}
+			}
+		default:
+			spec := fmt.Sprintf("v%d", r.IntN(100))
+			state := []State{Active, Paused}[r.IntN(2)]
+			fmt.Fprintf(log, "define %s %s %d\n", name, spec, state)
+			err = w.define(name, spec, state)
+		}
+		if isBug(err) {
+			return err
+		}
+		if err != nil {
+			fmt.Fprintf(log, "  %v\n", err)
+		}
+	}
+	return nil
+}
+
+// anyManifest picks a manifest that has not ended.
+func (w *world) anyManifest(r *rand.Rand, s *modelStream) *modelManifest {
+	var ids []ManifestID
+	for id, m := range s.manifests {
+		if m.certain && !m.ended {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	slices.SortFunc(ids, func(a, b ManifestID) int { return slices.Compare(a[:], b[:]) })
+	return s.manifests[ids[r.IntN(len(ids))]]
+}

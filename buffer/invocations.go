@@ -1,0 +1,336 @@
+package buffer
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"log/slog"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"hydrant/buffer/fsys"
+	"hydrant/record"
+)
+
+const (
+	callsKept = 5 * time.Minute // how long a call is known by its id
+	callsMost = 256 << 10       // how many are
+)
+
+// invocation is what makes two requests the same call, but for the attempt. Stream is its incarnation.
+type invocation struct {
+	ID       [16]byte
+	KeyHash  [8]byte
+	BodyHash [16]byte
+	Stream   uint32
+}
+
+func (v *invocation) zero() bool { return v.ID == [16]byte{} }
+
+// calls knows the calls of the last minutes, so that a client's automatic retry gets the answer of the
+// first attempt instead of storing its records again. Safe for concurrent use.
+type calls struct {
+	fs        fsys.FS
+	dir       string // of the journal
+	directory [16]byte
+	log       *slog.Logger
+	now       func() int64 // arrival clock, µs
+	started   time.Time
+
+	mu      sync.Mutex
+	known   map[invocation]knownCall
+	flights map[invocation]*flight
+	order   []dated // ring of the known ones, oldest first
+	head, n int
+	files   map[uint64]int64 // side files by segment, with the arrival of their newest entry
+}
+
+// knownCall is a call that is durable.
+type knownCall struct {
+	first   uint64
+	arrived int64
+	segment uint64 // that holds its DATA frame
+	count   uint32
+	attempt uint8
+}
+
+// dated is when the table forgets an entry. Time is the process's own, so that a clock that jumps does not
+// make retries unknown.
+type dated struct {
+	key  invocation
+	ends time.Duration // since started
+}
+
+// flight is a call that is on its way.
+type flight struct {
+	attempt uint8
+	done    chan struct{} // closed when it has landed, durable or not
+}
+
+func newCalls(f fsys.FS, dir string, directory [16]byte, now func() int64, log *slog.Logger) *calls {
+	return &calls{
+		fs: f, dir: dir, directory: directory, log: log, now: now, started: time.Now(),
+		known: make(map[invocation]knownCall), flights: make(map[invocation]*flight), files: make(map[uint64]int64),
+	}
+}
+
+// begin announces a call. Exactly one of three: the receipt of an earlier attempt (repeated); a flight to
+// wait for, after which begin is called again; or neither: the call is new. Then own, where not nil, is its
+// flight, which ends with land.
+func (t *calls) begin(key invocation, attempt uint8) (r record.Receipt, repeated bool, other, own *flight) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.expire()
+	if k, ok := t.known[key]; ok && (k.attempt != attempt || attempt == 0) {
+		return record.Receipt{Directory: t.directory, Incarnation: key.Stream, First: k.first, Repeated: true}, true, nil, nil
+	}
+	if f := t.flights[key]; f != nil {
+		if f.attempt != attempt || attempt == 0 {
+			return r, false, f, nil
+		}
+		return r, false, nil, nil // the same attempt twice is not a retry
+	}
+	own = &flight{attempt: attempt, done: make(chan struct{})}
+	t.flights[key] = own
+	return r, false, nil, own
+}
+
+// land ends a flight; q is the call where it was stored.
+func (t *calls) land(key invocation, f *flight, q *request) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.flights, key)
+	close(f.done)
+	if q != nil && q.err == nil {
+		t.add(key, knownCall{first: q.receipt.First, arrived: q.arrived, segment: q.segment, count: uint32(q.call.Batch.Count()), attempt: q.call.Attempt}, callsKept)
+	}
+}
+
+// add puts a call in that is to be known for so long. Oldest first.
+func (t *calls) add(key invocation, k knownCall, left time.Duration) {
+	if left <= 0 {
+		return
+	}
+	if t.n == callsMost {
+		t.forget()
+	}
+	if t.n == len(t.order) {
+		grown := make([]dated, max(64, min(2*t.n, callsMost)))
+		for i := range t.n {
+			grown[i] = t.order[(t.head+i)%len(t.order)]
+		}
+		t.order, t.head = grown, 0
+	}
+	t.order[(t.head+t.n)%len(t.order)] = dated{key, time.Since(t.started) + left}
+	t.n++
+	t.known[key] = k
+}
+
+// expire forgets what is too old.
+func (t *calls) expire() {
+	now := time.Since(t.started)
+	for t.n > 0 && t.order[t.head].ends <= now {
+		t.forget()
+	}
+}
+
+// forget drops the oldest entry.
+func (t *calls) forget() {
+	d := t.order[t.head]
+	t.order[t.head] = dated{}
+	t.head = (t.head + 1) % len(t.order)
+	t.n--
+	delete(t.known, d.key)
+}
+
+// restore puts a call in that recovery has found, at most once.
+func (t *calls) restore(key invocation, k knownCall) {
+	if key.zero() {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.known[key]; ok {
+		return
+	}
+	age := time.Duration(t.now()-k.arrived) * time.Microsecond
+	t.add(key, k, callsKept-max(age, 0))
+}
+
+// A side file journal/ids-<segment> keeps the calls of a segment whose slot is reused. Little endian.
+//
+//	 0  magic u64 · 8 version u32 · 12 entries u32 · 16 directory uuid · 32 segment u64 · 40 zero u64
+//	48  entries of 66 bytes: id 16 · key hash 8 · body hash 16 · incarnation u32 · first u64 · count u32 ·
+//	    arrived i64 µs · attempt u8 · zero u8
+//	    CRC32C u32 of all before it
+const (
+	idsMagic  = 0x3153444944594849 // "IHYDIDS1"
+	idsHeader = 48
+	idsEntry  = 66
+)
+
+func (t *calls) path(segment uint64) string {
+	return path.Join(t.dir, "ids-"+strconv.FormatUint(segment, 10))
+}
+
+// parseIDsName is the inverse of path's last element.
+func parseIDsName(name string) (segment uint64, ok bool) {
+	digits, ok := strings.CutPrefix(name, "ids-")
+	if !ok {
+		return 0, false
+	}
+	segment, err := strconv.ParseUint(digits, 10, 64)
+	return segment, err == nil && strconv.FormatUint(segment, 10) == digits
+}
+
+// save writes the side file of a segment, durably, and removes those that nobody needs any more. It must
+// have returned before the segment's slot is written again (I6).
+func (t *calls) save(segment uint64) error {
+	t.mu.Lock()
+	t.expire()
+	var entries []savedCall
+	for key, k := range t.known {
+		if k.segment == segment {
+			entries = append(entries, savedCall{key, k})
+		}
+	}
+	var old []uint64
+	limit := t.now() - callsKept.Microseconds()
+	for s, newest := range t.files {
+		if newest < limit {
+			old = append(old, s)
+		}
+	}
+	for _, s := range old {
+		delete(t.files, s)
+	}
+	t.mu.Unlock()
+	for _, s := range old {
+		if err := t.fs.Remove(t.path(s)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.log.Warn("an old side file of the journal could not be removed", "file", t.path(s), "err", err)
+		}
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	newest := int64(0)
+	for _, e := range entries {
+		newest = max(newest, e.call.arrived)
+	}
+	if err := writeFile(t.fs, t.path(segment), encodeIDs(t.directory, segment, entries)); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	t.files[segment] = newest
+	t.mu.Unlock()
+	return nil
+}
+
+type savedCall struct {
+	key  invocation
+	call knownCall
+}
+
+func encodeIDs(directory [16]byte, segment uint64, entries []savedCall) []byte {
+	w := writer{b: make([]byte, 0, idsHeader+len(entries)*idsEntry+4)}
+	w.u64(idsMagic)
+	w.u32(formatVersion)
+	w.u32(uint32(len(entries)))
+	w.raw(directory[:])
+	w.u64(segment)
+	w.u64(0)
+	for _, e := range entries {
+		w.raw(e.key.ID[:])
+		w.raw(e.key.KeyHash[:])
+		w.raw(e.key.BodyHash[:])
+		w.u32(e.key.Stream)
+		w.u64(e.call.first)
+		w.u32(e.call.count)
+		w.i64(e.call.arrived)
+		w.u8(e.call.attempt)
+		w.u8(0)
+	}
+	w.u32(crc32.Checksum(w.b, castagnoli))
+	return w.b
+}
+
+var errIDs = errors.New("not a side file of this journal")
+
+// decodeIDs reads a side file. Errors: errIDs, *NewerVersionError.
+func decodeIDs(b []byte) (directory [16]byte, segment uint64, entries []savedCall, err error) {
+	if len(b) < idsHeader+4 || binary.LittleEndian.Uint64(b) != idsMagic ||
+		crc32.Checksum(b[:len(b)-4], castagnoli) != binary.LittleEndian.Uint32(b[len(b)-4:]) {
+		return directory, 0, nil, errIDs
+	}
+	r := reader{b: b[8 : len(b)-4]}
+	if v := r.u32(); v > formatVersion {
+		return directory, 0, nil, &NewerVersionError{What: "side file", Version: v, Known: formatVersion}
+	} else if v < formatVersionMin {
+		return directory, 0, nil, errIDs
+	}
+	n := int(r.u32())
+	directory, segment = r.id(), r.u64()
+	if r.u64() != 0 || n*idsEntry != len(r.b) {
+		return directory, 0, nil, errIDs
+	}
+	for range n {
+		e := savedCall{key: invocation{ID: r.id()}}
+		copy(e.key.KeyHash[:], r.take(8))
+		e.key.BodyHash = r.id()
+		e.key.Stream = r.u32()
+		e.call = knownCall{first: r.u64(), count: r.u32(), arrived: r.i64(), attempt: r.u8(), segment: segment}
+		if r.u8() != 0 {
+			return directory, 0, nil, errIDs
+		}
+		entries = append(entries, e)
+	}
+	return directory, segment, entries, r.done("side file")
+}
+
+// load reads a side file into the table. What cannot be read is left alone: at worst a retry from before
+// the crash is stored again.
+func (t *calls) load(segment uint64) error {
+	name := t.path(segment)
+	b, err := readFile(t.fs, name, idsHeader+callsMost*idsEntry+4)
+	if err != nil {
+		return err
+	}
+	directory, s, entries, err := decodeIDs(b)
+	if n, ok := errors.AsType[*NewerVersionError](err); ok {
+		n.Path = name
+		return n
+	}
+	if err != nil || directory != t.directory || s != segment {
+		t.log.Error("a side file of the journal is damaged: retries of calls from before the last crash may be stored twice", "file", name, "err", fmt.Errorf("%w (%v)", errIDs, err))
+		return nil
+	}
+	newest := int64(0)
+	for _, e := range entries {
+		newest = max(newest, e.call.arrived)
+		t.restore(e.key, e.call)
+	}
+	t.mu.Lock()
+	t.files[segment] = newest
+	t.mu.Unlock()
+	return nil
+}
+
+// moved takes note that a call's frame was copied to another segment, and that it counts there.
+func (t *calls) moved(h frameHead, payload []byte, segment uint64) {
+	key, _, _, err := parseData(payload, h.Count)
+	if err != nil {
+		return
+	}
+	key.Stream = h.Incarnation
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if k, ok := t.known[key]; ok && k.first == h.First {
+		k.segment = segment
+		t.known[key] = k
+	}
+}

@@ -1,0 +1,487 @@
+package buffer
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+)
+
+// ledger is what the frames of the journal add up to: the streams, what each consumer has covered, and the
+// manifests that have not ended. It changes only by apply, one event after another, and recovery applies
+// the very same events: state and journal cannot drift apart.
+//
+// The committer alone applies events, each after its frame is durable. Others read, and note confirmed
+// objects, under mu.
+type ledger struct {
+	mu        sync.RWMutex
+	streams   map[uint32]*streamState // by incarnation; none that is gone
+	names     map[string]*streamState
+	manifests map[ManifestID]*manifestState
+	packs     map[PackID]int // manifests that have not ended, by the packs they name
+
+	nextIncarnation uint32
+	ordinal         uint64 // of the last counted frame that was applied
+	order           uint64 // numbers manifests in the order of their frames
+
+	weight  int64                   // of the manifests in a checkpoint, bytes
+	dirty   map[ManifestID]struct{} // with confirmations that no frame says
+	retired []PackID                // packs whose last manifest has ended, since the committer looked
+}
+
+// streamState is a stream and its accounts.
+type streamState struct {
+	cur       Stream
+	versions  map[uint64]Stream // older ones that a manifest names
+	consumers []*consumerState  // ascending by id
+	next      uint64            // behind the last durable sequence
+	draw      uint64            // next sequence to give out; the committer's own
+	accepted  int64             // records
+}
+
+// consumerState is how far one consumer has come.
+type consumerState struct {
+	id       uint8
+	first    uint64 // where it began
+	before   int64  // records that had been accepted by then
+	position uint64 // everything below is covered
+	counts   Counts
+	lost     int64
+	epoch    uint64 // of the last manifest
+	drawn    uint64 // last epoch number given out, kept in memory only
+	holes    []span // lost ranges at and above position, ascending, apart from each other
+}
+
+// span is sequences [first, next).
+type span struct{ first, next uint64 }
+
+// manifestState is a manifest that has not ended.
+type manifestState struct {
+	event     *manifestEvent
+	order     uint64
+	confirmed objectSet // durably
+	replaced  objectSet
+	noted     objectSet // confirmed, and no frame says so yet
+	flying    objectSet // noted and in the group that is being written
+	weight    int64
+	public    *Manifest // what Outstanding returns; nil in recovery until the footers are read
+}
+
+func newLedger() *ledger {
+	return &ledger{
+		streams:         make(map[uint32]*streamState),
+		names:           make(map[string]*streamState),
+		manifests:       make(map[ManifestID]*manifestState),
+		packs:           make(map[PackID]int),
+		dirty:           make(map[ManifestID]struct{}),
+		nextIncarnation: 1,
+	}
+}
+
+// consumer returns one of the stream's consumers, or nil.
+func (s *streamState) consumer(id uint8) *consumerState {
+	for _, c := range s.consumers {
+		if c.id == id {
+			return c
+		}
+	}
+	return nil
+}
+
+// covered is the sequence below which every consumer has covered everything.
+func (s *streamState) covered() uint64 {
+	if sabotageFreeWhenMainCovered && len(s.consumers) > 0 {
+		return s.consumers[0].position
+	}
+	least := s.next
+	for _, c := range s.consumers {
+		least = min(least, c.position)
+	}
+	return least
+}
+
+// step moves the position over holes that it stands at.
+func (c *consumerState) step() {
+	for len(c.holes) > 0 && c.holes[0].first <= c.position {
+		c.position = max(c.position, c.holes[0].next)
+		c.holes = c.holes[1:]
+	}
+}
+
+// uncovered returns what of [first, next) the consumer has neither covered nor lost.
+func (c *consumerState) uncovered(first, next uint64) (left []span) {
+	first = max(first, c.position)
+	for _, h := range c.holes {
+		if h.first >= next {
+			break
+		}
+		if first < h.first {
+			left = append(left, span{first, h.first})
+		}
+		first = max(first, h.next)
+	}
+	if first < next {
+		left = append(left, span{first, next})
+	}
+	return left
+}
+
+// addHole takes [first, next) off what waits and returns how many sequences that are.
+func (c *consumerState) addHole(first, next uint64) (lost int64) {
+	for _, s := range c.uncovered(first, next) {
+		lost += int64(s.next - s.first)
+		at, _ := slices.BinarySearchFunc(c.holes, s.first, func(h span, v uint64) int {
+			if h.first < v {
+				return -1
+			}
+			return 1
+		})
+		c.holes = slices.Insert(c.holes, at, s)
+	}
+	joined := c.holes[:0]
+	for _, h := range c.holes {
+		if n := len(joined); n > 0 && joined[n-1].next >= h.first {
+			joined[n-1].next = max(joined[n-1].next, h.next)
+			continue
+		}
+		joined = append(joined, h)
+	}
+	c.holes = joined
+	c.lost += lost
+	c.step()
+	return lost
+}
+
+// pending are the objects that still have to be sent.
+func (m *manifestState) pending() (numbers []int) {
+	for i := range m.event.Objects {
+		if !m.confirmed.has(i) && !m.replaced.has(i) && !m.noted.has(i) && !m.flying.has(i) {
+			numbers = append(numbers, i)
+		}
+	}
+	return numbers
+}
+
+// complete tells whether every object that was not replaced is confirmed, noted ones included.
+func (m *manifestState) complete() bool {
+	return m.confirmed.n+m.replaced.n+m.noted.n+m.flying.n == m.event.Objects
+}
+
+// data takes note of a DATA frame that is durable. The caller holds mu.
+func (l *ledger) data(s *streamState, first uint64, count uint32) {
+	s.next = max(s.next, first+uint64(count))
+	s.draw = max(s.draw, s.next)
+	s.accepted += int64(count)
+}
+
+// errOrder says that an event does not follow from those before it.
+var errOrder = errors.New("the ledger does not continue")
+
+// apply adds what a durable frame says. The caller holds mu. An error means that frames are missing or out
+// of order; the ledger is then as it was.
+func (l *ledger) apply(e event) error {
+	switch e := e.(type) {
+	case *streamEvent:
+		return l.applyStream(e)
+	case *manifestEvent:
+		return l.applyManifest(e)
+	case *progressEvent:
+		if m := l.manifests[e.Manifest]; m != nil {
+			if e.Objects.max() >= m.event.Objects {
+				return fmt.Errorf("%w: manifest %x has %d objects, PROGRESS speaks of object %d", errOrder, e.Manifest, m.event.Objects, e.Objects.max())
+			}
+			m.confirmed.merge(&e.Objects)
+		}
+	case *commitEvent:
+		if m := l.manifests[e.Manifest]; m != nil {
+			l.end(m)
+		}
+	case *replaceEvent:
+		return l.applyReplace(e)
+	case *holeEvent:
+		s := l.streams[e.Incarnation]
+		if s == nil {
+			return nil
+		}
+		s.next = max(s.next, e.Next)
+		s.draw = max(s.draw, s.next)
+		for _, c := range s.consumers {
+			c.addHole(e.First, e.Next)
+		}
+	default:
+		return fmt.Errorf("%w: %v is not an event", errOrder, e.kind())
+	}
+	return nil
+}
+
+func (l *ledger) applyStream(e *streamEvent) error {
+	s := l.streams[e.Stream.Incarnation]
+	if e.Stream.State == Gone {
+		if s != nil {
+			delete(l.streams, e.Stream.Incarnation)
+			delete(l.names, s.cur.Name)
+		}
+		return nil
+	}
+	if s == nil {
+		if other := l.names[e.Stream.Name]; other != nil {
+			return fmt.Errorf("%w: stream %q of incarnation %d begins while %d is there", errOrder, e.Stream.Name, e.Stream.Incarnation, other.cur.Incarnation)
+		}
+		s = &streamState{next: 1, draw: 1, versions: make(map[uint64]Stream)}
+		l.streams[e.Stream.Incarnation] = s
+		l.names[e.Stream.Name] = s
+		l.nextIncarnation = max(l.nextIncarnation, e.Stream.Incarnation+1)
+	}
+	old := s.cur
+	s.cur = e.Stream
+	if old.Version != 0 && old.Version != e.Stream.Version {
+		s.versions[old.Version] = old
+	}
+	for i, id := range e.Stream.Consumers {
+		if s.consumer(id) == nil {
+			s.consumers = append(s.consumers, &consumerState{id: id, first: e.Firsts[i], position: e.Firsts[i], before: s.accepted})
+		}
+	}
+	slices.SortFunc(s.consumers, func(a, b *consumerState) int { return int(a.id) - int(b.id) })
+	l.prune(s)
+	return nil
+}
+
+func (l *ledger) applyManifest(e *manifestEvent) error {
+	s := l.streams[e.Head.Incarnation]
+	if s == nil {
+		return fmt.Errorf("%w: manifest %x of stream incarnation %d, which is not there", errOrder, e.Head.ID, e.Head.Incarnation)
+	}
+	c := s.consumer(e.Head.Consumer)
+	if c == nil || e.Head.First != c.position || e.Head.Next < e.Head.First {
+		at := uint64(0)
+		if c != nil {
+			at = c.position
+		}
+		return fmt.Errorf("%w: manifest %x takes [%d, %d) of stream %q, its consumer %d stands at %d",
+			errOrder, e.Head.ID, e.Head.First, e.Head.Next, s.cur.Name, e.Head.Consumer, at)
+	}
+	if l.manifests[e.Head.ID] != nil {
+		return fmt.Errorf("%w: manifest %x twice", errOrder, e.Head.ID)
+	}
+	c.position = e.Head.Next
+	s.next = max(s.next, e.Head.Next)
+	s.draw = max(s.draw, s.next)
+	c.epoch = max(c.epoch, e.Head.Epoch)
+	c.drawn = max(c.drawn, c.epoch)
+	c.add(e.Head.Counts, 1)
+	c.step()
+	l.begin(e)
+	return nil
+}
+
+func (c *consumerState) add(n Counts, sign int64) {
+	c.counts.OK += sign * n.OK
+	c.counts.Dropped += sign * n.Dropped
+	c.counts.Failed += sign * n.Failed
+}
+
+// begin makes a manifest one of those that have not ended.
+func (l *ledger) begin(e *manifestEvent) *manifestState {
+	l.order++
+	m := &manifestState{event: e, order: l.order, weight: int64(220 + 60*len(e.Packs))}
+	if e.Objects == 0 {
+		return m // nothing to send: it has ended
+	}
+	l.manifests[e.Head.ID] = m
+	l.weight += m.weight
+	for _, p := range e.Packs {
+		l.packs[p.ID]++
+	}
+	return m
+}
+
+// end takes a manifest off the list; packs that no other names are retired.
+func (l *ledger) end(m *manifestState) {
+	delete(l.manifests, m.event.Head.ID)
+	delete(l.dirty, m.event.Head.ID)
+	l.weight -= m.weight
+	for _, p := range m.event.Packs {
+		if l.packs[p.ID]--; l.packs[p.ID] <= 0 {
+			delete(l.packs, p.ID)
+			l.retired = append(l.retired, p.ID)
+		}
+	}
+	if s := l.streams[m.event.Head.Incarnation]; s != nil {
+		l.prune(s)
+	}
+}
+
+func (l *ledger) applyReplace(e *replaceEvent) error {
+	m := l.manifests[e.Manifest]
+	if m != nil {
+		if e.Objects.max() >= m.event.Objects {
+			return fmt.Errorf("%w: manifest %x has %d objects, REPLACE speaks of object %d", errOrder, e.Manifest, m.event.Objects, e.Objects.max())
+		}
+		for i := range e.Objects.all() {
+			if m.replaced.has(i) {
+				return fmt.Errorf("%w: object %d of manifest %x is replaced twice", errOrder, i, e.Manifest)
+			}
+		}
+		if e.New != nil && l.manifests[e.New.Head.ID] != nil {
+			return fmt.Errorf("%w: manifest %x twice", errOrder, e.New.Head.ID)
+		}
+		if s := l.streams[m.event.Head.Incarnation]; s != nil {
+			if c := s.consumer(m.event.Head.Consumer); c != nil {
+				c.add(e.Minus, -1)
+				c.lost += e.Lost
+				if e.New != nil {
+					c.add(e.New.Head.Counts, 1)
+				}
+			}
+		}
+		m.replaced.merge(&e.Objects)
+	}
+	if e.New != nil {
+		l.begin(e.New)
+	}
+	if m != nil && m.replaced.n == m.event.Objects {
+		l.end(m)
+	} else if m != nil && m.complete() && m.noted.n+m.flying.n == 0 {
+		l.dirty[e.Manifest] = struct{}{} // what is left is confirmed: a COMMIT is due
+	}
+	return nil
+}
+
+// prune forgets versions that nothing names any more.
+func (l *ledger) prune(s *streamState) {
+	if len(s.versions) == 0 {
+		return
+	}
+	named := make(map[uint64]bool)
+	for _, m := range l.manifests {
+		if m.event.Head.Incarnation == s.cur.Incarnation {
+			named[m.event.Head.Version] = true
+		}
+	}
+	maps.DeleteFunc(s.versions, func(v uint64, _ Stream) bool { return !named[v] || v == s.cur.Version })
+}
+
+// outstanding returns the manifests that have not ended, oldest first. The caller holds mu.
+func (l *ledger) outstanding() []*manifestState {
+	list := make([]*manifestState, 0, len(l.manifests))
+	for _, m := range l.manifests {
+		list = append(list, m)
+	}
+	slices.SortFunc(list, func(a, b *manifestState) int {
+		if a.order < b.order {
+			return -1
+		}
+		return 1
+	})
+	return list
+}
+
+// note marks objects as confirmed until a frame says so. It returns how many were new.
+func (l *ledger) note(id ManifestID, objects []int) (fresh int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := l.manifests[id]
+	if m == nil {
+		return 0
+	}
+	for _, i := range objects {
+		if i < 0 || i >= m.event.Objects || m.confirmed.has(i) || m.replaced.has(i) || m.flying.has(i) {
+			continue
+		}
+		if m.noted.add(i) {
+			fresh++
+		}
+	}
+	if fresh > 0 {
+		l.dirty[id] = struct{}{}
+	}
+	return fresh
+}
+
+// maxConfirmed is the most manifests whose confirmations go into one group.
+const maxConfirmed = 1024
+
+// takeNoted returns the frames for what was confirmed since the last group, but for manifests that skip
+// names. Each ends in exactly one of apply and dropNoted.
+func (l *ledger) takeNoted(skip func(ManifestID) bool) (frames []*ledgerFrame) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id := range l.dirty {
+		m := l.manifests[id]
+		if m == nil {
+			delete(l.dirty, id)
+			continue
+		}
+		if skip(id) {
+			continue
+		}
+		delete(l.dirty, id)
+		var e event
+		if m.complete() {
+			e = &commitEvent{Manifest: id}
+		} else if m.noted.n > 0 {
+			e = &progressEvent{Manifest: id, Objects: m.noted.clone()}
+		} else {
+			continue
+		}
+		m.flying, m.noted = m.noted, objectSet{}
+		h := &m.event.Head
+		frames = append(frames, newLedgerFrame(e, h.Incarnation, h.Consumer, h.First, h.Next))
+		if len(frames) == maxConfirmed {
+			break
+		}
+	}
+	return frames
+}
+
+// landed ends takeNoted for frames that were applied. The caller holds mu.
+func (l *ledger) landed(e event) {
+	p, ok := e.(*progressEvent)
+	if !ok {
+		return
+	}
+	if m := l.manifests[p.Manifest]; m != nil {
+		m.flying = objectSet{}
+		if m.noted.n > 0 || m.complete() {
+			l.dirty[p.Manifest] = struct{}{}
+		}
+	}
+}
+
+// dropNoted takes takeNoted back for a frame that could not be written.
+func (l *ledger) dropNoted(e event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var id ManifestID
+	switch e := e.(type) {
+	case *progressEvent:
+		id = e.Manifest
+	case *commitEvent:
+		id = e.Manifest
+	default:
+		return
+	}
+	if m := l.manifests[id]; m != nil {
+		m.noted.merge(&m.flying)
+		m.flying = objectSet{}
+		l.dirty[id] = struct{}{}
+	}
+}
+
+// ledgerFrame is an event on its way into the journal.
+type ledgerFrame struct {
+	head    frameHead // type, stream, consumer, range
+	payload []byte    // ordinal not filled in
+	event   event
+}
+
+func newLedgerFrame(e event, incarnation uint32, consumer uint8, first, next uint64) *ledgerFrame {
+	f := &ledgerFrame{payload: encodeEvent(e), event: e}
+	f.head = frameHead{
+		Type: e.kind(), Incarnation: incarnation, Consumer: consumer,
+		First: first, Count: uint32(next - first), Length: uint32(len(f.payload)),
+	}
+	return f
+}

@@ -1,0 +1,648 @@
+package buffer
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+
+	"hydrant/buffer/fsys"
+)
+
+// Recovery turns what a data directory holds into a running Buffer:
+//
+//  1. survey: lock, IDENT, the headers of all slots; the newest one and the chain of segments before it;
+//  2. replay (replay.go): the newest checkpoint, the ledger frames since, the extent of every segment;
+//  3. judge (damage.go): what damage means, and whether the policy lets the start go on;
+//  4. reopen: a fresh segment with a checkpoint of all that, and copies of the rows that only the page cache
+//     may have; from here on nothing older is appended to;
+//  5. refill: rows that nobody has covered go back to the front.
+//
+// Until the headers of the fresh segment are written nothing has changed, so a crash in between repeats it.
+
+// recovery is the state of a start.
+type recovery struct {
+	b      *Buffer
+	policy DamagePolicy
+	j      *journal
+
+	slots []*foundSlot
+	sides []uint64      // segments that have a side file
+	chain []*oldSegment // oldest first
+	base  uint64        // no frame anywhere has an LSN at or above it
+
+	l         *ledger
+	c         uint64        // frames from here on are replayed
+	copies    []copiedFrame // DATA among opening frames
+	damage    []Damage      // of acknowledged bytes
+	lost      []lostRange   // rows that damage may have taken
+	holes     []lostRange   // that are lost for good
+	missing   []lostObjects
+	unknown   []frameHead // REPLACE frames that cannot be read and have no pack
+	forgiving bool        // ledger frames that only end things were damaged
+	broken    map[*oldSegment]bool
+	proven    uint64 // everything below had been acknowledged, in the newest segment
+	footers   map[PackID]*knownPack
+}
+
+// foundSlot is a slot file.
+type foundSlot struct {
+	slot  *slot
+	size  int64
+	head  slotHead
+	valid bool // has a header
+	blank bool // both its header blocks are zeros
+	used  bool // by the chain
+}
+
+// oldSegment is a segment from before the start.
+type oldSegment struct {
+	*segment
+	head slotHead
+	last bool  // the newest one: its end is where its frames end
+	size int64 // of the file
+	tail int64 // of the newest one: where its sound frames end, proven or not
+}
+
+// open makes a Buffer of a data directory.
+func (b *Buffer) open(o Options) error {
+	r := &recovery{b: b, policy: o.OnDamage, broken: make(map[*oldSegment]bool), footers: make(map[PackID]*knownPack)}
+	if err := r.directory(o); err != nil {
+		return err
+	}
+	if err := r.survey(); err != nil {
+		return err
+	}
+	if err := r.replay(); err != nil {
+		return err
+	}
+	if err := r.judge(); err != nil {
+		return err
+	}
+	if err := r.wire(o); err != nil {
+		return err
+	}
+	if err := r.reopen(); err != nil {
+		return err
+	}
+	if err := r.settle(); err != nil {
+		return err
+	}
+	if err := r.refill(); err != nil {
+		return err
+	}
+	b.start()
+	r.tidy()
+	return nil
+}
+
+// directory makes the data directory and its folders, locks it, and reads or writes IDENT.
+func (r *recovery) directory(o Options) error {
+	b := r.b
+	for _, d := range []string{b.dir, path.Join(b.dir, journalDir), path.Join(b.dir, packsDir), path.Join(b.dir, runsDir), path.Join(b.dir, quarantineDir)} {
+		if err := b.fs.Mkdir(d); err != nil {
+			return fmt.Errorf("create directory: %w", err)
+		}
+	}
+	lock, err := b.fs.Lock(path.Join(b.dir, "LOCK"))
+	if errors.Is(err, fsys.ErrLocked) {
+		return ErrLocked
+	}
+	if err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	b.lock = lock
+	for _, d := range []string{path.Dir(b.dir), b.dir} {
+		if err := b.fs.SyncDir(d); err != nil {
+			return fmt.Errorf("sync directory %q: %w", d, err)
+		}
+	}
+	space, err := b.fs.Statfs(b.dir)
+	if err != nil {
+		return fmt.Errorf("free space: %w", err)
+	}
+	geo := o.geometry
+	if geo.slot == 0 {
+		geo = ringGeometry(min(o.Disk, space.Total), space.Free)
+	}
+	id, err := readIdent(b.fs, b.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		id, err = r.newIdent(geo)
+	}
+	if err != nil {
+		return err
+	}
+	if id.Slot != geo.slot { // made under other limits: the slots keep their size
+		ring := int64(geo.limit) * geo.slot
+		geo.limit = max(4, int(ring/id.Slot))
+		geo.first = min(geo.first, geo.limit)
+		geo.slot = id.Slot
+	}
+	b.journal = &journal{fs: b.fs, dir: b.dir, log: b.log, id: id, geo: geo}
+	r.j = b.journal
+	b.calls = newCalls(b.fs, path.Join(b.dir, journalDir), id.Directory, b.clock.stamp, b.log)
+	return nil
+}
+
+// newIdent draws what a data directory keeps for life. There must be no journal yet.
+func (r *recovery) newIdent(geo geometry) (ident, error) {
+	b := r.b
+	entries, err := b.fs.ReadDir(path.Join(b.dir, journalDir))
+	if err != nil {
+		return ident{}, fmt.Errorf("list journal: %w", err)
+	}
+	for _, e := range entries {
+		if _, ok := parseSlotName(e.Name); ok {
+			return ident{}, &DamageError{Items: []Damage{{File: path.Join(b.dir, identName), What: "it is missing, but there is a journal"}}}
+		}
+	}
+	id := ident{Slot: geo.slot}
+	var salt [4]byte
+	if _, err := io.ReadFull(b.rand, id.Directory[:]); err == nil {
+		_, err = io.ReadFull(b.rand, salt[:])
+	}
+	if err != nil {
+		return ident{}, fmt.Errorf("draw an id: %w", err)
+	}
+	id.Salt = binary.LittleEndian.Uint32(salt[:])
+	if err := writeFile(b.fs, path.Join(b.dir, identName), id.encode()); err != nil {
+		return ident{}, err
+	}
+	return id, nil
+}
+
+// survey opens all slots and finds the chain of segments.
+func (r *recovery) survey() error {
+	b, j := r.b, r.j
+	dir := path.Join(b.dir, journalDir)
+	entries, err := b.fs.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("list journal: %w", err)
+	}
+	slices.SortFunc(entries, func(x, y fsys.Entry) int {
+		if x.Name < y.Name {
+			return -1
+		}
+		return 1
+	})
+	for _, e := range entries {
+		if n, ok := parseIDsName(e.Name); ok {
+			r.sides = append(r.sides, n)
+			continue
+		}
+		index, ok := parseSlotName(e.Name)
+		if !ok {
+			if path.Ext(e.Name) == tmpSuffix {
+				b.fs.Remove(path.Join(dir, e.Name))
+			}
+			continue
+		}
+		s, err := r.readSlot(index)
+		if err != nil {
+			return err
+		}
+		j.nextIndex = max(j.nextIndex, index)
+		if s != nil {
+			r.slots = append(r.slots, s)
+			j.slots++
+		}
+	}
+	var top *foundSlot
+	for _, s := range r.slots {
+		j.born = max(j.born, s.head.Start)
+		if s.valid {
+			r.base = max(r.base, s.head.Base+uint64(j.geo.slot))
+			if top == nil || s.head.Segment > top.head.Segment {
+				top = s
+			}
+		}
+	}
+	j.born++
+	for _, s := range r.slots {
+		if !s.valid {
+			if err := r.inspectFree(s, top); err != nil {
+				return err
+			}
+		}
+	}
+	if top == nil {
+		return nil
+	}
+	return r.follow(top)
+}
+
+// readSlot opens a slot and reads its headers; nil where a crash left an unfinished file, which is removed.
+func (r *recovery) readSlot(index int) (*foundSlot, error) {
+	b, j := r.b, r.j
+	name := slotName(b.dir, index)
+	f, err := b.fs.OpenFile(name, fsys.ReadWrite)
+	if err != nil {
+		return nil, fmt.Errorf("open slot: %w", err)
+	}
+	s := &foundSlot{slot: &slot{index: index, name: name, file: f}, blank: true}
+	if s.size, err = f.Size(); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("size of slot %q: %w", name, err)
+	}
+	for _, off := range []int64{0, j.geo.framesEnd()} {
+		block := make([]byte, blockSize)
+		if n, err := f.ReadAt(block, off); n < len(block) && err != nil && !errors.Is(err, io.EOF) {
+			f.Close()
+			return nil, fmt.Errorf("read header of slot %q: %w", name, err)
+		}
+		h, err := parseSlotHead(block)
+		if newer, ok := errors.AsType[*NewerVersionError](err); ok {
+			f.Close()
+			newer.Path = name
+			return nil, newer
+		}
+		if err != nil {
+			s.blank = s.blank && allZero(block)
+			continue
+		}
+		if h.Directory != j.id.Directory || h.Size != j.geo.slot || h.Salt != j.id.Salt {
+			f.Close()
+			return nil, &DamageError{Items: []Damage{{File: name, Length: blockSize, What: "the slot belongs to another data directory"}}}
+		}
+		s.blank = false
+		if !s.valid || h.Segment > s.head.Segment {
+			s.valid, s.head = true, h
+		}
+	}
+	if !s.valid && s.size != j.geo.slot {
+		f.Close()
+		if err := b.fs.Remove(name); err != nil {
+			return nil, fmt.Errorf("remove slot that was not finished: %w", err)
+		}
+		return nil, nil
+	}
+	s.slot.bad = s.size != j.geo.slot
+	return s, nil
+}
+
+// inspectFree looks into a slot without a header. It is free, unless it holds frames that only an opened
+// slot can have, which is damage that nothing can be done about.
+func (r *recovery) inspectFree(s *foundSlot, top *foundSlot) error {
+	scan := r.scan(s.slot, 0, r.j.geo.slot)
+	for off := int64(blockSize); off < r.j.geo.framesEnd(); off += blockSize {
+		b, err := scan.window(off, frameHeader)
+		if err != nil {
+			return err
+		}
+		h, err := parseFrameHead(b, r.j.id.Salt)
+		if err != nil || h.LSN < uint64(off) {
+			continue
+		}
+		base := h.LSN - uint64(off)
+		r.base = max(r.base, base+uint64(r.j.geo.slot))
+		newer := top == nil || base > top.head.Base
+		if newer && !h.opening() {
+			return &DamageError{Items: []Damage{{File: s.slot.name, Length: blockSize, What: "both headers are gone from the newest slot of the journal"}}}
+		}
+	}
+	return nil
+}
+
+// follow walks from the newest segment to the oldest that is still there.
+func (r *recovery) follow(top *foundSlot) error {
+	j := r.j
+	byNumber := make(map[uint64]*foundSlot)
+	for _, s := range r.slots {
+		if s.valid {
+			byNumber[s.head.Segment] = s
+		}
+	}
+	end := j.geo.framesEnd()
+	for at := top; at != nil; {
+		at.used = true
+		r.chain = append(r.chain, &oldSegment{
+			segment: &segment{slot: at.slot, number: at.head.Segment, base: at.head.Base, end: end},
+			head:    at.head, last: at == top, size: at.size,
+		})
+		if at.head.Prev == 0 {
+			break
+		}
+		prev := byNumber[at.head.Prev]
+		if prev == nil {
+			if err := r.lostHeaders(at); err != nil {
+				return err
+			}
+			break
+		}
+		if at.head.PrevEnd < prev.head.Base+blockSize || at.head.PrevEnd > prev.head.Base+uint64(j.geo.framesEnd()) {
+			return &DamageError{Items: []Damage{{File: at.slot.name, Length: blockSize, What: fmt.Sprintf(
+				"segment %d says that segment %d ends at %d, which is not in it", at.head.Segment, prev.head.Segment, at.head.PrevEnd)}}}
+		}
+		end = int64(at.head.PrevEnd - prev.head.Base)
+		at = prev
+	}
+	slices.Reverse(r.chain)
+	return nil
+}
+
+// lostHeaders tells a segment whose slot was freed from one that has lost both headers: freeing leaves
+// zeros.
+func (r *recovery) lostHeaders(next *foundSlot) error {
+	for _, s := range r.slots {
+		if s.valid || s.blank {
+			continue
+		}
+		scan := r.scan(s.slot, 0, r.j.geo.slot)
+		for off := int64(blockSize); off < r.j.geo.framesEnd(); off += blockSize {
+			b, err := scan.window(off, frameHeader)
+			if err != nil {
+				return err
+			}
+			h, err := parseFrameHead(b, r.j.id.Salt)
+			if err != nil || h.LSN < uint64(off) || h.opening() {
+				continue
+			}
+			if base := h.LSN - uint64(off); base < next.head.PrevEnd && next.head.PrevEnd <= base+uint64(r.j.geo.slot) {
+				return &DamageError{Items: []Damage{{File: s.slot.name, Length: blockSize, What: fmt.Sprintf("both headers of segment %d are damaged", next.head.Prev)}}}
+			}
+		}
+	}
+	return nil
+}
+
+// scan reads frames of a slot.
+func (r *recovery) scan(s *slot, base uint64, limit int64) *frameScan {
+	return &frameScan{file: s.file, name: s.name, base: base, salt: r.j.id.Salt, off: blockSize, limit: limit}
+}
+
+// wire makes the parts that rows and packs go to, around the recovered ledger.
+func (r *recovery) wire(o Options) error {
+	b, j := r.b, r.j
+	b.ledger = r.l
+	b.front = newFront(frontShare(b.memory))
+	total := o.Disk
+	if s, err := b.fs.Statfs(b.dir); err == nil {
+		total = min(total, s.Total)
+	}
+	b.space = newSpace(spaceOptions{
+		FS: b.fs, Dir: b.dir, Disk: total, Ring: int64(j.geo.limit) * j.geo.slot,
+		Grown:  func() int64 { _, n := j.bytes(); return n },
+		Memory: b.memory, Front: b.front, Log: b.log,
+	})
+	b.packs = newPackStore(packOptions{FS: b.fs, Dir: path.Join(b.dir, packsDir), Directory: j.id.Directory, Rand: b.rand, Space: b.space, Log: b.log})
+	b.committer = newCommitter(b)
+	b.opener = newOpener(b)
+	b.metrics = newMetrics(b)
+	b.committer.observed = b.metrics.sync
+	for _, m := range b.ledger.manifests {
+		for _, p := range m.event.Packs {
+			b.packs.register(m.event.Head.Incarnation, p)
+		}
+	}
+	return nil
+}
+
+// reopen begins a fresh segment. Its checkpoint is all that replay has found; frames that are valid but not
+// proven to be on stable storage are in it or copied behind it, and the old segment ends where the proof
+// does.
+func (r *recovery) reopen() error {
+	j := r.j
+	j.nextNumber, j.nextBase = 1, max(r.base, uint64(j.geo.slot))
+	var prev, prevEnd uint64
+	if n := len(r.chain); n > 0 {
+		last := r.chain[n-1]
+		j.nextNumber = last.number + 1
+		last.end = int64(r.proven - last.base)
+		if sabotageAppendOldTail {
+			return r.continueOld(last)
+		}
+	}
+	for _, s := range r.slots {
+		if !s.used && !s.slot.bad {
+			j.free = append(j.free, s.slot)
+		} else if !s.used {
+			j.discard(s.slot)
+		}
+	}
+	s, err := r.slotForReopen()
+	if err != nil {
+		return err
+	}
+	p := j.newPrepared(s)
+	w := j.newOpeningWriter(p, r.proven)
+	if err := w.checkpoint(r.l.encodeState(), r.l.ordinal, p.base); err != nil {
+		return err
+	}
+	kept, dropped, err := r.copyRows(w)
+	if err != nil {
+		return err
+	}
+	if err := w.finish(); err != nil {
+		return err
+	}
+	if n := len(kept); n > 0 {
+		prev, prevEnd = kept[n-1].number, kept[n-1].lsn(kept[n-1].end)
+	}
+	// The segments that are left out lose their slots: their calls go to side files first (I6).
+	for _, s := range dropped {
+		if err := r.b.calls.save(s.number); err != nil {
+			return err
+		}
+	}
+	if err := j.writeHeaders(p, prev, prevEnd); err != nil {
+		return err
+	}
+	for _, s := range kept {
+		j.segments = append(j.segments, s.segment)
+	}
+	for _, s := range dropped {
+		if s.slot.bad {
+			j.discard(s.slot)
+		} else {
+			j.free = append(j.free, s.slot)
+		}
+	}
+	j.install(p)
+	r.chain = append(kept, &oldSegment{segment: j.active()})
+	for len(kept) == 0 && j.slots < j.geo.first {
+		s, err := j.createSlot()
+		if err != nil {
+			r.b.log.Warn("the journal begins with fewer slots", "slots", j.slots, "err", err)
+			break
+		}
+		j.free = append(j.free, s)
+	}
+	return nil
+}
+
+// slotForReopen finds a slot for the fresh segment: a free one, or one more, if need be beyond the limit
+// and in the place of the ballast.
+func (r *recovery) slotForReopen() (*slot, error) {
+	j := r.j
+	if len(j.free) > 0 {
+		s := j.free[0]
+		j.free = j.free[1:]
+		return s, j.eraseHeaders(s)
+	}
+	s, err := j.createSlot()
+	if isFull(err) {
+		r.b.space.mu.Lock()
+		present := r.b.space.ballast.present
+		if present {
+			if r.b.fs.Remove(r.b.space.ballast.path()) == nil {
+				r.b.space.ballast.present = false
+			}
+		}
+		r.b.space.mu.Unlock()
+		if present {
+			s, err = j.createSlot()
+		}
+	}
+	return s, err
+}
+
+// continueOld goes on in the segment from before the crash, which is what must never be done.
+func (r *recovery) continueOld(last *oldSegment) error {
+	j := r.j
+	for _, s := range r.slots {
+		if !s.used {
+			j.free = append(j.free, s.slot)
+		}
+	}
+	for _, s := range r.chain {
+		j.segments = append(j.segments, s.segment)
+	}
+	last.end = (last.end + blockSize - 1) &^ (blockSize - 1)
+	j.active().c = r.c
+	j.durable = last.lsn(last.end)
+	return nil
+}
+
+// copyRows copies rows into the fresh segment: those of frames that are not proven to be durable; and all
+// uncovered rows of the newest segments as long as these are few, so that a process that is started again
+// and again does not use up the ring. The segments that are thereby left out are returned.
+func (r *recovery) copyRows(w *openingWriter) (kept, dropped []*oldSegment, err error) {
+	kept = r.chain
+	if len(kept) == 0 {
+		return nil, nil, nil
+	}
+	budget := r.j.geo.slot / 4
+	if w.end() > r.j.geo.slot/4 {
+		budget = 0 // a large checkpoint: what has to be copied must still fit
+	}
+	for len(kept) > 0 {
+		s := kept[len(kept)-1]
+		n := r.uncoveredBytes(s.segment)
+		if n > budget || r.broken[s] {
+			break
+		}
+		budget -= n
+		kept = kept[:len(kept)-1]
+		dropped = append(dropped, s)
+	}
+	slices.Reverse(dropped)
+	kept = slices.Clone(kept)
+	for _, s := range r.chain {
+		from := s.end // of a segment that stays, only what is not proven
+		if slices.Contains(dropped, s) {
+			from = blockSize
+		} else if !s.last {
+			continue
+		}
+		if err := r.copySegment(w, s, from); err != nil {
+			return nil, nil, err
+		}
+	}
+	return kept, dropped, nil
+}
+
+// uncoveredBytes is at most what the uncovered rows of a segment take.
+func (r *recovery) uncoveredBytes(s *segment) (n int64) {
+	for incarnation, reach := range s.data {
+		if st := r.l.streams[incarnation]; st != nil && st.covered() < reach.next {
+			n += reach.bytes
+		}
+	}
+	return n
+}
+
+// copySegment copies the uncovered DATA frames of a segment from an offset on, and all that are not proven:
+// these also for the sake of the ids of their calls.
+func (r *recovery) copySegment(w *openingWriter, s *oldSegment, from int64) error {
+	proven := s.end
+	limit := s.end
+	if s.last {
+		limit = s.tail
+	}
+	scan := r.scan(s.slot, s.base, limit)
+	scan.off = from
+	for {
+		h, payload, err := scan.next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if badFrame(err) {
+			if s.last && scan.off >= proven {
+				return nil
+			}
+			if err := scan.pass(h, err); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if h.Type != frameData {
+			continue
+		}
+		st := r.l.streams[h.Incarnation]
+		if st == nil || st.covered() >= h.next() && scan.off <= proven {
+			continue
+		}
+		if err := w.data(h, payload); err != nil {
+			return err
+		}
+		if scan.off > proven {
+			r.b.calls.moved(h, payload, w.p.number)
+		}
+	}
+}
+
+// settle makes durable what the damage means: holes, and objects whose packs are lost.
+func (r *recovery) settle() error {
+	ops := r.verdicts()
+	if len(ops) == 0 {
+		return nil
+	}
+	c := r.b.committer
+	for _, o := range ops {
+		o.done = make(chan struct{})
+	}
+	c.ops = append(c.ops, ops...)
+	for len(c.ops) > 0 {
+		if g := c.build(); g != nil {
+			c.commit(g)
+		}
+		if c.failing() {
+			return fmt.Errorf("write down what damage has taken: %w", ErrFailing)
+		}
+	}
+	for _, o := range ops {
+		if o.err != nil {
+			return fmt.Errorf("write down what damage has taken: %w", o.err)
+		}
+	}
+	return nil
+}
+
+// tidy removes in the background what no frame names.
+func (r *recovery) tidy() {
+	b := r.b
+	if len(r.damage) > 0 {
+		return // what is damaged might have named them
+	}
+	b.background.Go(func() {
+		if err := b.packs.sweep(); err != nil {
+			b.log.Warn("files of packs that nothing needs could not be removed", "err", err)
+		}
+	})
+}
