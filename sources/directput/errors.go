@@ -118,7 +118,6 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, op string, err er
 		// A client that is still sending would see a broken connection instead of the answer.
 		h.setReadDeadline(w)
 		_, _ = io.CopyN(io.Discard, r.Body, MaxBody)
-		h.clearReadDeadline(w)
 	}
 	body, err := json.Marshal(struct {
 		Type    string `json:"__type"`

@@ -1,6 +1,7 @@
 package directput
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -33,7 +34,7 @@ type stored struct {
 type store struct {
 	t       *testing.T
 	streams map[string]Description
-	adopt   bool
+	adopt   func(call int) bool             // whether the buffer of this call is kept; nil: never
 	refuse  error                           // what Append answers, if anything
 	admit   func(n int64) error             // what AdmitBody answers
 	before  func(ctx context.Context) error // called by Append before anything else
@@ -43,7 +44,11 @@ type store struct {
 	admitted int64 // bytes that are not released
 	peak     int64
 	next     map[string]uint64
+	kept     [][]byte // adopted buffers, all spoiled
 }
+
+// spoiled fills buffers that were adopted.
+const spoiled = 0xEE
 
 var storeDirectory = [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 
@@ -90,13 +95,16 @@ func (s *store) Append(ctx context.Context, stream string, c record.Call) (r rec
 	r.First, call.first = s.next[stream], s.next[stream]
 	s.next[stream] += uint64(n)
 	s.calls = append(s.calls, call)
-	if s.adopt {
-		buf := c.Batch.Buffer()
-		for i := range buf[:cap(buf)] {
-			buf[:cap(buf)][i] = 0xEE
-		}
+	if s.adopt == nil || !s.adopt(len(s.calls)) {
+		return r, false, nil
 	}
-	return r, s.adopt, nil
+	buf := c.Batch.Buffer()
+	buf = buf[:cap(buf)]
+	for i := range buf {
+		buf[i] = spoiled
+	}
+	s.kept = append(s.kept, buf)
+	return r, true, nil
 }
 
 func (s *store) Names() []string {
@@ -130,13 +138,19 @@ func (s *store) AdmitBody(n int64) (release func(), err error) {
 	}, nil
 }
 
-// settled checks that everything that was admitted has been given back.
+// settled checks that everything that was admitted has been given back, and that nobody has written to
+// what was adopted.
 func (s *store) settled() {
 	s.t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.admitted != 0 {
 		s.t.Errorf("%d admitted bytes were not released", s.admitted)
+	}
+	for i, buf := range s.kept {
+		if n := bytes.Count(buf, []byte{spoiled}); n != len(buf) {
+			s.t.Errorf("adopted buffer %d was written to: %d of %d bytes", i, len(buf)-n, len(buf))
+		}
 	}
 }
 

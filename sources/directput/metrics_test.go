@@ -1,6 +1,7 @@
 package directput
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -78,6 +79,10 @@ func TestMetrics(t *testing.T) {
 	f(3, "hydrant_throttled_records_total", "s")
 	f(1, "hydrant_put_refused_total", "PutRecordBatch", "disk")
 	s.refuse = nil
+	s.before = func(context.Context) error { return &record.Refusal{Reason: "stopping"} }
+	post(t, h, "PutRecord", `{"DeliveryStreamName":"made-up-0","Record":{"Data":""}}`)
+	f(1, "hydrant_put_refused_total", "PutRecord", "stopping")
+	s.before = nil
 
 	// Names that clients make up are no labels.
 	for _, name := range []string{"made-up-1", "made-up-2"} {

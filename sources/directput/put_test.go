@@ -37,7 +37,7 @@ func batchOf(records ...string) string {
 func TestPut(t *testing.T) {
 	for _, adopt := range []bool{false, true} {
 		s := newStore(t, "s")
-		s.adopt = adopt
+		s.adopt = func(int) bool { return adopt }
 		h := newHandler(t, s)
 		f := func(op, body, want string, records ...string) {
 			t.Helper()

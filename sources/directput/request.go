@@ -94,7 +94,6 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) (b body, err 
 		}
 	}()
 	h.setReadDeadline(w)
-	defer h.clearReadDeadline(w)
 	if n := r.ContentLength; n >= 0 {
 		if b.release, err = h.admit(n); err != nil {
 			return b, err
@@ -150,16 +149,10 @@ func (h *Handler) admit(n int64) (release func(), err error) {
 	return release, err
 }
 
-// setReadDeadline limits the time that the rest of the body may take. What a connection does not support
-// is not limited.
+// setReadDeadline limits the time that the rest of the body may take. net/http ends the limit where the
+// body ends, so that it does not cancel an Append. What a connection does not support is not limited.
 func (h *Handler) setReadDeadline(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.o.BodyTimeout))
-}
-
-// clearReadDeadline ends that: a deadline that stays would cancel the request's context when it passes,
-// in the middle of an Append.
-func (h *Handler) clearReadDeadline(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 }
 
 // identify fills in the identity of a call.
