@@ -4,6 +4,9 @@ import (
 	"math/rand/v2"
 	"testing"
 	"testing/synctest"
+
+	"hydrant/buffer"
+	"hydrant/buffer/forgetfs"
 )
 
 // backend is something to run delivery on: the model, and the real buffer on a disk that forgets.
@@ -34,6 +37,45 @@ func (b *modelBacking) close()             {}
 
 var backends = []backend{
 	{name: "model", open: func(t testing.TB) backing { return &modelBacking{s: newModelDisk(t).open()} }},
+	{name: "buffer", open: func(t testing.TB) backing { b := &bufferBacking{t: t, fs: forgetfs.New()}; b.openBuffer(); return b }},
+}
+
+// bufferBacking is the real buffer on a disk in memory.
+type bufferBacking struct {
+	t  testing.TB
+	fs *forgetfs.FS
+	b  *buffer.Buffer
+}
+
+func (b *bufferBacking) openBuffer() {
+	b.t.Helper()
+	var err error
+	if b.b, err = buffer.Open(buffer.Options{Dir: "data", FS: b.fs, Disk: buffer.MinDisk}); err != nil {
+		b.t.Fatalf("open the buffer: %v", err)
+	}
+}
+
+func (b *bufferBacking) store() store                 { return bufferStore{b.b} }
+func (b *bufferBacking) durable() func([16]byte) bool { return nil }
+
+func (b *bufferBacking) crash(r *rand.Rand) {
+	b.fs.Kill()
+	_ = b.b.Close() // what is left of the process; the disk takes nothing from it
+	b.fs = b.fs.Crash(r.Uint64())
+	b.openBuffer()
+}
+
+func (b *bufferBacking) restart() {
+	if err := b.b.Close(); err != nil {
+		b.t.Errorf("close the buffer: %v", err)
+	}
+	b.openBuffer()
+}
+
+func (b *bufferBacking) close() {
+	if err := b.b.Close(); err != nil {
+		b.t.Errorf("close the buffer: %v", err)
+	}
 }
 
 // inWorld runs a test on every backend, on a clock that stands still while anybody works.
