@@ -109,7 +109,7 @@ func (d *daemon) openBuffer() error {
 		OnDamage: policy,
 	})
 	if err != nil {
-		return fmt.Errorf("open data_dir %s: %w", d.c.DataDir, err)
+		return err // it names the directory
 	}
 	d.buffer = b
 	d.log.Info("data directory opened", "dir", d.c.DataDir, "took", time.Since(started).Round(time.Millisecond))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,8 @@ const (
 	demoSenders   = 4
 	demoFlush     = 2 * time.Minute
 	demoShownRows = 3
+	demoShownText = 240              // bytes of each
+	demoStep      = time.Millisecond // of event time between two events; the last one is now
 )
 
 func (c *cli) demoCommand() *cobra.Command {
@@ -113,7 +116,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 // demoConfig is what hydrant.yaml in the demo's directory says. The listeners take free ports.
 const demoConfig = `# The configuration of 'hydrant demo'. Try it again with: hydrant run -c %[1]s
 data_dir: %[2]q
-limits: { disk: 2GiB }
+limits: { disk: 4GiB }
 log: { level: warn }
 api: { listen: "127.0.0.1:0" }
 admin: { listen: "127.0.0.1:0" }
@@ -161,7 +164,7 @@ func (d *demo) send(ctx context.Context, api string, daemon *daemon) error {
 		return err
 	}
 	now := time.Now()
-	clicks := sample.Clickstream{Seed: uint64(now.UnixNano()), Start: now, Step: time.Millisecond}
+	clicks := sample.Clickstream{Seed: uint64(now.UnixNano()), Start: now.Add(-time.Duration(d.records) * demoStep), Step: demoStep}
 	showing, stop := context.WithCancel(ctx)
 	shown := make(chan struct{})
 	go func() { defer close(shown); d.watch(showing, daemon) }()
@@ -250,7 +253,7 @@ func (d *demo) show() error {
 	}
 	d.say("\n%s", d.lake)
 	last := ""
-	var rows, bytes int64
+	var rows, total int64
 	for _, path := range files {
 		rel, err := filepath.Rel(d.lake, path)
 		if err != nil {
@@ -265,10 +268,10 @@ func (d *demo) show() error {
 		if err != nil {
 			return err
 		}
-		rows, bytes = rows+info.Rows, bytes+info.Size
+		rows, total = rows+info.Rows, total+info.Size
 		d.say("    %s  %s rows  %s", base, thousands(info.Rows), size(info.Size))
 	}
-	d.say("  %s rows in %d %s, %s of Parquet", thousands(rows), len(files), plural(len(files), "file"), size(bytes))
+	d.say("  %s rows in %d %s, %s of Parquet", thousands(rows), len(files), plural(len(files), "file"), size(total))
 
 	d.say("\nread back from %s:", filepath.Base(files[len(files)-1]))
 	shown, err := readParquet(files[len(files)-1], demoShownRows)
@@ -276,6 +279,9 @@ func (d *demo) show() error {
 		return err
 	}
 	for _, row := range shown {
+		if len(row) > demoShownText {
+			row = append(bytes.ToValidUTF8(row[:demoShownText], nil), "…"...)
+		}
 		d.say("  %s", row)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"reflect"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"hydrant/config"
 	"hydrant/format/parquet"
 	"hydrant/format/text"
+	"hydrant/record"
 	"hydrant/sinks/file"
 	"hydrant/sinks/s3"
 	"hydrant/sources/directput"
@@ -65,6 +67,45 @@ func TestOpen(t *testing.T) {
 	}
 	if _, ok := bucket.Destination.Sink.(*s3.Sink); !ok {
 		t.Errorf("sink %T", bucket.Destination.Sink)
+	}
+}
+
+// The deserializer's words arrive: what a format does with a row tells.
+func TestOpenDeserializer(t *testing.T) {
+	for _, c := range []struct {
+		deserializer, row string
+		ok                bool
+		want              string
+	}{
+		{"{ openx: {} }", `{"A":1,"b.c":2}`, true, `{"a":1,"b_c":null,"t":null}`},
+		{"{ openx: { case_insensitive: false } }", `{"A":1,"a":2}`, true, `{"a":2,"b_c":null,"t":null}`},
+		{"{ openx: { dots_to_underscores: true } }", `{"b.c":2}`, true, `{"a":null,"b_c":2,"t":null}`},
+		{"{ openx: { column_to_json_key: { a: z } } }", `{"z":3}`, true, `{"a":3,"b_c":null,"t":null}`},
+		{"{ hive: {} }", `{"a":"1"}`, false, ``},
+		{"{ hive: { timestamp_formats: [millis] } }", `{"t":1000}`, true, `{"a":null,"b_c":null,"t":"1970-01-01T00:00:01Z"}`},
+	} {
+		conf := decoded(t, "  - { name: s, destination: { file: { path: /l } }, format: { parquet: { schema: [a int, b_c int, t timestamp], deserializer: "+c.deserializer+" } } }\n")
+		pipe, err := newParts(conf, nil).open(buffer.Stream{Name: "s", Spec: conf.Streams[0].Spec()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		e := pipe.Format.NewEncoder()
+		e.Reset(&out)
+		if err := e.Append(record.Row{Seq: 1, Data: []byte(c.row)}); (err == nil) != c.ok {
+			t.Errorf("%s: %s: %v", c.deserializer, c.row, err)
+			continue
+		}
+		if !c.ok {
+			continue
+		}
+		if _, err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		rows, err := parquet.ReadRows(bytes.NewReader(out.Bytes()), int64(out.Len()), -1)
+		if err != nil || len(rows) != 1 || string(rows[0]) != c.want {
+			t.Errorf("%s: %s became %s, %v; want %s", c.deserializer, c.row, rows, err, c.want)
+		}
 	}
 }
 

@@ -127,7 +127,7 @@ func TestPut(t *testing.T) {
 		{name: "500 records are one call", input: strings.Repeat("r\n", 500), want: slices.Repeat([]string{"r\n"}, 500), calls: 1},
 		{name: "501 records are two calls", input: strings.Repeat("r\n", 501), want: slices.Repeat([]string{"r\n"}, 501), calls: 2},
 		{name: "4 MiB are one call", input: strings.Repeat(strings.Repeat("m", 1<<19-1)+"\n", 8), want: slices.Repeat([]string{strings.Repeat("m", 1<<19-1) + "\n"}, 8), calls: 1},
-		{name: "more than 4 MiB are two calls", input: strings.Repeat(strings.Repeat("m", 1<<19)+"\n", 8), want: slices.Repeat([]string{strings.Repeat("m", 1<<19) + "\n"}, 8), calls: 2},
+		{name: "4 MiB and a byte are two calls", input: strings.Repeat(strings.Repeat("m", 1<<19-1)+"\n", 8) + "x", want: append(slices.Repeat([]string{strings.Repeat("m", 1<<19-1) + "\n"}, 8), "x"), calls: 2},
 		{name: "the longest record", input: long + "\n", args: []string{"--delimiter", "strip"}, want: []string{long}, calls: 1},
 		{name: "the longest record with its newline", input: long[1:] + "\n", want: []string{long[1:] + "\n"}, calls: 1},
 		{name: "a record that is too long", input: "a\n" + long + "x\nb\n", args: []string{"--delimiter", "strip"}, want: []string{"a", "b"}, calls: 1, code: 1, stderr: "hydrant: line 2 has more than 1024000 bytes and is skipped\n"},
