@@ -126,7 +126,8 @@ type journal struct {
 	prepare sync.Mutex // held while a slot is prepared, reclaimed or made; taken before mu
 
 	mu         sync.Mutex
-	segments   []*segment // in use, oldest first; the last is the active one
+	segments   []*segment // in use, oldest first
+	current    *segment   // the last of them
 	free       []*slot
 	prepared   *prepared
 	copied     *segment // whose rows are copied into the active segment: it waits for nobody any more
@@ -151,8 +152,8 @@ type prepared struct {
 	data   map[uint32]*reach
 }
 
-// active is the segment that is written.
-func (j *journal) active() *segment { return j.segments[len(j.segments)-1] }
+// active is the segment that is written. The committer, which alone changes it, needs no lock to ask.
+func (j *journal) active() *segment { return j.current }
 
 // spare is how many slots there are to go on in. The caller holds mu.
 func (j *journal) spare() int {

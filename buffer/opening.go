@@ -525,7 +525,7 @@ func (j *journal) install(p *prepared) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s := &segment{slot: p.slot, number: p.number, base: p.base, end: p.end, c: p.c, data: p.data}
-	j.segments = append(j.segments, s)
+	j.segments, j.current = append(j.segments, s), s
 	j.copied = p.copied
 	j.durable = s.lsn(s.end)
 	j.failing = false

@@ -44,7 +44,8 @@ type recovery struct {
 	unknown   []frameHead // REPLACE frames that cannot be read and have no pack
 	forgiving bool        // ledger frames that only end things were damaged
 	broken    map[*oldSegment]bool
-	proven    uint64 // everything below had been acknowledged, in the newest segment
+	covered   map[uint32]uint64 // by stream, what every consumer had covered by proven frames
+	proven    uint64            // everything below had been acknowledged, in the newest segment
 	footers   map[PackID]*knownPack
 }
 
@@ -416,11 +417,16 @@ func (r *recovery) reopen() error {
 		}
 	}
 	for _, s := range r.slots {
-		if !s.used && !s.slot.bad {
-			j.free = append(j.free, s.slot)
-		} else if !s.used {
-			j.discard(s.slot)
+		if !s.used {
+			r.release(s.slot)
 		}
+	}
+	for len(r.chain) > 1 && r.dead(r.chain[0]) {
+		if err := r.b.calls.save(r.chain[0].number); err != nil {
+			return err
+		}
+		r.release(r.chain[0].slot)
+		r.chain = r.chain[1:]
 	}
 	s, err := r.slotForReopen()
 	if err != nil {
@@ -454,11 +460,7 @@ func (r *recovery) reopen() error {
 		j.segments = append(j.segments, s.segment)
 	}
 	for _, s := range dropped {
-		if s.slot.bad {
-			j.discard(s.slot)
-		} else {
-			j.free = append(j.free, s.slot)
-		}
+		r.release(s.slot)
 	}
 	j.install(p)
 	r.chain = append(kept, &oldSegment{segment: j.active()})
@@ -471,6 +473,29 @@ func (r *recovery) reopen() error {
 		j.free = append(j.free, s)
 	}
 	return nil
+}
+
+// release makes a slot free.
+func (r *recovery) release(s *slot) {
+	if s.bad {
+		r.j.discard(s)
+		return
+	}
+	r.j.free = append(r.j.free, s)
+}
+
+// dead tells whether a segment was needed by nobody before the crash. What frames say that are not proven
+// to be durable does not count: they may be gone after the next one (I6).
+func (r *recovery) dead(s *oldSegment) bool {
+	if s.lsn(s.end) > r.c {
+		return false
+	}
+	for incarnation, reach := range s.data {
+		if at, known := r.covered[incarnation]; known && at < reach.next {
+			return false
+		}
+	}
+	return true
 }
 
 // slotForReopen finds a slot for the fresh segment: a free one, or one more, if need be beyond the limit
@@ -510,6 +535,7 @@ func (r *recovery) continueOld(last *oldSegment) error {
 	for _, s := range r.chain {
 		j.segments = append(j.segments, s.segment)
 	}
+	j.current = last.segment
 	last.end = (last.end + blockSize - 1) &^ (blockSize - 1)
 	j.active().c = r.c
 	j.durable = last.lsn(last.end)

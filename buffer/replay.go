@@ -24,7 +24,12 @@ func (r *recovery) replay() error {
 	if err := r.loadCheckpoint(); err != nil {
 		return err
 	}
-	p := &replayer{r: r, l: r.l, seen: make(map[uint32]*streamSeen)}
+	p := &replayer{r: r, l: r.l, seen: make(map[uint32]*streamSeen), start: make(map[consumerKey]uint64)}
+	for incarnation, s := range r.l.streams {
+		for _, c := range s.consumers {
+			p.start[consumerKey{incarnation, c.id}] = c.position
+		}
+	}
 	for _, s := range r.chain {
 		if err := p.segment(s); err != nil {
 			return err
@@ -131,6 +136,16 @@ type replayer struct {
 	holes  int    // places whose headers were lost so far
 	unsure bool   // a lost header may have been that of a ledger frame
 	hidden uint64 // bytes that lost headers cover, of frames that are replayed
+
+	start map[consumerKey]uint64 // positions at c
+	moves []move                 // of positions since
+}
+
+// move is a frame that changed a consumer's position.
+type move struct {
+	key      consumerKey
+	lsn      uint64
+	position uint64
 }
 
 // streamSeen is what the frames so far say of one stream.
@@ -309,6 +324,9 @@ func (p *replayer) ledgerFrame(s *oldSegment, off int64, h *frameHead, payload [
 		return p.stop(s, off, h, err.Error())
 	}
 	l.retired = nil
+	if m, ok := e.(*manifestEvent); ok {
+		p.moves = append(p.moves, move{consumerKey{m.Head.Incarnation, m.Head.Consumer}, s.lsn(off), m.Head.Next})
+	}
 	return nil
 }
 
@@ -384,6 +402,17 @@ func (p *replayer) finish() error {
 	if p.unsure && !sabotageLedgerDamage {
 		// No ledger frame came after the lost headers, so nothing proves that they hid none.
 		return r.fatal()
+	}
+	for _, m := range p.moves {
+		if _, known := p.start[m.key]; known && m.lsn < r.proven {
+			p.start[m.key] = m.position
+		}
+	}
+	r.covered = make(map[uint32]uint64)
+	for k, position := range p.start {
+		if at, known := r.covered[k.incarnation]; !known || position < at {
+			r.covered[k.incarnation] = position
+		}
 	}
 	for _, st := range r.l.streams {
 		if seen := p.seen[st.cur.Incarnation]; p.holes > 0 && (seen == nil || seen.holes < p.holes) {

@@ -1,0 +1,163 @@
+package buffer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"hydrant/buffer/forgetfs"
+	"hydrant/record"
+)
+
+// pad makes rows of a size that fills slots quickly.
+func pad(s string, n int) string { return s + strings.Repeat(".", n-len(s)) }
+
+// Slots are used again and again while rows are cut; a stream that is never cut keeps its few rows all the
+// same, because they are copied ahead of the slots that are reused.
+func TestLaps(t *testing.T) {
+	x := openBench(t, Options{FS: forgetfs.New()})
+	slow, quick := x.define("slow"), x.define("quick")
+	x.append("slow", "s1", "s2")
+	var last *Manifest
+	seq := uint64(1)
+	for lap := range 60 {
+		for range 8 {
+			r := x.append("quick", pad(fmt.Sprint(seq), 5000))
+			if r.First != seq {
+				t.Fatalf("sequence %d, want %d", r.First, seq)
+			}
+			seq++
+		}
+		if lap%10 == 5 {
+			x.append("slow", fmt.Sprintf("later%d", lap))
+		}
+		last = x.cut(quick)
+		x.Confirm(last.ID, 0)
+		if lap%20 == 19 {
+			x.crash(uint64(lap))
+			for _, m := range x.Outstanding() { // whose confirmation no frame had said
+				x.Confirm(m.ID, x.Pending(m.ID)...)
+			}
+		}
+		want := "1:s1 2:s2"
+		for i, n := 5, 3; i <= lap; i, n = i+10, n+1 {
+			want += fmt.Sprintf(" %d:later%d", n, i)
+		}
+		if got := x.waiting(slow); got != want {
+			t.Fatalf("lap %d: %q waits, want %q", lap, got, want)
+		}
+		x.balanced(slow)
+		x.balanced(quick)
+	}
+	if n := x.journal.active().number; n < 15 {
+		t.Fatalf("only %d segments were used: the test is too small", n)
+	}
+	until(t, "all manifests end", func() bool { return len(x.Outstanding()) == 0 })
+	if got := x.journal.slots; got > tiny.limit {
+		t.Errorf("%d slots, at most %d are allowed", got, tiny.limit)
+	}
+	if x.logs.String() != "" {
+		t.Errorf("log: %s", x.logs)
+	}
+}
+
+// A ring that is full of rows that nobody cuts refuses calls, asks for cuts, and takes calls again.
+func TestRingFull(t *testing.T) {
+	x := openBench(t, Options{FS: forgetfs.New()})
+	s := x.define("clicks")
+	var refusal *record.Refusal
+	n := 0
+	for ; n < 1000; n++ {
+		_, _, err := x.Append(context.Background(), "clicks", record.Call{Batch: batch(pad(fmt.Sprint(n), 8000))})
+		if err != nil {
+			if !errors.As(err, &refusal) {
+				t.Fatalf("append: %v", err)
+			}
+			break
+		}
+	}
+	if refusal == nil || refusal.Reason != "journal" {
+		t.Fatalf("after %d calls: %+v, want a refusal for the journal", n, refusal)
+	}
+	if ok, reason := x.Accepting(); ok || reason != "journal" {
+		t.Errorf("accepting %v %q", ok, reason)
+	}
+	if !x.Consumer(s.Incarnation, Main).Pressure() {
+		t.Error("no pressure")
+	}
+	x.crash(1)
+	if got := len(strings.Fields(x.waiting(s))); got != n {
+		t.Fatalf("%d rows wait after a crash, want %d", got, n)
+	}
+	x.cut(s)
+	until(t, "calls are taken again", func() bool {
+		_, _, err := x.Append(context.Background(), "clicks", record.Call{Batch: batch("again")})
+		return err == nil
+	})
+	until(t, "the pressure ends", func() bool { return !x.Consumer(s.Incarnation, Main).Pressure() })
+	for i := range 200 {
+		x.append("clicks", pad(fmt.Sprint(i), 8000))
+		if i%10 == 0 {
+			x.cut(s)
+		}
+	}
+	x.balanced(s)
+}
+
+// A process that is killed again and again soon after its start does not use up the ring.
+func TestCrashLoop(t *testing.T) {
+	x := openBench(t, Options{FS: forgetfs.New()})
+	s := x.define("clicks")
+	want := ""
+	for i := range 40 {
+		x.append("clicks", fmt.Sprint(i))
+		want = strings.TrimSpace(fmt.Sprintf("%s %d:%d", want, i+1, i))
+		x.crash(uint64(i))
+		if got := x.waiting(s); got != want {
+			t.Fatalf("start %d: %q waits, want %q", i, got, want)
+		}
+		x.balanced(s)
+	}
+	if x.journal.slots > tiny.first {
+		t.Errorf("%d slots", x.journal.slots)
+	}
+}
+
+// Callers that wait together share syncs.
+func TestGroupCommit(t *testing.T) {
+	x := openBench(t, Options{})
+	x.define("clicks")
+	const callers, calls = 64, 20
+	before := x.committer.groups.Load()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	seen := make(map[uint64]bool)
+	for c := range callers {
+		wg.Go(func() {
+			for i := range calls {
+				r, _, err := x.Append(context.Background(), "clicks", record.Call{Batch: batch(fmt.Sprintf("%d/%d", c, i))})
+				if err != nil {
+					t.Errorf("append: %v", err)
+					return
+				}
+				mu.Lock()
+				if seen[r.First] {
+					t.Errorf("sequence %d was given out twice", r.First)
+				}
+				seen[r.First] = true
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if len(seen) != callers*calls {
+		t.Fatalf("%d sequences", len(seen))
+	}
+	groups := x.committer.groups.Load() - before
+	if perSync := float64(callers*calls) / float64(groups); perSync < 4 {
+		t.Errorf("%.1f calls share a sync", perSync)
+	}
+}
