@@ -135,11 +135,13 @@ func (s *stream) afterFailure(ctx context.Context, t *task, err error) (outcome,
 	}
 	switch sinks.ClassOf(err) {
 	case sinks.RefusedDestination:
-		d, alone := s.up.deniedFor(t.batch.use.lane, t, time.Now())
+		d, alone, known := s.up.deniedFor(t.batch.use.lane, t, time.Now())
 		switch {
-		case !alone:
+		case !known:
 			s.alarm("destination", "destination refuses; nothing is lost, it is asked again until it takes the backlog", "key", info.Key, "err", err)
 			return unwell, max(slow, after)
+		case !alone:
+			return local, max(slow, after)
 		case d < deniedAlone || info.Role == buffer.Error:
 			s.alarm("denied", "object is refused while others are stored", "key", info.Key, "err", err)
 			return again, max(slow, after)

@@ -263,18 +263,20 @@ func (u *uploader) finish(s start, result outcome, began time.Time, after time.D
 	}
 }
 
-// deniedFor tells whether a refusal that speaks for the whole destination is about this one object: others
-// were stored since it was last refused. d is for how long that has been so.
-func (u *uploader) deniedFor(l *lane, t *task, now time.Time) (d time.Duration, alone bool) {
+// deniedFor tells what a refusal that speaks for the whole destination is worth. alone: it is about this one
+// object, as others were stored since it was last refused. known: that was so before, so that it says
+// nothing about the destination now. d is for how long.
+func (u *uploader) deniedFor(l *lane, t *task, now time.Time) (d time.Duration, alone, known bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if t.failed.IsZero() || !l.stored.After(t.failed) {
-		return 0, false
-	}
-	if t.denied.IsZero() {
+	alone = !t.failed.IsZero() && l.stored.After(t.failed)
+	if alone && t.denied.IsZero() {
 		t.denied = now
 	}
-	return now.Sub(t.denied), true
+	if t.denied.IsZero() {
+		return 0, false, false
+	}
+	return now.Sub(t.denied), alone, true
 }
 
 // answered notes that the destination is there.
