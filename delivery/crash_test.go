@@ -1,0 +1,237 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hydrant/sinks"
+)
+
+// Environment of the crash simulation: how many seeds, and one seed to be replayed.
+const (
+	seedsEnv = "HYDRANT_CRASH_SEEDS"
+	seedEnv  = "HYDRANT_CRASH_SEED"
+)
+
+// TestCrashes lets a process with some streams live a random life of puts, faults, restarts and kills, and
+// counts in the end: every record that was acknowledged is in exactly one object, and none that was not is
+// there twice.
+func TestCrashes(t *testing.T) {
+	for _, b := range backends {
+		t.Run(b.name, func(t *testing.T) {
+			first, n := uint64(1), uint64(150)
+			if b.name != "model" {
+				n = 40
+			}
+			if s := os.Getenv(seedsEnv); s != "" {
+				v, err := strconv.ParseUint(s, 10, 64)
+				if err != nil {
+					t.Fatalf("%s=%q: %v", seedsEnv, s, err)
+				}
+				n = v
+			}
+			if s := os.Getenv(seedEnv); s != "" {
+				v, err := strconv.ParseUint(s, 10, 64)
+				if err != nil {
+					t.Fatalf("%s=%q: %v", seedEnv, s, err)
+				}
+				first, n = v, 1
+			}
+			for seed := first; seed < first+n && !t.Failed(); seed++ {
+				synctest.Test(t, func(t *testing.T) { live(t, b, seed) })
+				if t.Failed() {
+					t.Logf("replay: %s=%d go test -run 'TestCrashes/%s' ./delivery", seedEnv, seed, b.name)
+				}
+			}
+		})
+	}
+}
+
+// life is one run of the simulation.
+type life struct {
+	*world
+	r       *rand.Rand
+	streams map[string]spec
+	next    int
+
+	mu    sync.Mutex
+	acked map[string]bool
+	maybe map[string]bool // sent, no answer
+}
+
+func live(t *testing.T, b backend, seed uint64) {
+	r := rand.New(rand.NewPCG(seed, 1))
+	l := &life{world: newWorld(t, b), r: r, acked: map[string]bool{}, maybe: map[string]bool{}}
+	l.streams = map[string]spec{"a": {Size: 60, Interval: 2 * time.Second}, "b": {Size: 1000, Prefix: "m=!{timestamp:mm}/", Interval: 20 * time.Second}}
+	l.shop().set(l.faults(rand.New(rand.NewPCG(seed, 2))))
+	l.shop().slow = time.Duration(r.IntN(3)) * 20 * time.Millisecond
+	l.start()
+	l.apply(l.streams)
+	l.run()
+	var puts sync.WaitGroup
+	for range 60 {
+		switch n := r.IntN(20); {
+		case n < 10:
+			l.call(&puts)
+		case n < 14:
+			time.Sleep(time.Duration(r.IntN(3000)) * time.Millisecond)
+		case n < 15:
+			_, err := l.m.Flush(within(time.Duration(r.IntN(2000))*time.Millisecond), l.name())
+			if err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrPaused) {
+				t.Errorf("Flush: %v", err)
+			}
+		case n < 16:
+			f := l.m.Pause
+			if r.IntN(3) > 0 {
+				f = l.m.Resume
+			}
+			if err := f(l.name()); err != nil {
+				t.Errorf("steer: %v", err)
+			}
+		case n < 17:
+			name := l.name()
+			c := l.streams[name]
+			c.Size = int64(30 + r.IntN(300))
+			l.streams[name] = c
+			l.apply(l.streams)
+		case n < 18:
+			puts.Wait()
+			l.restart()
+		default:
+			time.Sleep(time.Duration(r.IntN(200_000)) * time.Microsecond)
+			l.call(&puts)
+			l.kill()
+			puts.Wait()
+			l.store = l.backing.store()
+			l.start()
+			l.apply(l.streams)
+			l.run()
+		}
+		l.status("a")
+		l.status("b")
+	}
+	puts.Wait()
+	l.shop().set(nil)
+	for name := range l.streams {
+		if err := l.m.Resume(name); err != nil {
+			t.Errorf("Resume: %v", err)
+		}
+		l.flush(name)
+		if st := l.status(name); st.BacklogRecords != 0 || st.Unaccounted != 0 || len(st.Batches) != 0 {
+			t.Errorf("stream %q after the end: %+v", name, st)
+		}
+	}
+	l.judge()
+	l.close()
+}
+
+func (l *life) name() string { return []string{"a", "b"}[l.r.IntN(2)] }
+
+// call puts a few rows; the answer may come later.
+func (l *life) call(wg *sync.WaitGroup) {
+	var rows []string
+	for range 1 + l.r.IntN(12) {
+		l.next++
+		kind := "row"
+		switch l.r.IntN(30) {
+		case 0, 1:
+			kind = "bad"
+		case 2:
+			kind = "panic"
+		}
+		rows = append(rows, fmt.Sprintf("%s-%05d", kind, l.next))
+	}
+	l.mu.Lock()
+	for _, row := range rows {
+		l.maybe[row] = true
+	}
+	l.mu.Unlock()
+	name := l.name()
+	wg.Go(func() {
+		if _, err := l.tryPut(name, rows...); err != nil {
+			return
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, row := range rows {
+			l.acked[row] = true
+		}
+	})
+}
+
+// kill ends the process where it stands. What it has sent may still arrive.
+func (l *life) kill() {
+	r := l.r
+	switch b := l.backing.(type) {
+	case *modelBacking:
+		b.s.disk.mu.Lock()
+		b.s.dead = true
+		b.s.disk.mu.Unlock()
+	case *bufferBacking:
+		b.fs.Kill()
+	}
+	l.stop()
+	l.backing.crash(r)
+}
+
+// faults of a bad day. Definite refusals are never of an object that is stored.
+func (l *life) faults(r *rand.Rand) func(sinks.Object, int) *fault {
+	var mu sync.Mutex
+	return func(o sinks.Object, attempt int) *fault {
+		mu.Lock()
+		defer mu.Unlock()
+		if o.SHA256[0] < 8 && !strings.HasPrefix(o.Key, "errors/") {
+			return &fault{err: refusal(sinks.RefusedObject, "KeyTooLong")}
+		}
+		switch n := r.IntN(20); {
+		case n < 2:
+			return &fault{err: refusal(sinks.Unknown, "")}
+		case n < 4:
+			return &fault{err: refusal(sinks.Unknown, ""), stored: true}
+		case n < 5:
+			return &fault{err: refusal(sinks.NotStored, "SlowDown")}
+		case n < 6:
+			return &fault{err: refusal(sinks.RefusedDestination, "AccessDenied")}
+		case n < 7 && attempt == 1:
+			l.shop().mu.Lock()
+			defer l.shop().mu.Unlock()
+			if _, ok := l.shop().objects[o.Key]; !ok {
+				l.shop().objects[o.Key] = shopped{meta: map[string]string{sinks.MetaManifestID: "theirs"}}
+			}
+		}
+		return nil
+	}
+}
+
+// judge counts.
+func (l *life) judge() {
+	l.t.Helper()
+	data, failed := l.shop().rows()
+	for row := range l.acked {
+		if n := data[row] + failed[row]; n != 1 {
+			l.t.Errorf("acknowledged row %q is there %d times", row, n)
+		}
+		if bad := !strings.HasPrefix(row, "row"); bad && failed[row] != 1 {
+			l.t.Errorf("row %q is not in the error output", row)
+		}
+	}
+	for _, rows := range []map[string]int{data, failed} {
+		for row, n := range rows {
+			if !l.maybe[row] || n != 1 {
+				l.t.Errorf("row %q is there %d times, sent: %v", row, n, l.maybe[row])
+			}
+		}
+	}
+	if len(l.acked) == 0 {
+		l.t.Error("nothing was acknowledged")
+	}
+}
