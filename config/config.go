@@ -39,7 +39,7 @@ type Config struct {
 // Limits of the process.
 type Limits struct {
 	// Memory of the whole process; the Go runtime's own limit (GOMEMLIMIT) follows it.
-	Memory Bytes `key:"memory" default:"512MiB" min:"64MiB" max:"1024GiB"`
+	Memory Bytes `key:"memory" default:"512MiB" min:"128MiB" max:"1024GiB"`
 	// Disk used under data_dir: the journal's ring (a twentieth, between 64MiB and 1GiB) and the packs.
 	Disk Bytes `key:"disk" default:"20GiB" min:"128MiB" max:"1048576GiB"`
 }

@@ -215,8 +215,8 @@ func TestFaults(t *testing.T) {
 
 		{"size without unit", with("limits: { memory: 1024 }"), "1:19: limits.memory: is not a size: \"1024\" (a size needs a unit: KiB, MiB or GiB)"},
 		{"size with SI unit", with("limits: { memory: 512MB }"), "1:19: limits.memory: is not a size: \"512MB\" (did you mean 512MiB? The units are KiB, MiB and GiB)"},
-		{"memory too small", with("limits: { memory: 63MiB }"), "1:19: limits.memory: is below the least, 64MiB: \"63MiB\" (allowed: from 64MiB to 1024GiB)"},
-		{"memory too large", with("limits: { memory: 1025GiB }"), "1:19: limits.memory: is above the most, 1024GiB: \"1025GiB\" (allowed: from 64MiB to 1024GiB)"},
+		{"memory too small", with("limits: { memory: 127MiB }"), "1:19: limits.memory: is below the least, 128MiB: \"127MiB\" (allowed: from 128MiB to 1024GiB)"},
+		{"memory too large", with("limits: { memory: 1025GiB }"), "1:19: limits.memory: is above the most, 1024GiB: \"1025GiB\" (allowed: from 128MiB to 1024GiB)"},
 		{"disk too small", with("limits: { disk: 127MiB }"), "1:17: limits.disk: is below the least, 128MiB: \"127MiB\" (allowed: from 128MiB to 1048576GiB)"},
 		{"duration without unit", with("stop: { drain: 5 }"), "1:16: stop.drain: is not a duration: \"5\" (a duration needs a unit: did you mean 5s?)"},
 		{"duration in words", with("stop: { drain: 5 minutes }"), "1:16: stop.drain: is not a duration: \"5 minutes\" (write numbers with h, m, s or ms, like 300s, 5m or 1h30m)"},
@@ -295,7 +295,7 @@ streams:
 `, noEnv)
 	want := `2:1: limts: is not a known key (did you mean limits?)
 3:1: watch: is not supported yet (take it out)
-4:19: limits.memory: is below the least, 64MiB: "1KiB" (allowed: from 64MiB to 1024GiB)
+4:19: limits.memory: is below the least, 128MiB: "1KiB" (allowed: from 128MiB to 1024GiB)
 4:31: limits.disk: is not a size: "big" (write a whole number with KiB, MiB or GiB, like 64MiB)
 5:16: api.listen: is not a loopback address, and requests are not authenticated yet: "0.0.0.0:1" (write 127.0.0.1:PORT, [::1]:PORT or localhost:PORT)
 7:11: streams[0].name: cannot be taken: "a b" (wanted: 1 to 64 letters, digits, _, . or -)
@@ -328,7 +328,7 @@ func TestLimits(t *testing.T) {
 		key, value string
 		ok         bool
 	}{
-		{"memory", "64MiB", true}, {"memory", "65535KiB", false}, {"memory", "1024GiB", true}, {"memory", "1025GiB", false},
+		{"memory", "128MiB", true}, {"memory", "131071KiB", false}, {"memory", "1024GiB", true}, {"memory", "1025GiB", false},
 		{"disk", "128MiB", true}, {"disk", "131071KiB", false}, {"disk", "1048576GiB", true}, {"disk", "1048577GiB", false},
 		{"drain", "0", true}, {"drain", "24h", true}, {"drain", "86401s", false},
 		{"size", "1KiB", true}, {"size", "0", false}, {"size", "5GiB", true}, {"size", "5242881KiB", false},
@@ -371,7 +371,7 @@ func TestTagLimits(t *testing.T) {
 }
 
 func TestExpand(t *testing.T) {
-	vars := env("A", "one", "EMPTY", "", "SIZE", "64MiB", "BRACE", "${A}")
+	vars := env("A", "one", "EMPTY", "", "SIZE", "256MiB", "BRACE", "${A}")
 	for _, c := range []struct{ text, want string }{
 		{"plain", "plain"}, {"${A}", "one"}, {"x${A}y${A}z", "xoneyonez"}, {"${B:-two}", "two"}, {"${B:-}", ""}, {"${EMPTY:-d}", "d"}, {"[${EMPTY}]", "[]"},
 		{"$${A}", "${A}"}, {"$$${A}", "$${A}"}, {"$A $ $$", "$A $ $$"}, {"${BRACE}", "${A}"}, {"!{timestamp:HH}", "!{timestamp:HH}"}, {"${B:-a:-b}", "a:-b"},
@@ -384,7 +384,7 @@ func TestExpand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.Config.Limits.Memory != 64*MiB || f.Config.DataDir != "/d/one" {
+	if f.Config.Limits.Memory != 256*MiB || f.Config.DataDir != "/d/one" {
 		t.Errorf("memory %v, data_dir %q", f.Config.Limits.Memory, f.Config.DataDir)
 	}
 }

@@ -48,6 +48,18 @@ func TestSpecReadsBack(t *testing.T) {
 	}
 }
 
+// Equal streams have equal specs, whatever order a map is walked in.
+func TestSpecIsCanonical(t *testing.T) {
+	s := decode(t, "streams: [ { name: s, destination: { file: { path: /l } }, format: { parquet: { schema: [a int], "+
+		"deserializer: { openx: { column_to_json_key: { e: 1, b: 2, d: 3, a: 4, c: 5, f: 6, g: 7, h: 8 } } } } } } ]").Config.Streams[0]
+	want := string(s.Spec())
+	for range 20 {
+		if got := string(s.Spec()); got != want {
+			t.Fatalf("two specs of one stream:\n%s\n%s", got, want)
+		}
+	}
+}
+
 // What decides about delivery is in the spec; what does not, is not.
 func TestSpecChangesWithTheStream(t *testing.T) {
 	base := "streams: [ { name: s, destination: { s3: { bucket: lake, credentials: { access_key_id: a, secret_access_key: b } } } } ]\n"
