@@ -144,7 +144,7 @@ func lineOf(data []byte, line int) string {
 	return string(first)
 }
 
-// maxIndicators bounds the nesting that one line can make without a bracket: "- - - x", "? ? x", "&a &b x".
+// maxIndicators bounds the nesting that one line can make without a bracket: "- - - x", "? ? x", "&a &b x", "!a !b x".
 const maxIndicators = 1000
 
 // tooDeep looks for nesting beyond any real file before the parser, which takes time that grows with its
@@ -161,10 +161,10 @@ func tooDeep(data []byte) (p pos, problem string) {
 			}
 		case ']', '}':
 			depth = max(depth-1, 0)
-		case '-', '?', ':', '&', '*':
-			if i+1 == len(data) || c == '&' || c == '*' || data[i+1] == ' ' || data[i+1] == '\t' || data[i+1] == '\n' {
+		case '-', '?', ':', '&', '*', '!':
+			if i+1 == len(data) || c == '&' || c == '*' || c == '!' || data[i+1] == ' ' || data[i+1] == '\t' || data[i+1] == '\n' {
 				if indicators++; indicators > maxIndicators {
-					return pos{line, col}, fmt.Sprintf("more than %d keys and dashes stand in one line", maxIndicators)
+					return pos{line, col}, fmt.Sprintf("more than %d keys, dashes and tags stand in one line", maxIndicators)
 				}
 			}
 		case '\n':

@@ -49,8 +49,9 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits,
-			"ready": ready,
+			"exits":    exits,
+			"ready":    ready,
+			"stopping": stopping,
 		},
 	})
 }
@@ -89,11 +90,19 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 
 // ready ADDRESS waits until the daemon with this admin listener is ready.
 func ready(ts *testscript.TestScript, neg bool, args []string) {
+	awaitReadyz(ts, neg, args, http.StatusOK)
+}
+
+// stopping ADDRESS waits until it says that it is not.
+func stopping(ts *testscript.TestScript, neg bool, args []string) {
+	awaitReadyz(ts, neg, args, http.StatusServiceUnavailable)
+}
+
+func awaitReadyz(ts *testscript.TestScript, neg bool, args []string, code int) {
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: ready ADDRESS")
+		ts.Fatalf("usage: ready ADDRESS, stopping ADDRESS")
 	}
-	client := http.Client{Timeout: time.Second}
-	defer client.CloseIdleConnections()
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	last := error(nil)
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		resp, err := client.Get("http://" + args[0] + "/readyz")
@@ -102,10 +111,10 @@ func ready(ts *testscript.TestScript, neg bool, args []string) {
 			continue
 		}
 		resp.Body.Close()
-		if resp.StatusCode == http.StatusOK {
+		if resp.StatusCode == code {
 			return
 		}
 		last = errors.New(resp.Status)
 	}
-	ts.Fatalf("%s is not ready: %v", args[0], last)
+	ts.Fatalf("%s does not answer %d: %v", args[0], code, last)
 }
