@@ -283,7 +283,6 @@ func (l *ledger) readManifest(r *reader) {
 	next := r.u64()
 	replaces := ManifestID(r.id())
 	b := r.take(int(r.u32()))
-	confirmed, replaced := readObjectSet(r), readObjectSet(r)
 	if r.err != nil {
 		return
 	}
@@ -294,7 +293,11 @@ func (l *ledger) readManifest(r *reader) {
 	}
 	m := e.(*manifestEvent)
 	m.Head.Next, m.Head.Replaces = next, replaces
-	if m.Objects == 0 || l.manifests[m.Head.ID] != nil || max(confirmed.max(), replaced.max()) >= m.Objects {
+	confirmed, replaced := readObjectSet(r, m.Objects), readObjectSet(r, m.Objects)
+	if r.err != nil {
+		return
+	}
+	if m.Objects == 0 || l.manifests[m.Head.ID] != nil {
 		r.fail(errRepeats)
 		return
 	}

@@ -56,7 +56,7 @@ var scripts = []script{
 			func() error { return w.put("a", 100, 3) },
 			func() error { return w.put("a", 100, 1, 2, 1) },
 			func() (err error) { m, err = w.cut("a", 400, 2); return err },
-			func() error { return w.put("a", 5000, 2) },
+			func() error { return w.put("a", 3500, 2) },
 			func() error {
 				if m != nil {
 					w.confirm(m, 0)
@@ -213,7 +213,7 @@ func laps(w *world, n int, between func() error) error {
 	}
 	for i := range n * 4 * 5 {
 		err := steps(
-			func() error { return w.put("fast", 6000, 2) },
+			func() error { return w.put("fast", 3500, 2) },
 			func() error {
 				if i%6 == 0 {
 					return w.put("slow", 300, 1)
@@ -272,8 +272,8 @@ func (s *script) live(seed uint64, n int64) (*world, error) {
 	if len(w.faults) > 0 {
 		err = bug("%s", strings.Join(w.faults, "; "))
 	}
-	if err != nil && !isBug(err) && n == 0 {
-		err = bug("without a crash: %v", err)
+	if err == nil && n == 0 && s.faults == nil && len(w.errs) > 0 {
+		err = bug("without a crash: %v", w.errs)
 	}
 	return w, err
 }
@@ -562,7 +562,7 @@ func randomFaults(r *rand.Rand) func(forgetfs.Op) *forgetfs.Fault {
 // randomSteps does random things until the power goes or it has done enough.
 func randomSteps(w *world, r *rand.Rand, log *strings.Builder) error {
 	names := []string{"a", "b", "c"}[:1+r.IntN(3)]
-	sizes := []int{10, 300, 3000, 9000}
+	sizes := []int{10, 300, 2000, 7000}
 	for range 10 + r.IntN(80) {
 		if w.disk.Dead() {
 			return nil

@@ -116,13 +116,14 @@ func (s *objectSet) put(w *writer) {
 	}
 }
 
-func readObjectSet(r *reader) (s objectSet) {
+// readObjectSet reads a set of numbers below limit.
+func readObjectSet(r *reader, limit int) (s objectSet) {
 	switch form := r.u8(); form {
 	case setRanges:
 		at := -1
 		for range r.list(int(r.u32()), 8) {
 			first, n := int(r.u32()), int(r.u32())
-			if first <= at || n == 0 || first+n > maxObjects {
+			if first <= at || n == 0 || first+n > limit {
 				r.fail(errSet)
 				return objectSet{}
 			}
@@ -144,6 +145,9 @@ func readObjectSet(r *reader) (s objectSet) {
 			for ; c != 0; c &= c - 1 {
 				s.add(i<<3 + bits.TrailingZeros8(c))
 			}
+		}
+		if s.max() >= limit {
+			r.fail(errSet)
 		}
 		if s.runs()*8 <= len(b) {
 			r.fail(errSet)

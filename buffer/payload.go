@@ -40,7 +40,7 @@ func decodeEvent(h *frameHead, payload []byte) (ordinal uint64, e event, err err
 	case frameManifest:
 		e = readManifestEvent(&r, h)
 	case frameProgress:
-		e = &progressEvent{Manifest: r.id(), Objects: readObjectSet(&r)}
+		e = &progressEvent{Manifest: r.id(), Objects: readObjectSet(&r, maxObjects)}
 	case frameCommit:
 		e = &commitEvent{Manifest: r.id()}
 	case frameReplace:
@@ -205,6 +205,9 @@ func readManifestEvent(r *reader, h *frameHead) *manifestEvent {
 	if r.u16() != 0 {
 		r.fail(errLanes)
 	}
+	if e.Objects > len(e.Packs)*maxPackObjects {
+		r.fail(errMany)
+	}
 	return e
 }
 
@@ -271,7 +274,7 @@ func (e *replaceEvent) encode(w *writer) {
 var errReplace = errors.New("REPLACE by something that this version does not know")
 
 func readReplaceEvent(r *reader, h *frameHead) *replaceEvent {
-	e := &replaceEvent{Manifest: r.id(), Objects: readObjectSet(r)}
+	e := &replaceEvent{Manifest: r.id(), Objects: readObjectSet(r, maxObjects)}
 	e.Minus = Counts{OK: r.i64(), Failed: r.i64()}
 	e.Reason = r.str()
 	switch r.u8() {
