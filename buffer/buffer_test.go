@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hydrant/buffer/forgetfs"
@@ -195,6 +196,12 @@ func (x *bench) waiting(s Stream) string {
 		claims[i].Release()
 	}
 	return strings.Join(list, " ")
+}
+
+// bubble runs a subtest whose time passes only while all goroutines wait.
+func bubble(t *testing.T, name string, fn func(*testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, fn) })
 }
 
 // until polls for a condition.

@@ -104,6 +104,7 @@ type committer struct {
 	ticket   uint64        // of the opener's pass that puts wait for, 0: none
 	scratch  []byte
 	groups   atomic.Int64
+	unmarked atomic.Bool  // groups were written since the last MARK of its own
 	syncing  atomic.Int64 // when the sync in progress began, ns since started; 0: none
 	started  time.Time
 	observed func(time.Duration) // of each sync
@@ -324,6 +325,9 @@ func (c *committer) gather() {
 		c.mu.Unlock()
 	}
 }
+
+// marked tells whether a later group proves all that callers got an answer for.
+func (c *committer) marked() bool { return !c.unmarked.Load() }
 
 func (c *committer) failing() bool {
 	c.j.mu.Lock()
@@ -722,6 +726,7 @@ func (c *committer) commit(g *group) {
 	}
 	c.settle(g)
 	c.groups.Add(1)
+	c.unmarked.Store(!g.mark)
 	if g.mark {
 		c.idle.Stop()
 	} else {

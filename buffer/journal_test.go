@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"hydrant/buffer/forgetfs"
 	"hydrant/record"
@@ -17,7 +18,9 @@ func pad(s string, n int) string { return s + strings.Repeat(".", n-len(s)) }
 
 // Slots are used again and again while rows are cut; a stream that is never cut keeps its few rows all the
 // same, because they are copied ahead of the slots that are reused.
-func TestLaps(t *testing.T) {
+func TestLaps(t *testing.T) { synctest.Test(t, testLaps) }
+
+func testLaps(t *testing.T) {
 	x := openBench(t, Options{FS: forgetfs.New()})
 	slow, quick := x.define("slow"), x.define("quick")
 	x.append("slow", "s1", "s2")
@@ -65,7 +68,9 @@ func TestLaps(t *testing.T) {
 }
 
 // A ring that is full of rows that nobody cuts refuses calls, asks for cuts, and takes calls again.
-func TestRingFull(t *testing.T) {
+func TestRingFull(t *testing.T) { synctest.Test(t, testRingFull) }
+
+func testRingFull(t *testing.T) {
 	x := openBench(t, Options{FS: forgetfs.New()})
 	s := x.define("clicks")
 	var refusal *record.Refusal
@@ -108,7 +113,9 @@ func TestRingFull(t *testing.T) {
 }
 
 // A process that is killed again and again soon after its start does not use up the ring.
-func TestCrashLoop(t *testing.T) {
+func TestCrashLoop(t *testing.T) { synctest.Test(t, testCrashLoop) }
+
+func testCrashLoop(t *testing.T) {
 	x := openBench(t, Options{FS: forgetfs.New()})
 	s := x.define("clicks")
 	want := ""
