@@ -71,6 +71,7 @@ type life struct {
 func live(t *testing.T, b backend, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	l := &life{world: newWorld(t, b), r: r, acked: map[string]bool{}, maybe: map[string]bool{}}
+	defer l.close() // also where a check ends the test
 	l.streams = map[string]spec{"a": {Size: 60, Interval: 2 * time.Second}, "b": {Size: 1000, Prefix: "m=!{timestamp:mm}/", Interval: 20 * time.Second}}
 	l.shop().set(l.faults(rand.New(rand.NewPCG(seed, 2))))
 	l.shop().slow = time.Duration(r.IntN(3)) * 20 * time.Millisecond
@@ -131,7 +132,6 @@ func live(t *testing.T, b backend, seed uint64) {
 		}
 	}
 	l.judge()
-	l.close()
 }
 
 func (l *life) name() string { return []string{"a", "b"}[l.r.IntN(2)] }

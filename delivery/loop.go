@@ -81,6 +81,7 @@ func (l *loop) run(ctx context.Context) {
 func (l *loop) advance(ctx context.Context, now time.Time) (wake time.Time) {
 	c := l.s.consumer
 	for {
+		l.adopt()
 		w := c.Waiting()
 		sit := l.situation(w, now)
 		if l.ver.pipe == nil || len(l.jobs) >= l.depth {
@@ -100,21 +101,31 @@ func (l *loop) advance(ctx context.Context, now time.Time) (wake time.Time) {
 	}
 }
 
-// situation looks at the stream and adopts a new version of it.
+// adopt goes over to the stream's version where that has changed. What has no manifest yet is raw: it is cut
+// under the new version, in an epoch of its own, as a manifest may name only a version that the buffer
+// keeps, and it keeps none for the sake of a cut that may come.
+func (l *loop) adopt() {
+	l.s.mu.Lock()
+	ver := l.s.cur
+	l.s.mu.Unlock()
+	if ver == l.ver {
+		return
+	}
+	l.giveBack(l.jobs, "")
+	l.jobs, l.tally = nil, nil
+	if w := l.s.consumer.Waiting(); l.ver != nil && w.First != w.Next {
+		l.configTo = w.Next // the change closes the epoch
+	}
+	l.ver = ver
+}
+
+// situation looks at the stream.
 func (l *loop) situation(w buffer.Waiting, now time.Time) situation {
 	s := l.s
 	s.mu.Lock()
-	ver, state := s.cur, s.def.State
+	state := s.def.State
 	sit := situation{now: now, waiting: w, flushTo: s.flushTo, why: s.flushWhy, paused: state == buffer.Paused, backlog: len(s.batches)}
 	s.mu.Unlock()
-	if ver != l.ver {
-		if l.ver != nil && w.First != w.Next {
-			// The change closes the epoch. Rows that are still raw are cut under the new version: an object
-			// has the name and the form of the version that sealed it.
-			l.configTo = w.Next
-		}
-		l.ver, l.tally = ver, nil
-	}
 	if l.ver.pipe != nil {
 		sit.interval = max(l.ver.pipe.Interval, minInterval)
 		sit.fileSize = l.ver.pipe.FileSize > 0
@@ -183,6 +194,11 @@ func (l *loop) claim(ctx context.Context, v verdict) bool {
 		j.limit = max(l.ver.pipe.Size, 1)
 	}
 	s.mu.Lock() // nobody may see these rows neither waiting nor in work
+	if s.cur != l.ver {
+		// A version without jobs and batches is closed the moment another is in force.
+		s.mu.Unlock()
+		return true
+	}
 	taken := s.consumer.Take(v.next, v.max)
 	if taken == nil {
 		s.mu.Unlock()
@@ -260,18 +276,15 @@ func (l *loop) finish(ctx context.Context) bool {
 		if ctx.Err() != nil {
 			return false
 		}
-		j.cancel()
-		err := j.err
-		var m *buffer.Manifest
-		if err == nil {
-			if m, err = l.s.store.Cut(j.claim, j.packs, j.head); err != nil {
-				err = fmt.Errorf("make a manifest: %w", err)
-			}
+		m, err, current := l.cut(j)
+		if !current {
+			return true // advance goes over to the new version
 		}
 		if err != nil {
 			l.failed(ctx, j, err)
 			continue
 		}
+		j.cancel()
 		l.jobs = l.jobs[1:]
 		l.failures = 0
 		if j.input > 0 && j.output > 0 {
@@ -285,8 +298,25 @@ func (l *loop) finish(ctx context.Context) bool {
 	return true
 }
 
+// cut makes a job's manifest, unless its version is not in force any more.
+func (l *loop) cut(j *job) (m *buffer.Manifest, err error, current bool) {
+	l.s.cutting.Lock()
+	defer l.s.cutting.Unlock()
+	l.s.mu.Lock()
+	current = l.s.cur == l.versions[j]
+	l.s.mu.Unlock()
+	if !current || j.err != nil {
+		return nil, j.err, current
+	}
+	if m, err = l.s.store.Cut(j.claim, j.packs, j.head); err != nil {
+		return nil, fmt.Errorf("make a manifest: %w", err), true
+	}
+	return m, nil, true
+}
+
 // failed decides what becomes of the oldest job, which has not become a manifest.
 func (l *loop) failed(ctx context.Context, j *job, err error) {
+	j.cancel()
 	j.abort()
 	if broke, ok := errors.AsType[*encoderPanic](err); ok && broke.seq != 0 && len(j.poison) < maxPoison {
 		l.s.alarm("encoder", "encoder broke on a record, which goes to the error output", "seq", broke.seq, "panic", broke.value, "stack", string(broke.stack))

@@ -167,6 +167,10 @@ func (m *Manager) Apply(streams []Declared) error {
 
 // define makes def what is in force for s, or a new stream where s is nil. The caller holds m.defining.
 func (m *Manager) define(s *stream, def buffer.Stream) error {
+	if s != nil {
+		s.cutting.Lock()
+		defer s.cutting.Unlock()
+	}
 	now, err := m.store.Define(def)
 	if err != nil {
 		return fmt.Errorf("define stream %q: %w", def.Name, err)

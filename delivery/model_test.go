@@ -156,6 +156,15 @@ func (s *modelStore) Define(def buffer.Stream) (buffer.Stream, error) {
 			}
 		}
 		st.def = def
+		for v := range st.versions {
+			named := false
+			for _, m := range s.disk.manifests {
+				named = named || m.Incarnation == def.Incarnation && m.Version == v && slices.Contains(m.ended, false)
+			}
+			if !named {
+				delete(st.versions, v)
+			}
+		}
 		st.versions[def.Version] = def
 		return def, nil
 	}
@@ -562,6 +571,9 @@ func (s *modelStore) Cut(c claim, packs []pack, h buffer.ManifestHead) (*buffer.
 	}
 	if h.Counts.OK+h.Counts.Dropped+h.Counts.Failed != int64(len(k.rows)) {
 		s.bug("cut of %d rows counts %+v", len(k.rows), h.Counts)
+	}
+	if _, ok := k.c.st.versions[h.Version]; !ok {
+		s.bug("cut under version %d, which is not known", h.Version)
 	}
 	m := s.name(packs, h)
 	k.over = true

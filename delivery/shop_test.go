@@ -30,9 +30,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // lines is a format for tests: each row and a newline. A row that begins with "bad" does not fit, one that
 // begins with "panic" breaks the encoder.
-type lines struct{ extension string }
+type lines struct {
+	extension string
+	gate      func() // called for a row that begins with "wait"
+}
 
-func (f lines) NewEncoder() format.Encoder { return &lineEncoder{} }
+func (f lines) NewEncoder() format.Encoder { return &lineEncoder{gate: f.gate} }
 func (f lines) Extension() string          { return f.extension }
 func (f lines) ContentEncoding() string    { return "" }
 func (f lines) SchemaVersion() string      { return "s1" }
@@ -41,6 +44,7 @@ type lineEncoder struct {
 	w     io.Writer
 	stats format.Stats
 	buf   []byte
+	gate  func()
 }
 
 func (e *lineEncoder) Reset(w io.Writer) { e.w, e.stats = w, format.Stats{} }
@@ -51,6 +55,9 @@ func (e *lineEncoder) Append(row record.Row) error {
 	}
 	if bytes.HasPrefix(row.Data, []byte("panic")) {
 		panic("cannot stand this row")
+	}
+	if bytes.HasPrefix(row.Data, []byte("wait")) {
+		e.gate()
 	}
 	e.buf = append(append(e.buf[:0], row.Data...), '\n')
 	n, err := e.w.Write(e.buf)
@@ -262,6 +269,7 @@ type world struct {
 	end     func() // of Run, waits
 	workers int
 	memory  int64
+	gate    func() // of the encoders
 }
 
 func (w *world) shop() *shop { return w.shops[""] }
@@ -274,7 +282,7 @@ func (w *world) open(s buffer.Stream) (*Pipeline, error) {
 	if c.Fail != "" {
 		return nil, errors.New(c.Fail)
 	}
-	p := &Pipeline{Format: lines{extension: c.Ext}, Size: c.Size, FileSize: c.FileSize, Interval: c.Interval}
+	p := &Pipeline{Format: lines{extension: c.Ext, gate: w.gate}, Size: c.Size, FileSize: c.FileSize, Interval: c.Interval}
 	if c.Size == 0 {
 		p.Size = 1 << 20
 	}

@@ -320,6 +320,31 @@ func TestChangedStream(t *testing.T) {
 	})
 }
 
+// A change while claims are being encoded: they become manifests of the new version, as the buffer keeps the
+// old one for nobody.
+func TestChangedWhileEncoding(t *testing.T) {
+	inWorld(t, map[string]spec{"s": {Interval: time.Hour, Size: 100}}, func(t *testing.T, w *world) {
+		gate := make(chan struct{})
+		w.gate = func() { <-gate }
+		w.apply(map[string]spec{"s": {Prefix: "one/", Interval: time.Hour, Size: 100}})
+		w.put("s", "wait"+strings.Repeat("x", 96))
+		w.put("s", ten(0, 10)...) // ready before the claim ahead of it
+		synctest.Wait()
+		if n := len(w.m.lookup("s").inWork); n != 2 {
+			t.Fatalf("%d claims in work, want 2", n)
+		}
+		w.apply(map[string]spec{"s": {Prefix: "two/", Interval: time.Hour, Size: 100}})
+		close(gate)
+		synctest.Wait()
+		if keys := w.shop().keys(); len(keys) != 2 || !strings.HasPrefix(keys[0], "two/2000/01/01/00/s-3-") || !strings.HasPrefix(keys[1], "two/2000/01/01/00/s-3-") {
+			t.Errorf("keys %q, want two of version 3", keys)
+		}
+		w.restart()
+		w.flush("s")
+		w.balanced("s", 11)
+	})
+}
+
 // The bucket was wrong and is corrected: what is certainly not at the old place goes to the new one, what is
 // there stays, and while the old place does not answer nothing moves.
 func TestMovedDestination(t *testing.T) {

@@ -26,6 +26,10 @@ type stream struct {
 	closers     *sync.WaitGroup // of sinks that are being closed
 	poke        chan struct{}   // the loop has something new to look at
 
+	// cutting is held over each cut and each change of the version, so that no manifest names a version that
+	// the change has made the buffer forget. Before mu.
+	cutting sync.Mutex
+
 	mu       sync.Mutex // guards what follows
 	def      buffer.Stream
 	cur      *version // of def.Version
