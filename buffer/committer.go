@@ -221,6 +221,14 @@ func (c *committer) stop() {
 	<-c.stopped
 }
 
+// setDue makes confirmations part of the next group that can be written: those that were taken into one
+// have come back.
+func (c *committer) setDue() {
+	c.mu.Lock()
+	c.due = true
+	c.mu.Unlock()
+}
+
 // work is what there is to do.
 type work struct {
 	queued, ops   int
@@ -556,6 +564,7 @@ func (c *committer) buildOps(g *group) {
 	}
 	if full && len(g.frames) == 0 {
 		// the active segment is full for the ledger too
+		c.setDue()
 		c.openNext()
 	}
 }
@@ -807,6 +816,7 @@ func (c *committer) undo(g *group) {
 	c.b.front.drop()
 	for _, f := range g.noted {
 		c.l.dropNoted(f.event)
+		c.setDue()
 	}
 	for _, o := range g.ops {
 		o.err = ErrFailing

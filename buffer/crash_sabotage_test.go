@@ -1,4 +1,4 @@
-//go:build sabotage && crashwip
+//go:build sabotage
 
 package buffer
 

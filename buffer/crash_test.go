@@ -1,14 +1,14 @@
-//go:build crashwip
-
 package buffer
 
 import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -249,9 +249,11 @@ func laps(w *world, n int, between func() error) error {
 	return nil
 }
 
-// bubble runs fn in a bubble of its own and returns its error, also that of a panic.
-func bubble(t *testing.T, fn func() error) (err error) {
+// inBubble runs fn in a bubble of its own and returns its error, also that of a panic.
+func inBubble(t *testing.T, fn func() error) (err error) {
 	t.Helper()
+	// on one processor goroutines take turns in the same order each time, or nearly so
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	synctest.Test(t, func(t *testing.T) { err = fn() })
 	return err
 }
@@ -376,7 +378,7 @@ func TestCrashEverywhere(t *testing.T) {
 
 func (s *script) everywhere(t *testing.T) {
 	var total int64
-	err := bubble(t, func() error {
+	err := inBubble(t, func() error {
 		w, err := s.live(1, 0)
 		total = w.disk.Ops()
 		return err
@@ -400,7 +402,7 @@ func (s *script) everywhere(t *testing.T) {
 	}
 	images := 0
 	for n := int64(1); n <= total+1 && !t.Failed(); n += step {
-		err := bubble(t, func() error {
+		err := inBubble(t, func() error {
 			w, err := s.live(1, n)
 			if isBug(err) {
 				report(n, 0, 0, 0, err)
@@ -447,7 +449,7 @@ func (s *script) replay(t *testing.T, o []string) {
 		}
 		v[i] = n
 	}
-	err := bubble(t, func() error {
+	err := inBubble(t, func() error {
 		w, err := s.live(1, int64(v[0]))
 		t.Logf("operations:\n%s", w.disk.Trace())
 		for i, u := range w.disk.Units() {
@@ -478,7 +480,7 @@ func TestCrashRandom(t *testing.T) {
 	}
 	for seed := first; seed < seeds && !t.Failed(); seed++ {
 		var trace string
-		err := bubble(t, func() (err error) {
+		err := inBubble(t, func() (err error) {
 			trace, err = randomLife(seed)
 			return err
 		})
@@ -491,8 +493,8 @@ func TestCrashRandom(t *testing.T) {
 	}
 }
 
-// randomLife is several generations of a Buffer on one disk.
-func randomLife(seed uint64) (trace string, err error) {
+// randomLife is several generations of a Buffer on one disk. The trace tells what happened.
+func randomLife(seed uint64) (string, error) {
 	r := rand.New(rand.NewPCG(seed, 11))
 	w := newWorld(seed)
 	var log strings.Builder
@@ -500,44 +502,51 @@ func randomLife(seed uint64) (trace string, err error) {
 		fmt.Fprintf(&log, "generation %d\n", generation)
 		faulty := r.IntN(3) == 0
 		if faulty {
-			w.watch(randomFaults(r))
+			w.watch(randomFaults(rand.New(rand.NewPCG(r.Uint64(), 13))))
 		}
-		w.disk.CrashAt(w.disk.Ops() + 1 + int64(r.IntN(300)))
+		crash := 1 + int64(r.IntN(300))
 		if r.IntN(8) == 0 {
-			w.disk.CrashAt(w.disk.Ops() + 1 + int64(r.IntN(30))) // while it starts
+			crash = 1 + int64(r.IntN(30)) // while it starts
 		}
+		w.disk.CrashAt(crash)
 		err := w.open()
-		if err == nil && !faulty && !w.disk.Dead() {
-			if err = w.check(); err != nil && !w.disk.Dead() {
-				return log.String() + w.disk.Trace(), err
+		if err != nil && !faulty && !w.disk.Dead() {
+			err = bug("start: %v", err)
+		}
+		if err == nil && !faulty {
+			if err = w.check(); w.disk.Dead() {
+				err = nil // it may have seen half of everything
 			}
 		}
 		if err == nil {
 			err = randomSteps(w, r, &log)
 		}
-		if isBug(err) {
-			return log.String() + w.disk.Trace(), err
-		}
 		w.disk.Kill()
 		w.stop()
 		if len(w.faults) > 0 {
-			return log.String() + w.disk.Trace(), bug("%s", strings.Join(w.faults, "; "))
+			err = bug("%s", strings.Join(w.faults, "; "))
 		}
-		trace = w.disk.Trace()
-		fate := forgetfs.Random(r.Uint64())
+		log.WriteString(w.disk.Trace())
+		if isBug(err) {
+			return log.String(), err
+		}
+		fate, name := forgetfs.Random(r.Uint64()), "the power goes"
 		if r.IntN(4) == 0 {
-			fate = forgetfs.All // only the process was killed
+			fate, name = forgetfs.All, "the process is killed"
 		}
+		fmt.Fprintln(&log, name)
 		w = onDisk(w.disk.Image(fate), w.m, r.Uint64())
 	}
-	if err := w.open(); err != nil {
-		return log.String() + trace, bug("last start: %v", err)
+	err := w.open()
+	if err != nil {
+		return log.String(), bug("last start: %v", err)
 	}
 	defer w.stop()
-	if err := w.check(); err != nil {
-		return log.String() + trace, err
+	if err = w.check(); err == nil {
+		err = w.drain()
 	}
-	return log.String() + trace, w.drain()
+	log.WriteString(w.disk.Trace())
+	return log.String(), err
 }
 
 // randomFaults makes the disk fail now and then.
@@ -545,11 +554,14 @@ func randomFaults(r *rand.Rand) func(forgetfs.Op) *forgetfs.Fault {
 	code := []error{syscall.EIO, syscall.ENOSPC, syscall.EROFS}[r.IntN(3)]
 	rate := []int{20, 60, 200}[r.IntN(3)]
 	from, length := r.IntN(200), 1+r.IntN(30)
+	var mu sync.Mutex
 	n := 0
 	return func(op forgetfs.Op) *forgetfs.Fault {
 		if op.Kind == forgetfs.OpRead {
 			return nil
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		n++
 		broken := n >= from && n < from+length && code != syscall.ENOSPC
 		if r.IntN(rate) != 0 && !broken {

@@ -1,0 +1,761 @@
+package buffer
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"testing/synctest"
+	"time"
+
+	"hydrant/buffer/forgetfs"
+	"hydrant/record"
+)
+
+// The crash tests run a Buffer on a disk that forgets, cut the power at some operation, and start another
+// Buffer on what may be left. A model keeps what was promised; after each start everything must be there,
+// once, with the same bytes.
+//
+// Everything runs in a synctest bubble: between two steps of a script all goroutines have come to rest, so
+// the order of operations on the disk depends on the script alone.
+
+const crashDir = "/data"
+
+// world is one machine: a disk, perhaps a Buffer that runs on it, and what was promised.
+type world struct {
+	disk *forgetfs.FS
+	b    *Buffer
+	m    *model
+	rand *rand.Rand
+
+	broken map[string]bool // files whose sync or write has failed: nothing of them may be synced again (I8)
+	faults []string        // rules of the disk that were broken
+	errs   []error         // that callers got
+}
+
+// model is what callers were told.
+type model struct {
+	directory [16]byte // zero: not known yet
+	streams   map[string]*modelStream
+	calls     int // numbers the contents of rows
+}
+
+// modelStream is one stream. A call, cut or definition is certain when the caller got an answer, and maybe
+// when it got an error or none.
+type modelStream struct {
+	incarnation uint32 // 0: maybe
+	spec        string // that is certain
+	version     uint64
+	state       State
+	maybeSpecs  []modelSpec
+	rows        map[uint64]string // certain rows by sequence
+	maybe       [][]string        // calls that are there whole or not at all
+	manifests   map[ManifestID]*modelManifest
+}
+
+type modelSpec struct {
+	spec  string
+	state State
+}
+
+// modelManifest is one manifest.
+type modelManifest struct {
+	head    ManifestHead
+	objects []ObjectInfo
+	bodies  [][]byte
+	certain bool
+	sent    map[int]bool // confirmed by the caller
+	stays   map[int]bool // and a frame says so
+	gone    map[int]bool // replaced
+	ended   bool         // and a frame says so
+	claimed bool         // takes rows, that is, is not a replacement
+}
+
+func newModel() *model { return &model{streams: map[string]*modelStream{}} }
+
+func (m *model) clone() *model {
+	c := *m
+	c.streams = map[string]*modelStream{}
+	for name, s := range m.streams {
+		t := *s
+		t.maybeSpecs = slices.Clone(s.maybeSpecs)
+		t.rows = maps.Clone(s.rows)
+		t.maybe = slices.Clone(s.maybe)
+		t.manifests = map[ManifestID]*modelManifest{}
+		for id, mm := range s.manifests {
+			n := *mm
+			n.sent, n.stays, n.gone = maps.Clone(mm.sent), maps.Clone(mm.stays), maps.Clone(mm.gone)
+			t.manifests[id] = &n
+		}
+		c.streams[name] = &t
+	}
+	return &c
+}
+
+// newWorld is a machine with an empty disk.
+func newWorld(seed uint64) *world {
+	return onDisk(forgetfs.New(), newModel(), seed)
+}
+
+// onDisk is a machine with this disk.
+func onDisk(disk *forgetfs.FS, m *model, seed uint64) *world {
+	w := &world{disk: disk, m: m, rand: rand.New(rand.NewPCG(seed, 7)), broken: map[string]bool{}}
+	w.watch(nil)
+	return w
+}
+
+// watch looks at every operation for broken rules, and then asks fn about it.
+func (w *world) watch(fn func(forgetfs.Op) *forgetfs.Fault) {
+	w.disk.SetHook(func(op forgetfs.Op) *forgetfs.Fault {
+		switch op.Kind {
+		case forgetfs.OpDatasync:
+			if w.broken[op.Path] {
+				w.faults = append(w.faults, fmt.Sprintf("I8: %s is synced again after a failure (%v)", op.Path, op))
+			}
+		case forgetfs.OpWrite:
+			w.checkNamed(op)
+		case forgetfs.OpRemove, forgetfs.OpCreate:
+			delete(w.broken, op.Path)
+		}
+		if fn == nil {
+			return nil
+		}
+		f := fn(op)
+		if f != nil && f.Err != nil && (op.Kind == forgetfs.OpDatasync || op.Kind == forgetfs.OpWrite) {
+			w.broken[op.Path] = true
+		}
+		return f
+	})
+}
+
+// checkNamed finds the ledger frames in a write to the journal and checks that the packs which they name
+// are durable already (I7).
+func (w *world) checkNamed(op forgetfs.Op) {
+	if !strings.Contains(op.Path, "/"+journalDir+"/j-") {
+		return
+	}
+	data := bytes.Join(op.Data, nil)
+	for off := 0; off+frameHeader <= len(data); off += frameAlign {
+		if binary.LittleEndian.Uint32(data[off:]) != frameMagic {
+			continue
+		}
+		h := frameHead{Length: binary.LittleEndian.Uint32(data[off+8:]), Type: frameType(data[off+56])}
+		h.First, h.Incarnation = binary.LittleEndian.Uint64(data[off+32:]), binary.LittleEndian.Uint32(data[off+40:])
+		if h.Type != frameManifest && h.Type != frameReplace || off+frameHeader+int(h.Length) > len(data) {
+			continue
+		}
+		_, e, err := decodeEvent(&h, data[off+frameHeader:off+frameHeader+int(h.Length)])
+		if err != nil {
+			continue
+		}
+		var packs []packRef
+		switch e := e.(type) {
+		case *manifestEvent:
+			packs = e.Packs
+		case *replaceEvent:
+			if e.New != nil {
+				packs = e.New.Packs
+			}
+		}
+		for _, p := range packs {
+			if err := w.disk.Durable(path.Join(crashDir, packsDir, fmt.Sprintf("%x%s", p.ID[:], packSuffix))); err != nil {
+				w.faults = append(w.faults, fmt.Sprintf("I7: a frame names a pack that is not durable (%v): %v", op, err))
+			}
+		}
+	}
+}
+
+// reader of ids that depends on the seed alone.
+type randReader struct{ r *rand.Rand }
+
+func (r randReader) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = byte(r.r.Uint32())
+	}
+	return len(b), nil
+}
+
+// open starts a Buffer. Its error is the Buffer's.
+func (w *world) open() error {
+	b, err := Open(Options{
+		Dir: crashDir, FS: w.disk, Rand: randReader{w.rand}, Disk: 256 << 20, Memory: 64 << 20,
+		geometry: geometry{slot: minSlotSize, limit: 6, first: 4},
+	})
+	if err != nil {
+		return err
+	}
+	w.b = b
+	synctest.Wait()
+	return nil
+}
+
+// stop ends the process. What it says does not matter: the disk may be dead.
+func (w *world) stop() {
+	if w.b != nil {
+		w.b.Close()
+		w.b = nil
+	}
+}
+
+// stream of the model, made where it is missing.
+func (m *model) stream(name string) *modelStream {
+	s := m.streams[name]
+	if s == nil {
+		s = &modelStream{rows: map[uint64]string{}, manifests: map[ManifestID]*modelManifest{}}
+		m.streams[name] = s
+	}
+	return s
+}
+
+// define creates or changes a stream.
+func (w *world) define(name, spec string, state State) error {
+	s := w.m.stream(name)
+	s.maybeSpecs = append(s.maybeSpecs, modelSpec{spec, state})
+	got, err := w.b.Define(Stream{Name: name, State: state, Consumers: []uint8{Main}, Spec: []byte(spec)})
+	synctest.Wait()
+	if err != nil {
+		w.errs = append(w.errs, err)
+		return err
+	}
+	s.maybeSpecs = s.maybeSpecs[:len(s.maybeSpecs)-1]
+	if s.incarnation != 0 && (s.incarnation != got.Incarnation || got.Version < s.version) {
+		return bug("stream %q had incarnation %d version %d, now %d and %d", name, s.incarnation, s.version, got.Incarnation, got.Version)
+	}
+	s.incarnation, s.version, s.spec, s.state = got.Incarnation, got.Version, spec, state
+	return nil
+}
+
+// violation is a broken promise, as opposed to an error that a caller may get.
+type violation struct{ what string }
+
+func (v *violation) Error() string { return v.what }
+
+func bug(format string, args ...any) error { return &violation{fmt.Sprintf(format, args...)} }
+
+func isBug(err error) bool { _, ok := errors.AsType[*violation](err); return ok }
+
+// put stores calls of these many records each, at once, every record size bytes long.
+func (w *world) put(name string, size int, counts ...int) error {
+	s := w.m.stream(name)
+	type outcome struct {
+		rows []string
+		r    record.Receipt
+		err  error
+	}
+	outcomes := make([]outcome, len(counts))
+	for i, n := range counts {
+		o := &outcomes[i]
+		batch := record.NewBatch(nil)
+		for j := range n {
+			w.m.calls++
+			row := fmt.Sprintf("%s/%d/%d:", name, w.m.calls, j)
+			row += strings.Repeat("x", max(size-len(row), 0))
+			o.rows = append(o.rows, row)
+			batch.Append([]byte(row))
+		}
+		go func() {
+			o.r, _, o.err = w.b.Append(context.Background(), name, record.Call{Batch: batch})
+		}()
+	}
+	synctest.Wait()
+	// calls may wait for a timer (gathering, a slow disk): let time pass until all have an answer
+	for range 200 {
+		pending := false
+		for _, o := range outcomes {
+			pending = pending || o.err == nil && o.r.First == 0
+		}
+		if !pending {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
+	}
+	var errs []error
+	for _, o := range outcomes {
+		switch {
+		case o.err != nil:
+			s.maybe = append(s.maybe, o.rows)
+			errs = append(errs, o.err)
+		case o.r.First == 0:
+			return bug("a call to %q got no answer", name)
+		default:
+			if o.r.Incarnation != s.incarnation {
+				return bug("a call to %q was stored in incarnation %d, not %d", name, o.r.Incarnation, s.incarnation)
+			}
+			for j, row := range o.rows {
+				seq := o.r.First + uint64(j)
+				if old, ok := s.rows[seq]; ok {
+					return bug("I3: sequence %d of %q names %.20q and %.20q", seq, name, old, row)
+				}
+				s.rows[seq] = row
+			}
+		}
+	}
+	w.errs = append(w.errs, errs...)
+	return errors.Join(errs...)
+}
+
+func (w *world) consumer(name string) *Consumer {
+	return w.b.Consumer(w.m.stream(name).incarnation, Main)
+}
+
+// encode writes rows as objects of a pack, n of them each, and returns the bodies.
+func encodeRows(p *Pack, name string, rows []record.Row, objects int, role Role) ([][]byte, error) {
+	var bodies [][]byte
+	per := (len(rows) + objects - 1) / objects
+	for i := 0; len(rows) > 0; i++ {
+		part := rows[:min(per, len(rows))]
+		rows = rows[len(part):]
+		out, err := p.Begin(ObjectHead{Key: fmt.Sprintf("%s/%d-%d", name, part[0].Seq, i), Role: role, Destination: name + "/data/test"})
+		if err != nil {
+			return nil, err
+		}
+		var body []byte
+		for _, r := range part {
+			body = fmt.Appendf(body, "%d %s\n", r.Seq, r.Data)
+		}
+		if _, err := out.Write(body); err != nil {
+			return nil, err
+		}
+		if err := p.End(int64(len(part)), part[0].Seq, part[0].Arrived); err != nil {
+			return nil, err
+		}
+		bodies = append(bodies, body)
+	}
+	return bodies, nil
+}
+
+// cut takes up to most bytes of what waits and makes a manifest of it with so many objects.
+func (w *world) cut(name string, most int64, objects int) (*modelManifest, error) {
+	s := w.m.stream(name)
+	if s.incarnation == 0 {
+		return nil, nil // its definition failed
+	}
+	claim := w.consumer(name).Take(0, most)
+	if claim == nil {
+		return nil, nil
+	}
+	var rows []record.Row
+	for r := range claim.Rows() {
+		if want, ok := s.rows[r.Seq]; !ok || want != string(r.Data) {
+			claim.Release()
+			return nil, bug("row %d of %q is %.30q, want %.30q", r.Seq, name, r.Data, want)
+		}
+		rows = append(rows, r)
+	}
+	m, err := w.makeCut(name, s, claim, rows, objects)
+	if err != nil {
+		claim.Release()
+		w.errs = append(w.errs, err)
+	}
+	synctest.Wait()
+	return m, err
+}
+
+func (w *world) makeCut(name string, s *modelStream, claim *Claim, rows []record.Row, objects int) (*modelManifest, error) {
+	p, err := w.b.NewPack()
+	if err != nil {
+		return nil, err
+	}
+	bodies, err := encodeRows(p, name, rows, objects, Data)
+	if err != nil {
+		p.Abort()
+		return nil, err
+	}
+	first, next := claim.Range()
+	h := ManifestHead{
+		ID: w.b.NewManifestID(), Incarnation: s.incarnation, Consumer: Main, Version: s.version, Epoch: w.consumer(name).NewEpoch(),
+		First: first, Next: next, Counts: Counts{OK: int64(len(rows))},
+	}
+	if err := p.Seal(h); err != nil {
+		p.Abort()
+		return nil, err
+	}
+	m := &modelManifest{
+		head: h, objects: p.Objects(), bodies: bodies, claimed: true,
+		sent: map[int]bool{}, stays: map[int]bool{}, gone: map[int]bool{},
+	}
+	s.manifests[h.ID] = m
+	if _, err := w.b.Cut(claim, []*Pack{p}, h); err != nil {
+		p.Abort()
+		return nil, err
+	}
+	m.certain = true
+	return m, nil
+}
+
+// confirm says that objects are in their destination.
+func (w *world) confirm(m *modelManifest, objects ...int) {
+	w.b.Confirm(m.head.ID, objects...)
+	for _, i := range objects {
+		m.sent[i] = true
+	}
+	synctest.Wait()
+}
+
+// rest lets time pass, so that timers run, and notes which confirmations a frame says.
+func (w *world) rest(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+	if w.disk.Dead() {
+		return // the ledger may have gone on in memory
+	}
+	w.b.ledger.mu.RLock()
+	defer w.b.ledger.mu.RUnlock()
+	for _, s := range w.m.streams {
+		for id, m := range s.manifests {
+			state := w.b.ledger.manifests[id]
+			if m.certain && state == nil {
+				m.ended = true
+			}
+			for i := range m.sent {
+				if m.certain && (state == nil || state.confirmed.has(i)) {
+					m.stays[i] = true
+				}
+			}
+		}
+	}
+}
+
+// replace gives objects of a manifest up for one error object.
+func (w *world) replace(name string, m *modelManifest, objects ...int) (*modelManifest, error) {
+	s := w.m.stream(name)
+	p, err := w.b.NewPack()
+	if err != nil {
+		return nil, err
+	}
+	var rows []record.Row
+	var minus int64
+	for _, i := range objects {
+		rows = append(rows, record.Row{Seq: m.objects[i].FirstSeq, Data: m.bodies[i]})
+		minus += m.objects[i].Records
+	}
+	bodies, err := encodeRows(p, name+"/errors", rows, 1, Error)
+	if err != nil {
+		p.Abort()
+		return nil, err
+	}
+	h := m.head
+	h.ID, h.Replaces, h.Replaced, h.Counts = w.b.NewManifestID(), m.head.ID, objects, Counts{Failed: minus}
+	if err := p.Seal(h); err != nil {
+		p.Abort()
+		return nil, err
+	}
+	n := &modelManifest{head: h, objects: p.Objects(), bodies: bodies, sent: map[int]bool{}, stays: map[int]bool{}, gone: map[int]bool{}}
+	s.manifests[h.ID] = n
+	_, err = w.b.Replace(m.head.ID, objects, []*Pack{p}, h, "refused")
+	synctest.Wait()
+	if err != nil {
+		p.Abort()
+		w.errs = append(w.errs, err)
+		return nil, err
+	}
+	n.certain = true
+	for _, i := range objects {
+		m.gone[i] = true
+	}
+	return n, nil
+}
+
+// check compares what a fresh start found with the model, and takes what was uncertain into it. It begins
+// with everything at rest.
+func (w *world) check() error {
+	b := w.b
+	if len(w.faults) > 0 {
+		return bug("%s", strings.Join(w.faults, "; "))
+	}
+	if w.m.directory == ([16]byte{}) {
+		w.m.directory = b.Directory()
+	} else if w.m.directory != b.Directory() {
+		return bug("the directory has another uuid")
+	}
+	found := map[string]Stream{}
+	for _, s := range b.Streams() {
+		found[s.Name] = s
+		if w.m.streams[s.Name] == nil {
+			return bug("nobody defined stream %q", s.Name)
+		}
+	}
+	outstanding := map[ManifestID]*Manifest{}
+	for _, m := range b.Outstanding() {
+		if outstanding[m.ID] != nil {
+			return bug("manifest %x stands twice in Outstanding", m.ID)
+		}
+		outstanding[m.ID] = m
+	}
+	packs := map[string]bool{}
+	for name, s := range w.m.streams {
+		if err := w.checkDefinition(name, s, found); err != nil {
+			return err
+		}
+		if s.incarnation == 0 {
+			continue
+		}
+		if err := w.checkManifests(name, s, outstanding, packs); err != nil {
+			return err
+		}
+		if err := w.checkRows(name, s); err != nil {
+			return err
+		}
+	}
+	for id := range outstanding {
+		return bug("nobody made manifest %x", id)
+	}
+	for _, p := range w.disk.Files(path.Join(crashDir, packsDir)) {
+		if !packs[p] {
+			return bug("%s is left although no manifest names it", p)
+		}
+		delete(packs, p)
+	}
+	for p := range packs {
+		return bug("%s is missing", p)
+	}
+	return nil
+}
+
+func (w *world) checkDefinition(name string, s *modelStream, found map[string]Stream) error {
+	got, ok := found[name]
+	switch {
+	case !ok && s.incarnation == 0:
+		s.maybeSpecs = nil
+		return nil
+	case !ok:
+		return bug("stream %q is gone", name)
+	case s.incarnation != 0 && got.Incarnation != s.incarnation:
+		return bug("stream %q has incarnation %d, had %d", name, got.Incarnation, s.incarnation)
+	}
+	fits := s.incarnation != 0 && string(got.Spec) == s.spec && got.State == s.state && got.Version == s.version
+	for _, m := range s.maybeSpecs {
+		fits = fits || string(got.Spec) == m.spec && got.State == m.state && got.Version >= s.version
+	}
+	if !fits {
+		return bug("stream %q has spec %q state %d version %d; certain is %q %d %d, maybe %v", name, got.Spec, got.State, got.Version, s.spec, s.state, s.version, s.maybeSpecs)
+	}
+	s.incarnation, s.version, s.spec, s.state, s.maybeSpecs = got.Incarnation, got.Version, string(got.Spec), got.State, nil
+	return nil
+}
+
+// checkManifests takes the stream's manifests out of outstanding and adds the packs that must be there.
+func (w *world) checkManifests(name string, s *modelStream, outstanding map[ManifestID]*Manifest, packs map[string]bool) error {
+	// first who survived: a replacement decides about the objects that it replaces
+	for id, m := range s.manifests {
+		if m.certain {
+			continue
+		}
+		if outstanding[id] == nil {
+			delete(s.manifests, id)
+			continue
+		}
+		m.certain = true
+		if old := s.manifests[m.head.Replaces]; old != nil {
+			for _, i := range m.head.Replaced {
+				old.gone[i] = true
+			}
+		}
+	}
+	for id, m := range s.manifests {
+		got := outstanding[id]
+		delete(outstanding, id)
+		done := true
+		for i := range m.objects {
+			done = done && (m.sent[i] || m.gone[i])
+		}
+		switch {
+		case got == nil && !done:
+			return bug("manifest %x of %q is gone with objects that nobody confirmed", id, name)
+		case got == nil:
+			m.ended = true
+			continue
+		case m.ended:
+			return bug("manifest %x of %q is back after its end", id, name)
+		}
+		want := m.head
+		want.Replaced = nil
+		have := got.ManifestHead
+		have.Replaced = nil
+		if fmt.Sprint(have) != fmt.Sprint(want) || m.head.Replaces != (ManifestID{}) && !slices.Equal(got.Replaced, m.head.Replaced) {
+			return bug("manifest %x is %+v, was %+v", id, got.ManifestHead, m.head)
+		}
+		if !slices.Equal(got.Objects, m.objects) {
+			return bug("objects of manifest %x are %+v, were %+v", id, got.Objects, m.objects)
+		}
+		pending := map[int]bool{}
+		for _, i := range w.b.Pending(id) {
+			pending[i] = true
+		}
+		for i := range m.objects {
+			packs[path.Join(crashDir, packsDir, fmt.Sprintf("%x%s", m.objects[i].Pack[:], packSuffix))] = true
+			switch {
+			case pending[i] && m.gone[i]:
+				return bug("I5: object %d of %x was replaced and would be sent again", i, id)
+			case pending[i] && m.stays[i]:
+				return bug("object %d of %x was confirmed durably and would be sent again", i, id)
+			case !pending[i] && !m.gone[i] && !m.sent[i]:
+				return bug("object %d of %x is not pending although nobody confirmed it", i, id)
+			}
+			o, err := w.b.OpenObject(got, i)
+			if err != nil {
+				return bug("open object %d of %x: %v", i, id, err)
+			}
+			body := make([]byte, m.objects[i].Size)
+			if n, err := o.ReadAt(body, 0); n != len(body) || err != nil && err != io.EOF || !bytes.Equal(body, m.bodies[i]) {
+				o.Close()
+				return bug("I5: object %d of %x has other bytes (%v)", i, id, err)
+			}
+			o.Close()
+			// what is confirmed and not yet durable may be sent again: it counts as not confirmed
+			if pending[i] {
+				delete(m.sent, i)
+			} else {
+				m.stays[i] = true
+			}
+		}
+	}
+	return nil
+}
+
+// checkRows looks for every row in exactly one home.
+func (w *world) checkRows(name string, s *modelStream) error {
+	c := w.consumer(name)
+	if c == nil {
+		return bug("stream %q has no reader", name)
+	}
+	var covers []*modelManifest
+	for _, m := range s.manifests {
+		if m.claimed {
+			covers = append(covers, m)
+		}
+	}
+	slices.SortFunc(covers, func(a, b *modelManifest) int { return int(a.head.First) - int(b.head.First) })
+	position := uint64(1)
+	for _, m := range covers {
+		if m.head.First != position {
+			return bug("I4: manifest %x of %q takes [%d, %d), those before it end at %d", m.head.ID, name, m.head.First, m.head.Next, position)
+		}
+		position = m.head.Next
+	}
+	waiting := map[uint64]string{}
+	var order []uint64
+	if claim := c.Take(0, 1<<40); claim != nil {
+		if first, _ := claim.Range(); first != position {
+			claim.Release()
+			return bug("I4: rows of %q wait from %d, manifests end at %d", name, first, position)
+		}
+		for r := range claim.Rows() {
+			if _, twice := waiting[r.Seq]; twice {
+				claim.Release()
+				return bug("I4: row %d of %q waits twice", r.Seq, name)
+			}
+			waiting[r.Seq] = string(r.Data)
+			order = append(order, r.Seq)
+		}
+		claim.Release()
+	}
+	for seq, row := range s.rows {
+		if seq < position {
+			continue
+		}
+		if got, ok := waiting[seq]; !ok {
+			return bug("P1: acknowledged row %d of %q is lost", seq, name)
+		} else if got != row {
+			return bug("I3: row %d of %q is %.30q, was %.30q", seq, name, got, row)
+		}
+	}
+	// what is more must be whole calls that got no answer, each at most once
+	for i := 0; i < len(order); {
+		seq := order[i]
+		if _, ok := s.rows[seq]; ok {
+			i++
+			continue
+		}
+		at := slices.IndexFunc(s.maybe, func(rows []string) bool { return rows[0] == waiting[seq] })
+		if at < 0 {
+			return bug("row %d of %q, %.30q, was never put, or is there twice", seq, name, waiting[seq])
+		}
+		for j, row := range s.maybe[at] {
+			if waiting[seq+uint64(j)] != row {
+				return bug("only a part of a call is in %q: row %d of it is %.30q", name, j, waiting[seq+uint64(j)])
+			}
+			s.rows[seq+uint64(j)] = row
+			i++
+		}
+		s.maybe = slices.Delete(s.maybe, at, at+1)
+	}
+	s.maybe = nil // the others are lost for good
+	return w.checkTotals(name, s, c, int64(len(waiting)))
+}
+
+func (w *world) checkTotals(name string, s *modelStream, c *Consumer, waiting int64) error {
+	want := Totals{Accepted: int64(len(s.rows)), Waiting: waiting}
+	for _, m := range s.manifests {
+		want.OK += m.head.Counts.OK
+		want.Dropped += m.head.Counts.Dropped
+		want.Failed += m.head.Counts.Failed
+		for i := range m.gone {
+			if m.objects[i].Role == Data {
+				want.OK -= m.objects[i].Records
+			} else {
+				want.Failed -= m.objects[i].Records
+			}
+		}
+	}
+	if got := c.Totals(); got != want {
+		return bug("totals of %q are %+v, want %+v", name, got, want)
+	}
+	if sum := want.OK + want.Dropped + want.Failed + want.Waiting; sum != want.Accepted {
+		return bug("totals of %q do not balance: %+v", name, want)
+	}
+	return nil
+}
+
+// drain puts one more call into every stream, delivers everything, and checks that nothing is left.
+func (w *world) drain() error {
+	for name, s := range w.m.streams {
+		if s.incarnation == 0 {
+			continue
+		}
+		if s.state < Deleting {
+			if err := w.put(name, 20, 2); err != nil {
+				return bug("put into %q after the start: %v", name, err)
+			}
+		}
+		if _, err := w.cut(name, 1<<40, 1); err != nil {
+			return bug("cut %q after the start: %v", name, err)
+		}
+		for _, m := range s.manifests {
+			if m.certain && !m.ended {
+				for i := range m.objects {
+					if !m.gone[i] {
+						w.confirm(m, i)
+					}
+				}
+			}
+		}
+	}
+	w.rest(time.Second)
+	if left := w.b.Outstanding(); len(left) > 0 {
+		return bug("%d manifests are outstanding after all was confirmed", len(left))
+	}
+	if left := w.disk.Files(path.Join(crashDir, packsDir)); len(left) > 0 {
+		return bug("packs are left after all was confirmed: %v", left)
+	}
+	if len(w.faults) > 0 {
+		return bug("%s", strings.Join(w.faults, "; "))
+	}
+	for name, s := range w.m.streams {
+		if s.incarnation == 0 {
+			continue
+		}
+		if err := w.checkTotals(name, s, w.consumer(name), 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
