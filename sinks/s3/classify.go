@@ -61,6 +61,7 @@ var meanings = map[string]meaning{
 	"KMS.NotFoundException":                          {sinks.RefusedDestination, "correct encryption.kms: there is no such key"},
 	"KMS.DisabledException":                          {sinks.RefusedDestination, "the KMS key is disabled"},
 	"KMS.KMSInvalidStateException":                   {sinks.RefusedDestination, "the KMS key is disabled or pending deletion"},
+	"kms:KeyNotFound":                                {sinks.RefusedDestination, "correct encryption.kms: there is no such key"},
 	"KMSKeyNotFoundException":                        {sinks.RefusedDestination, "correct encryption.kms: there is no such key"},
 	"KMSNotConfigured":                               {sinks.RefusedDestination, "the store has no key service: set encryption: none"},
 	"XMinioKMSNotConfigured":                         {sinks.RefusedDestination, "the store has no key service: set encryption: none"},
@@ -178,6 +179,8 @@ func (s *Sink) classified(ctx context.Context, conn *connection, a attempt, err 
 	case isCredentialsError(err):
 		e.Class, e.Code = sinks.RefusedDestination, "NoCredentials"
 		fix = "give credentials in the destination, or in the environment or shared files of AWS"
+	case isBundleError(err):
+		e.Class, e.Code = sinks.RefusedDestination, "Certificate"
 	case status != 0:
 		e.Code = codeOf(err)
 		e.Class, fix = meaningOf(e.Code, status)
@@ -186,7 +189,7 @@ func (s *Sink) classified(ctx context.Context, conn *connection, a attempt, err 
 			fix = fmt.Sprintf("the bucket is in region %q: set region", r)
 			e.Class = sinks.RefusedDestination
 		}
-		if renewable[e.Code] && conn != nil && conn.renew(ctx, a.creds) {
+		if renewable[e.Code] && conn != nil && s.renew(ctx, conn, a.creds) {
 			e.Class, fix = sinks.NotStored, "other credentials are there and are used from now on"
 		}
 	default:
@@ -222,6 +225,11 @@ func (e *told) Error() string {
 
 func isReadError(err error) bool {
 	_, ok := errors.AsType[*readError](err)
+	return ok
+}
+
+func isBundleError(err error) bool {
+	_, ok := errors.AsType[*bundleError](err)
 	return ok
 }
 

@@ -3,16 +3,19 @@ package s3
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -91,11 +94,11 @@ func (s *Sink) connect(ctx context.Context) (*connection, error) {
 		return s.conn, nil
 	}
 	o := s.opts
-	cfg := aws.Config{Region: o.Region, HTTPClient: s.http}
+	cfg := aws.Config{Region: o.Region}
 	if o.Credentials.Keys != nil {
 		cfg.Credentials = keysProvider(o.Credentials.Keys)
 	} else {
-		load := []func(*config.LoadOptions) error{config.WithRegion(o.Region), config.WithHTTPClient(s.http)}
+		load := []func(*config.LoadOptions) error{config.WithRegion(o.Region)}
 		if o.Credentials.Profile != "" {
 			load = append(load, config.WithSharedConfigProfile(o.Credentials.Profile))
 		}
@@ -104,6 +107,10 @@ func (s *Sink) connect(ctx context.Context) (*connection, error) {
 			return nil, &credentialsError{err}
 		}
 	}
+	if err := s.trust(cfg.HTTPClient); err != nil {
+		return nil, err
+	}
+	cfg.HTTPClient = s.http
 	cfg.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
 	creds := cfg.Credentials
 	if o.Credentials.RoleARN != "" {
@@ -144,6 +151,41 @@ func (s *Sink) connect(ctx context.Context) (*connection, error) {
 	return conn, nil
 }
 
+// trust makes our transport trust the authorities that the environment (AWS_CA_BUNDLE) or a profile names, as
+// AWS's own programs do. loaded is the client of a loaded configuration, or nil. No request has been made yet.
+func (s *Sink) trust(loaded aws.HTTPClient) error {
+	own, ok := s.opts.Transport.(*http.Transport)
+	if !ok || own.TLSClientConfig == nil || own.TLSClientConfig.RootCAs != nil || own.TLSClientConfig.InsecureSkipVerify {
+		return nil
+	}
+	if c, ok := loaded.(*awshttp.BuildableClient); ok {
+		if t := c.GetTransport(); t.TLSClientConfig != nil {
+			own.TLSClientConfig.RootCAs = t.TLSClientConfig.RootCAs
+		}
+		return nil
+	}
+	file := os.Getenv("AWS_CA_BUNDLE")
+	if file == "" {
+		return nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return &bundleError{fmt.Errorf("read AWS_CA_BUNDLE: %w", err)}
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return &bundleError{fmt.Errorf("AWS_CA_BUNDLE %q holds no certificate", file)}
+	}
+	own.TLSClientConfig.RootCAs = pool
+	return nil
+}
+
+// bundleError is a failure to learn whom to trust.
+type bundleError struct{ err error }
+
+func (e *bundleError) Error() string { return e.err.Error() }
+func (e *bundleError) Unwrap() error { return e.err }
+
 // keys are the credentials that a call begins with.
 func (c *connection) keys(ctx context.Context) aws.Credentials {
 	if c.creds == nil {
@@ -154,18 +196,29 @@ func (c *connection) keys(ctx context.Context) aws.Credentials {
 }
 
 // renew gets other credentials than those which a call was refused with, and tells whether there are any.
-func (c *connection) renew(ctx context.Context, refused aws.Credentials) bool {
-	if c.creds == nil {
+func (s *Sink) renew(ctx context.Context, conn *connection, refused aws.Credentials) bool {
+	if conn.creds == nil {
 		return false
 	}
 	differ := func() bool {
-		now, err := c.creds.Retrieve(ctx)
-		return err == nil && (now.AccessKeyID != refused.AccessKeyID || now.SecretAccessKey != refused.SecretAccessKey || now.SessionToken != refused.SessionToken)
+		now, err := conn.creds.Retrieve(ctx)
+		if err != nil || now.AccessKeyID == refused.AccessKeyID && now.SecretAccessKey == refused.SecretAccessKey && now.SessionToken == refused.SessionToken {
+			return false
+		}
+		if now.AccessKeyID == refused.AccessKeyID && now.SecretAccessKey != refused.SecretAccessKey {
+			// The SDK's signer remembers what it derived from a secret by the key's id alone.
+			s.connecting.Lock()
+			if s.conn == conn {
+				s.conn = nil
+			}
+			s.connecting.Unlock()
+		}
+		return true
 	}
 	if differ() { // another call has renewed them
 		return true
 	}
-	c.creds.Invalidate()
+	conn.creds.Invalidate()
 	return differ()
 }
 
