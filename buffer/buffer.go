@@ -56,6 +56,12 @@ type Options struct {
 	Memory   int64            // limits.memory, of which the buffer uses its shares; 0: DefaultMemory
 	OnDamage DamagePolicy
 
+	// SlotSize (bytes, a multiple of 64 KiB) and Slots (the most there may be) give the journal another shape
+	// than Disk does, and Disk may then be smaller than MinDisk: a test goes through several laps of a small
+	// ring in no time. 0: by Disk.
+	SlotSize int64
+	Slots    int
+
 	geometry geometry // of the ring, for tests; zero: by Disk
 }
 
@@ -108,6 +114,12 @@ func Open(o Options) (*Buffer, error) {
 	}
 	if o.Dir == "" {
 		return nil, errors.New("open buffer: no data directory given")
+	}
+	if o.SlotSize != 0 {
+		if o.SlotSize < minSlotSize || o.SlotSize > maxSlotSize || o.SlotSize%minSlotSize != 0 || o.Slots < 4 {
+			return nil, fmt.Errorf("open buffer: a journal of %d slots of %d bytes: at least 4 are needed, of a multiple of %d up to %d bytes", o.Slots, o.SlotSize, minSlotSize, maxSlotSize)
+		}
+		o.geometry = geometry{slot: o.SlotSize, limit: o.Slots, first: 4}
 	}
 	if o.Disk < MinDisk && o.geometry.slot == 0 {
 		return nil, fmt.Errorf("open buffer: %d bytes of disk are fewer than %d", o.Disk, int64(MinDisk))

@@ -113,6 +113,18 @@ func (s *segment) extend(incarnation uint32, first, next uint64, bytes int64) {
 	r.first, r.next, r.bytes = min(r.first, first), max(r.next, next), r.bytes+bytes
 }
 
+// gate is a mutex that may be held while its holder waits for the disk. Those who wait for it wait on a
+// channel, as for any other event, so the clock of a testing/synctest bubble does not stand still meanwhile.
+type gate chan struct{}
+
+func newGate() gate { return make(gate, 1) }
+
+// Lock waits for the gate and takes it.
+func (g gate) Lock() { g <- struct{}{} }
+
+// Unlock gives it back.
+func (g gate) Unlock() { <-g }
+
 // journal is the ring of slots. The committer alone writes to the active segment and opens the next; the
 // opener alone prepares, reclaims and adds slots, under prepare.
 type journal struct {
@@ -123,7 +135,7 @@ type journal struct {
 	geo  geometry
 	born uint64 // start number of this process
 
-	prepare sync.Mutex // held while a slot is prepared, reclaimed or made; taken before mu
+	prepare gate // held while a slot is prepared, reclaimed or made, which takes syncs; taken before mu
 
 	mu         sync.Mutex
 	segments   []*segment // in use, oldest first

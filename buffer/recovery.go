@@ -142,7 +142,7 @@ func (r *recovery) directory(o Options) error {
 		geo.first = min(geo.first, geo.limit)
 		geo.slot = id.Slot
 	}
-	b.journal = &journal{fs: b.fs, dir: b.dir, log: b.log, id: id, geo: geo}
+	b.journal = &journal{fs: b.fs, dir: b.dir, log: b.log, id: id, geo: geo, prepare: newGate()}
 	r.j = b.journal
 	b.calls = newCalls(b.fs, path.Join(b.dir, journalDir), id.Directory, b.clock.stamp, b.log)
 	return nil

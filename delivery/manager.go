@@ -39,7 +39,7 @@ type Manager struct {
 	begin   chan struct{} // Run has a loop to start
 	stopped chan struct{} // closed when Run has returned
 
-	defining sync.Mutex // held over each change of a stream, which takes a while; before mu
+	defining gate // held over each change of a stream, which takes a while; before mu
 
 	mu       sync.RWMutex // guards what follows
 	streams  map[string]*stream
@@ -70,15 +70,16 @@ func newManager(o Options, st store) (*Manager, error) {
 		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
 	m := &Manager{
-		store:   st,
-		open:    o.Open,
-		log:     o.Log,
-		workers: newWorkers(o.Workers),
-		up:      newUploader(o.Memory),
-		metrics: newMetrics(),
-		begin:   make(chan struct{}, 1),
-		stopped: make(chan struct{}),
-		streams: map[string]*stream{},
+		store:    st,
+		open:     o.Open,
+		log:      o.Log,
+		workers:  newWorkers(o.Workers),
+		up:       newUploader(o.Memory),
+		metrics:  newMetrics(),
+		begin:    make(chan struct{}, 1),
+		defining: newGate(),
+		stopped:  make(chan struct{}),
+		streams:  map[string]*stream{},
 	}
 	m.metrics.collect = m.snapshots
 	outstanding := map[uint32][]*buffer.Manifest{}

@@ -28,7 +28,7 @@ type stream struct {
 
 	// cutting is held over each cut and each change of the version, so that no manifest names a version that
 	// the change has made the buffer forget. Before mu.
-	cutting sync.Mutex
+	cutting gate
 
 	mu       sync.Mutex // guards what follows
 	def      buffer.Stream
@@ -109,6 +109,7 @@ func newStream(m *Manager, def buffer.Stream, outstanding []*buffer.Manifest) *s
 		log:         m.log.With("stream", def.Name),
 		closers:     &m.closers,
 		poke:        make(chan struct{}, 1),
+		cutting:     newGate(),
 		def:         def,
 		versions:    map[uint64]*version{},
 		lanes:       map[string]*lane{},
