@@ -43,12 +43,14 @@ type column struct {
 	chunk chunk
 	skip  int   // pages that are not even tried to compress, see squeeze
 	began int64 // bytes of records when the open page began
+	// What the column's pages in this file took, after and before compression.
+	packed, unpacked int64
 }
 
 func (c *column) init(o *Options) {
 	c.modern = o.Encodings == Modern
 	if c.physical != pq.Boolean {
-		c.dictionary.init(c)
+		c.dictionary.init(c, o.Page)
 	}
 }
 
@@ -162,7 +164,7 @@ func (c *column) add64(v int64) {
 	c.i64 = append(c.i64, v)
 }
 
-// addText adds a value of BYTE_ARRAY. 16 bytes of v's memory must be readable, be it shorter or not.
+// addText adds a value of BYTE_ARRAY.
 func (c *column) addText(v []byte) {
 	if c.trying {
 		c.idx = append(c.idx, c.word(v, len(c.idx)))
@@ -179,13 +181,57 @@ func (c *column) plainText(v []byte) {
 	c.lens = append(c.lens, int32(len(v)))
 }
 
-// addFixed adds a value of width bytes; 16 bytes of its memory must be readable.
+// addFixed adds a value of width bytes.
 func (c *column) addFixed(v []byte) {
 	if c.trying {
 		c.idx = append(c.idx, c.word(v, len(c.idx)))
 		return
 	}
 	c.bytes = append(c.bytes, v...)
+}
+
+// lastNumbers appends the last n values, of a type that is numbers or as dictionary indexes: what is equal
+// as a value is equal as a number.
+func (c *column) lastNumbers(to []uint64, n int) []uint64 {
+	switch {
+	case c.trying:
+		for _, v := range c.idx[len(c.idx)-n:] {
+			to = append(to, uint64(v))
+		}
+	case c.physical == pq.Boolean:
+		for _, v := range c.bools[len(c.bools)-n:] {
+			to = append(to, uint64(v))
+		}
+	case c.physical == pq.Int32 || c.physical == pq.Float:
+		for _, v := range c.i32[len(c.i32)-n:] {
+			to = append(to, uint64(uint32(v)))
+		}
+	default:
+		for _, v := range c.i64[len(c.i64)-n:] {
+			to = append(to, uint64(v))
+		}
+	}
+	return to
+}
+
+// lastTexts appends the last n values, of a type that is bytes and without a dictionary. They are valid
+// until the next is added.
+func (c *column) lastTexts(to [][]byte, n int) [][]byte {
+	end := len(c.bytes)
+	for i := range n {
+		if c.width > 0 {
+			to = append(to, c.bytes[end-c.width:end])
+			end -= c.width
+			continue
+		}
+		size := int(c.lens[len(c.lens)-1-i])
+		to = append(to, c.bytes[end-size:end])
+		end -= size
+		if !c.modern {
+			end -= 4
+		}
+	}
+	return to
 }
 
 // cut takes back everything from row on.

@@ -14,7 +14,7 @@ import (
 const (
 	dictEarly    = 2048    // distinct values that are looked at early:
 	dictEarlyOf  = 2730    // given up when they came within so many values
-	dictMaxBytes = 1 << 20 // of the dictionary page
+	dictMaxBytes = 1 << 20 // of the dictionary page; less where pages are to be smaller
 )
 
 // A dictionary numbers the distinct values of a column in the order in which they first came. It is an
@@ -37,6 +37,7 @@ type dictionary struct {
 	before  int64    // values in finished pages of this row group
 	fixed   int      // bytes of a value, or 0 where values have their length before them
 	numeric bool     // cells hold numbers
+	most    int      // bytes of page at which the dictionary is given up
 }
 
 // cell of the table: 32 bytes, two of them in a cache line.
@@ -66,8 +67,9 @@ var inlineMask = func() (t [17][2]uint64) {
 	return t
 }()
 
-func (d *dictionary) init(c *column) {
+func (d *dictionary) init(c *column, page int64) {
 	d.trying = true
+	d.most = int(min(dictMaxBytes, page))
 	d.setCells(1)
 	switch c.physical {
 	case pq.Int32, pq.Float:
@@ -109,8 +111,8 @@ func (d *dictionary) newNumber(v uint64, at int) uint32 {
 	return d.insert(at, cell{a: v, n: 1})
 }
 
-// word returns the index of text that is the at-th value of the open page. 16 bytes of v's memory must be
-// readable.
+// word returns the index of text that is the at-th value of the open page. It is quick when 16 bytes of v's
+// memory can be read.
 func (d *dictionary) word(v []byte, at int) uint32 {
 	n := len(v)
 	mask := uint64(len(d.cells) - 1)
@@ -125,6 +127,9 @@ func (d *dictionary) word(v []byte, at int) uint32 {
 				return d.newWord(v, at, cell{a: h, n: uint32(n) + 1})
 			}
 		}
+	}
+	if cap(v) < 16 {
+		v = append(make([]byte, 0, 16), v...)
 	}
 	w := v[:16]
 	m := &inlineMask[n]
@@ -282,7 +287,7 @@ func (d *dictionary) hashOf(v []byte) uint64 {
 // page has.
 func (d *dictionary) hopeless(values int) bool {
 	total := d.before + int64(values)
-	return len(d.page) > dictMaxBytes ||
+	return len(d.page) > d.most ||
 		d.count() >= dictEarly && int64(d.count())*dictEarlyOf > total*dictEarly ||
 		d.before == 0 && values >= dictFirstPage && int64(d.count())*3 > total*2
 }

@@ -36,6 +36,7 @@ type encoder struct {
 	sh      *shredder
 	pager   *pager
 	limit   int64 // of memory
+	usual   int64
 	pageMax int
 	rowsMax int // rows of a page
 
@@ -53,11 +54,9 @@ type encoder struct {
 	credit   int // bytes of records
 	nextRows int
 	input    int64 // bytes of records since the row group began
-	open     int64 // encoded size of all open pages, at the last look
+	open     int64 // what open pages and dictionaries will take in the file, as of the last look
 	since    int64 // bytes of records since then
-	packed   int64 // what finished pages took before and after compression
-	unpacked int64
-	roomy    bool // buffers have taken more memory than they should keep
+	roomy    bool  // buffers have taken more memory than they should keep
 }
 
 var errNoFile = errors.New("parquet: the encoder has no open file")
@@ -70,6 +69,7 @@ func newEncoder(f *Format) *encoder {
 	e := &encoder{o: &f.o, plan: p, sh: newShredder(&f.o, p), pager: newPager(&f.o), err: errNoFile}
 	e.limit = max(f.o.MemoryLimit, int64(len(p.columns))*columnMemory)
 	e.sh.fills = int(e.limit / fillShare)
+	e.usual = f.o.Compression.usual()
 	e.pageMax = int(f.o.Page)
 	e.rowsMax = max(1, min(maxPageRows, e.sh.fills/len(p.columns)))
 	// The seed keeps anyone from choosing values that meet in the table; it shows nowhere in the file.
@@ -86,10 +86,10 @@ func (e *encoder) Reset(w io.Writer) {
 	e.w, e.err = w, nil
 	e.written, e.rows = 0, 0
 	e.groups, e.columns, e.offsets, e.lengths = nil, e.columns[:0], e.offsets[:0], e.lengths[:0]
-	e.packed, e.unpacked = 0, 0
 	for _, c := range e.plan.columns {
 		c.given = false
 		c.skip = 0
+		c.packed, c.unpacked = 0, 0
 	}
 	e.nextGroup()
 }
@@ -109,7 +109,11 @@ func (e *encoder) nextGroup() {
 		c.trying = !c.given && c.physical != pq.Boolean
 		c.chunk.reset()
 	}
-	e.roomy = false
+	if e.roomy {
+		e.sh.release()
+		e.pager.release()
+		e.roomy = false
+	}
 	e.input, e.open, e.since = 0, 0, 0
 	e.credit, e.nextRows = e.pageMax/16, e.rowsMax
 }
@@ -162,17 +166,23 @@ func (e *encoder) look() error {
 		} else if size > 0 {
 			room = min(room, int(float64(e.pageMax-size)/float64(size)*float64(e.input-c.began)))
 		}
-		open += int64(size)
+		if n := len(c.page); n > 0 {
+			open += int64(n) * e.usual / 256
+			if c.trying {
+				room = min(room, int(float64(c.most-n)/float64(n)*float64(e.input)))
+			}
+		}
+		open += e.squeezed(c, int64(size))
 		memory += c.needs()
 		taken += c.held() + c.dictionary.memory()
 		e.nextRows = min(e.nextRows, c.first+e.rowsMax)
 	}
 	e.open, e.since = open, 0
-	if taken > e.limit/2 {
+	if taken+int64(cap(e.sh.buf)+cap(e.pager.raw)+cap(e.pager.out)) > e.limit/2 {
 		e.roomy = true
 	}
 	memory += e.pager.arena.used
-	group := e.pager.arena.used + e.squeezed(open)
+	group := e.pager.arena.used + open
 	// Row groups are numbered with 15 bits: a file that would have very many gets larger ones.
 	target := e.o.RowGroup << min(len(e.groups)>>12, 20)
 	if group >= target || memory >= e.limit {
@@ -191,25 +201,37 @@ func (e *encoder) look() error {
 
 // finish ends the open page of a column.
 func (e *encoder) finish(c *column, row int) {
-	before, unpacked := e.pager.arena.used, c.chunk.uncompressed
+	packed, unpacked := c.chunk.compressed, c.chunk.uncompressed
 	e.pager.finish(c, row)
-	e.packed += e.pager.arena.used - before
-	e.unpacked += c.chunk.uncompressed - unpacked
+	c.packed += c.chunk.compressed - packed
+	c.unpacked += c.chunk.uncompressed - unpacked
 	c.began = e.input
 	if e.roomy {
 		c.release()
 	}
 }
 
-// squeezed estimates what n bytes of open pages will take.
-func (e *encoder) squeezed(n int64) int64 {
+// squeezed estimates what n bytes of the open page of c will take: in the proportion of its earlier pages, or
+// the usual one.
+func (e *encoder) squeezed(c *column, n int64) int64 {
 	switch {
-	case e.unpacked > 0:
-		return int64(float64(n) * float64(e.packed) / float64(e.unpacked))
-	case e.o.Compression == None:
-		return n
+	case c.unpacked > 0:
+		return int64(float64(n) * float64(c.packed) / float64(c.unpacked))
+	case c.trying:
+		return n // indexes have few repeats left
 	}
-	return n / 3
+	return n * e.usual / 256
+}
+
+// usual is what compression usually leaves of 256 bytes.
+func (c Compression) usual() int64 {
+	switch c {
+	case None:
+		return 256
+	case Snappy:
+		return 150
+	}
+	return 110
 }
 
 func (e *encoder) Buffered() int64 {
@@ -225,7 +247,7 @@ func (e *encoder) Buffered() int64 {
 	}
 	footer := int64(len(e.columns)+len(e.offsets)) + int64(len(e.plan.elements))*16
 	footer += int64(len(e.groups)+1) * int64(len(e.plan.columns)) * 96
-	return e.written + e.pager.arena.used + e.squeezed(open) + footer
+	return e.written + e.pager.arena.used + open + footer
 }
 
 func (e *encoder) write(b []byte) error {

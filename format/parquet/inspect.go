@@ -5,7 +5,6 @@ import (
 	"io"
 	"strings"
 
-	pqgo "github.com/parquet-go/parquet-go"
 	pq "github.com/parquet-go/parquet-go/format"
 )
 
@@ -49,9 +48,9 @@ func Inspect(r io.ReaderAt, size int64) (info *Info, err error) {
 			info, err = nil, fmt.Errorf("inspect a Parquet file: %v", p)
 		}
 	}()
-	f, err := pqgo.OpenFile(r, size, pqgo.SkipBloomFilters(true))
+	f, err := openFile(r, size)
 	if err != nil {
-		return nil, fmt.Errorf("open a Parquet file of %d bytes: %w", size, err)
+		return nil, err
 	}
 	m := f.Metadata()
 	v, err := newView(m.Schema)

@@ -70,6 +70,9 @@ func newPager(o *Options) *pager {
 	return p
 }
 
+// release gives up buffers between two row groups.
+func (p *pager) release() { p.raw, p.out, p.tmp, p.head.b, p.used = nil, nil, nil, nil, nil }
+
 // finish ends the open page of c, which has the rows up to row, and stores it. It does nothing for a page
 // without rows.
 func (p *pager) finish(c *column, row int) {
@@ -107,6 +110,9 @@ func (p *pager) finish(c *column, row int) {
 	raw, encoding := p.encode(raw, c)
 	p.raw = raw
 
+	if len(raw) > math.MaxInt32/2 {
+		panic("bug: a page of more than 1 GiB, from rows that are limited")
+	}
 	h := &p.hdr
 	*h = pq.PageHeader{UncompressedPageSize: int32(len(raw))}
 	var body []byte
@@ -324,9 +330,6 @@ func (p *pager) finishDictionary(c *column) {
 
 // store puts a page into the arena.
 func (p *pager) store(h *pq.PageHeader, body []byte, k *chunk) ([]extent, int) {
-	if len(body) > math.MaxInt32 || h.UncompressedPageSize < 0 {
-		panic("bug: a page of more than 2 GiB")
-	}
 	h.CompressedPageSize = int32(len(body))
 	h.CRC = int32(crc32.ChecksumIEEE(body))
 	p.head.b = p.head.b[:0]

@@ -115,6 +115,8 @@ const (
 	MinMemoryLimit     = 1 << 20
 	// MaxColumns is the most columns that hold values, those inside structs, arrays and maps included.
 	MaxColumns = format.MaxLeaves
+	// MaxRecord is the size in bytes of the largest record.
+	MaxRecord = 64 << 20
 )
 
 // Options of a Format. The zero value of every field but Schema is the default.

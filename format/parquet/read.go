@@ -30,9 +30,9 @@ func ReadRows(r io.ReaderAt, size int64, max int) (rows [][]byte, err error) {
 			err = fmt.Errorf("read rows of a Parquet file: %v", p)
 		}
 	}()
-	f, err := pqgo.OpenFile(r, size, pqgo.SkipBloomFilters(true))
+	f, err := openFile(r, size)
 	if err != nil {
-		return nil, fmt.Errorf("open a Parquet file of %d bytes: %w", size, err)
+		return nil, err
 	}
 	v, err := newView(f.Metadata().Schema)
 	if err != nil {
@@ -67,6 +67,28 @@ func ReadRows(r io.ReaderAt, size int64, max int) (rows [][]byte, err error) {
 		}
 	}
 	return rows, nil
+}
+
+// openFile checks what the reader takes on trust: it makes room for a footer as long as the file says.
+func openFile(r io.ReaderAt, size int64) (*pqgo.File, error) {
+	var tail [8]byte
+	if size < int64(len(magic)+len(tail)) {
+		return nil, fmt.Errorf("a file of %d bytes is no Parquet file", size)
+	}
+	if _, err := r.ReadAt(tail[:], size-int64(len(tail))); err != nil {
+		return nil, fmt.Errorf("read the end of a Parquet file of %d bytes: %w", size, err)
+	}
+	if string(tail[4:]) != magic {
+		return nil, fmt.Errorf("no Parquet file: it ends in %q where %q is expected", tail[4:], magic)
+	}
+	if n := int64(binary.LittleEndian.Uint32(tail[:])); n > size-int64(len(magic)+len(tail)) {
+		return nil, fmt.Errorf("damaged Parquet file: a footer of %d bytes in a file of %d", n, size)
+	}
+	f, err := pqgo.OpenFile(r, size, pqgo.SkipBloomFilters(true))
+	if err != nil {
+		return nil, fmt.Errorf("open a Parquet file of %d bytes: %w", size, err)
+	}
+	return f, nil
 }
 
 // view turns the columns of a row back into what they were taken from, by their levels.

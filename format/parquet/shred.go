@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"unicode/utf8"
 
+	pq "github.com/parquet-go/parquet-go/format"
 	asmutf8 "github.com/segmentio/asm/utf8"
 
 	"hydrant/record"
@@ -37,7 +38,8 @@ type shredder struct {
 	fills  int      // what filled may reach
 	nest   []uint64 // of skip
 	tmp    []byte   // text without its escapes, then 16 bytes that may be read
-	keys   []span   // of the maps being read, to find a key that is there twice
+	sorted []uint64 // keys of a map, to find one that is there twice
+	texts  [][]byte // the same for text
 
 	strict bool // Hive's deserializer: no numbers as strings, no objects as text
 	joda   []jodaFormat
@@ -49,12 +51,6 @@ type shredder struct {
 	rest    []byte // unknown members of this row, as JSON
 	path    []step // where the walk is, kept only with CaptureUnknown
 	open    int    // how many steps of path are open in rest
-}
-
-// span is text in the record, or in an escaped key's own copy.
-type span struct {
-	lo, hi int
-	own    []byte // nil: the record
 }
 
 // step is one level of the way to an unknown member.
@@ -85,11 +81,20 @@ func newShredder(o *Options, p *plan) *shredder {
 	return s
 }
 
+// release gives up buffers between two records.
+func (s *shredder) release() {
+	s.buf, s.b, s.tmp, s.sorted, s.texts, s.rest = nil, nil, nil, nil, nil, nil
+}
+
 // record reads one record from row s.row on and returns the number of rows that it made. When it returns
 // false, fault says why and columns hold rows that must be cut off.
 func (s *shredder) record(r record.Row) (rows int, ok bool) {
-	s.fault, s.filled, s.keys = fault{}, 0, s.keys[:0]
+	s.fault, s.filled = fault{}, 0
 	n := len(r.Data)
+	if n > MaxRecord {
+		s.fail(codeMalformed, "Data does not match the schema. The record has %d bytes, at most %d are taken", n, MaxRecord)
+		return 0, false
+	}
 	if cap(s.buf) < n+pad {
 		s.buf = make([]byte, max(4096, (n+pad)*5/4))
 	}
@@ -441,7 +446,7 @@ func (s *shredder) mapping(n *node, i int, rep uint8, depth int) int {
 		return s.tooDeep(i - 1)
 	}
 	b := s.b
-	first := len(s.keys)
+	opened := i - 1
 	capture := s.capture && n.elem.kind >= kindStruct
 	if b[i] <= ' ' {
 		i = space(b, i)
@@ -450,7 +455,7 @@ func (s *shredder) mapping(n *node, i int, rep uint8, depth int) int {
 		s.empty(n, rep)
 		return i + 1
 	}
-	for {
+	for count := 1; ; count++ {
 		if b[i] != '"' {
 			return s.malformed(i, "a member's name")
 		}
@@ -460,13 +465,10 @@ func (s *shredder) mapping(n *node, i int, rep uint8, depth int) int {
 			return end
 		}
 		text := b[i+1 : end]
-		id := span{lo: i + 1, hi: end}
 		if escaped {
 			s.unescape(i+1, end)
 			text = s.tmp
-			id.own = bytes.Clone(text)
 		}
-		s.keys = append(s.keys, id)
 		if why := s.fromText(n.key, text, rep); why != "" {
 			return s.mismatch(n.key, key, why)
 		}
@@ -497,50 +499,43 @@ func (s *shredder) mapping(n *node, i int, rep uint8, depth int) int {
 		if b[i] <= ' ' {
 			i = space(b, i)
 		}
+		if b[i] == '}' {
+			if count > 1 && s.twice(n.key.col, count) {
+				return s.mismatch(n, opened, "it has a key twice")
+			}
+			return i + 1
+		}
 		if b[i] != ',' {
-			break
+			return s.malformed(i, "a comma or a closing brace")
 		}
 		i++
 		if b[i] <= ' ' {
 			i = space(b, i)
 		}
 	}
-	if b[i] != '}' {
-		return s.malformed(i, "a comma or a closing brace")
-	}
-	if twice, ok := s.repeated(s.keys[first:]); ok {
-		return s.fail(codeMalformed, "Data does not match the schema. Column %s has the key %s twice", n.path, short(strconv.AppendQuote(nil, string(twice))))
-	}
-	s.keys = s.keys[:first]
-	return i + 1
 }
 
-// repeated finds a key that is there twice. It may change the order of keys.
-func (s *shredder) repeated(keys []span) (key []byte, ok bool) {
-	if len(keys) > 8 {
-		slices.SortFunc(keys, func(x, y span) int { return bytes.Compare(s.text(x), s.text(y)) })
-		for i := 1; i < len(keys); i++ {
-			if k := s.text(keys[i]); bytes.Equal(s.text(keys[i-1]), k) {
-				return k, true
+// twice reports whether the last n values of a column, the keys of a map, are not all different. It looks at
+// them as they were written: "1" and "01" are the same key of a map from int.
+func (s *shredder) twice(c *column, n int) bool {
+	if c.physical == pq.ByteArray && !c.trying || c.width > 0 && !c.trying {
+		s.texts = c.lastTexts(s.texts[:0], n)
+		slices.SortFunc(s.texts, bytes.Compare)
+		for i := 1; i < n; i++ {
+			if bytes.Equal(s.texts[i-1], s.texts[i]) {
+				return true
 			}
 		}
-		return nil, false
+		return false
 	}
-	for i := range keys {
-		for j := range i {
-			if k := s.text(keys[i]); bytes.Equal(s.text(keys[j]), k) {
-				return k, true
-			}
+	s.sorted = c.lastNumbers(s.sorted[:0], n)
+	slices.Sort(s.sorted)
+	for i := 1; i < n; i++ {
+		if s.sorted[i-1] == s.sorted[i] {
+			return true
 		}
 	}
-	return nil, false
-}
-
-func (s *shredder) text(k span) []byte {
-	if k.own != nil {
-		return k.own
-	}
-	return s.b[k.lo:k.hi]
+	return false
 }
 
 // mismatch notes that the value at i does not fit n, and why where that is not plain.

@@ -93,7 +93,7 @@ func (s *shredder) other(n *node, i int, rep uint8) int {
 }
 
 // fromText writes what text, a string's content, stands for in a column of n's kind. It returns why it
-// cannot, or "". 16 bytes of text's memory must be readable.
+// cannot, or "".
 func (s *shredder) fromText(n *node, text []byte, rep uint8) (why string) {
 	c := n.col
 	switch n.kind {
