@@ -133,10 +133,8 @@ func (d *decoder) stringMap(v reflect.Value, n *node, path string) {
 func (d *decoder) structure(v reflect.Value, n *node, path string) {
 	s := shapeOf(v.Type())
 	if s.word != nil && n.kind == scalar {
-		if problem, remedy := s.word.scan(v.Field(s.word.index), n.text, d.spec); problem != "" {
-			words := append(slices.Clone(s.word.enum), wordForms(s)...)
-			remedy = "write " + oneOfList(words)
-			d.fault(n, path, problem, remedy)
+		if problem, _ := s.word.scan(v.Field(s.word.index), n.text, d.spec); problem != "" {
+			d.fault(n, path, problem, "write "+oneOfList(append(slices.Clone(s.word.enum), wordForms(s)...)))
 		}
 		return
 	}
