@@ -76,25 +76,31 @@ func (s *stream) flush(ctx context.Context, why string, stopped <-chan struct{})
 	s.hurry()
 	for {
 		s.mu.Lock()
-		left, ended, changed := s.remainingLocked(target), s.endedLocked(target), s.changed
-		paused := s.def.State == buffer.Paused
-		failed := why == reasonStop && s.cur.err != nil
-		s.mu.Unlock()
+		var err error
 		switch {
-		case paused:
-			return left, ErrPaused
-		case ended:
+		case s.def.State == buffer.Paused:
+			err = ErrPaused
+		case s.endedLocked(target):
+			s.mu.Unlock()
 			return Remaining{}, nil
-		case failed:
-			return left, errFailed
+		case why == reasonStop && s.cur.err != nil:
+			err = errFailed
 		}
-		select {
-		case <-changed:
-		case <-stopped:
-			return left, errStopped
-		case <-ctx.Done():
-			return left, ctx.Err()
+		changed := s.changed
+		s.mu.Unlock()
+		if err == nil {
+			select {
+			case <-changed:
+				continue
+			case <-stopped:
+				err = errStopped
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
 		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.remainingLocked(target), err
 	}
 }
 
