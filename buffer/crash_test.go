@@ -500,8 +500,8 @@ func randomLife(seed uint64) (string, error) {
 	var log strings.Builder
 	for generation := range 2 + r.IntN(4) {
 		fmt.Fprintf(&log, "generation %d\n", generation)
-		faulty := r.IntN(3) == 0
-		if faulty {
+		w.faulty = r.IntN(3) == 0
+		if w.faulty {
 			w.watch(randomFaults(rand.New(rand.NewPCG(r.Uint64(), 13))))
 		}
 		crash := 1 + int64(r.IntN(300))
@@ -510,10 +510,10 @@ func randomLife(seed uint64) (string, error) {
 		}
 		w.disk.CrashAt(crash)
 		err := w.open()
-		if err != nil && !faulty && !w.disk.Dead() {
+		if err != nil && !w.faulty && !w.disk.Dead() {
 			err = bug("start: %v", err)
 		}
-		if err == nil && !faulty {
+		if err == nil {
 			if err = w.check(); w.disk.Dead() {
 				err = nil // it may have seen half of everything
 			}

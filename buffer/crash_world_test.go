@@ -38,6 +38,7 @@ type world struct {
 	broken map[string]bool // files whose sync or write has failed: nothing of them may be synced again (I8)
 	faults []string        // rules of the disk that were broken
 	errs   []error         // that callers got
+	faulty bool            // the disk fails: files may stay that could not be removed
 }
 
 // model is what callers were told.
@@ -128,17 +129,20 @@ func (w *world) watch(fn func(forgetfs.Op) *forgetfs.Fault) {
 			return nil
 		}
 		f := fn(op)
-		if f != nil && f.Err != nil && (op.Kind == forgetfs.OpDatasync || op.Kind == forgetfs.OpWrite) {
+		// a slot is given up after a failed write too; a pack may write the same bytes again on a full disk
+		if f != nil && f.Err != nil && (op.Kind == forgetfs.OpDatasync || op.Kind == forgetfs.OpWrite && isSlot(op.Path)) {
 			w.broken[op.Path] = true
 		}
 		return f
 	})
 }
 
+func isSlot(name string) bool { return strings.Contains(name, "/"+journalDir+"/j-") }
+
 // checkNamed finds the ledger frames in a write to the journal and checks that the packs which they name
 // are durable already (I7).
 func (w *world) checkNamed(op forgetfs.Op) {
-	if !strings.Contains(op.Path, "/"+journalDir+"/j-") {
+	if !isSlot(op.Path) {
 		return
 	}
 	data := bytes.Join(op.Data, nil)
@@ -509,7 +513,7 @@ func (w *world) check() error {
 		return bug("nobody made manifest %x", id)
 	}
 	for _, p := range w.disk.Files(path.Join(crashDir, packsDir)) {
-		if !packs[p] {
+		if !packs[p] && !w.faulty {
 			return bug("%s is left although no manifest names it", p)
 		}
 		delete(packs, p)
@@ -715,29 +719,48 @@ func (w *world) checkTotals(name string, s *modelStream, c *Consumer, waiting in
 	return nil
 }
 
-// drain puts one more call into every stream, delivers everything, and checks that nothing is left.
+// drain delivers everything, puts one more call into every stream, delivers that too, and checks that
+// nothing is left.
 func (w *world) drain() error {
-	for name, s := range w.m.streams {
-		if s.incarnation == 0 {
-			continue
-		}
-		if s.state < Deleting {
-			if err := w.put(name, 20, 2); err != nil {
-				return bug("put into %q after the start: %v", name, err)
+	for range 2 {
+		for _, name := range slices.Sorted(maps.Keys(w.m.streams)) {
+			s := w.m.streams[name]
+			if s.incarnation == 0 {
+				continue
 			}
-		}
-		if _, err := w.cut(name, 1<<40, 1); err != nil {
-			return bug("cut %q after the start: %v", name, err)
-		}
-		for _, m := range s.manifests {
-			if m.certain && !m.ended {
-				for i := range m.objects {
-					if !m.gone[i] {
-						w.confirm(m, i)
+			if _, err := w.cut(name, 1<<40, 1); err != nil {
+				return bug("cut %q after the start: %v", name, err)
+			}
+			for _, m := range s.manifests {
+				if m.certain && !m.ended {
+					for i := range m.objects {
+						if !m.gone[i] {
+							w.confirm(m, i)
+						}
 					}
 				}
 			}
 		}
+		w.rest(time.Second)
+		for _, name := range slices.Sorted(maps.Keys(w.m.streams)) {
+			s := w.m.streams[name]
+			if s.incarnation == 0 || s.state >= Deleting || w.consumer(name).uncovered() > 0 {
+				continue
+			}
+			if err := w.put(name, 20, 2); err != nil {
+				return bug("put into %q when all was delivered: %v", name, err)
+			}
+		}
+	}
+	for name, s := range w.m.streams {
+		if s.incarnation == 0 {
+			continue
+		}
+		m, err := w.cut(name, 1<<40, 1)
+		if err != nil {
+			return bug("cut %q after the start: %v", name, err)
+		}
+		w.deliver(m)
 	}
 	w.rest(time.Second)
 	if left := w.b.Outstanding(); len(left) > 0 {

@@ -53,7 +53,7 @@ func (r *recovery) loadCheckpoint() error {
 		s := r.chain[i]
 		l, c, ordinal, off, err := r.readCheckpoint(s)
 		if err == nil {
-			ok := c >= s.base // of a fresh segment: nothing older is replayed
+			ok := c >= s.head.PrevEnd // nothing older is replayed
 			for _, older := range r.chain[:i] {
 				ok = ok || c >= older.base && c <= older.lsn(older.end)
 			}
