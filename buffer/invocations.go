@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,15 +41,15 @@ type calls struct {
 	dir       string // of the journal
 	directory [16]byte
 	log       *slog.Logger
-	now       func() int64 // arrival clock, µs
 	started   time.Time
 
-	mu      sync.Mutex
-	known   map[invocation]knownCall
-	flights map[invocation]*flight
-	order   []dated // ring of the known ones, oldest first
-	head, n int
-	files   map[uint64]int64 // side files by segment, with the arrival of their newest entry
+	mu       sync.Mutex
+	known    map[invocation]knownCall
+	flights  map[invocation]*flight
+	order    []dated // ring of the known ones, oldest first
+	head, n  int
+	segments map[uint64]int      // known calls by the segment that has their frame
+	files    map[uint64]struct{} // segments that have a side file
 }
 
 // knownCall is a call that is durable.
@@ -72,10 +74,11 @@ type flight struct {
 	done    chan struct{} // closed when it has landed, durable or not
 }
 
-func newCalls(f fsys.FS, dir string, directory [16]byte, now func() int64, log *slog.Logger) *calls {
+func newCalls(f fsys.FS, dir string, directory [16]byte, log *slog.Logger) *calls {
 	return &calls{
-		fs: f, dir: dir, directory: directory, log: log, now: now, started: time.Now(),
-		known: make(map[invocation]knownCall), flights: make(map[invocation]*flight), files: make(map[uint64]int64),
+		fs: f, dir: dir, directory: directory, log: log, started: time.Now(),
+		known: make(map[invocation]knownCall), flights: make(map[invocation]*flight),
+		segments: make(map[uint64]int), files: make(map[uint64]struct{}),
 	}
 }
 
@@ -107,15 +110,12 @@ func (t *calls) land(key invocation, f *flight, q *request) {
 	delete(t.flights, key)
 	close(f.done)
 	if q != nil && q.err == nil {
-		t.add(key, knownCall{first: q.receipt.First, arrived: q.arrived, segment: q.segment, count: uint32(q.call.Batch.Count()), attempt: q.call.Attempt}, callsKept)
+		t.add(key, knownCall{first: q.receipt.First, arrived: q.arrived, segment: q.segment, count: uint32(q.call.Batch.Count()), attempt: q.call.Attempt})
 	}
 }
 
-// add puts a call in that is to be known for so long. Oldest first.
-func (t *calls) add(key invocation, k knownCall, left time.Duration) {
-	if left <= 0 {
-		return
-	}
+// add puts a call in that is to be known for a while from now on. Oldest first.
+func (t *calls) add(key invocation, k knownCall) {
 	if t.n == callsMost {
 		t.forget()
 	}
@@ -126,9 +126,28 @@ func (t *calls) add(key invocation, k knownCall, left time.Duration) {
 		}
 		t.order, t.head = grown, 0
 	}
-	t.order[(t.head+t.n)%len(t.order)] = dated{key, time.Since(t.started) + left}
+	t.order[(t.head+t.n)%len(t.order)] = dated{key, time.Since(t.started) + callsKept}
 	t.n++
+	t.know(key, k)
+}
+
+// know sets what is known of a call.
+func (t *calls) know(key invocation, k knownCall) {
+	t.unknow(key)
 	t.known[key] = k
+	t.segments[k.segment]++
+}
+
+// unknow is the opposite, where there is anything.
+func (t *calls) unknow(key invocation) {
+	k, ok := t.known[key]
+	if !ok {
+		return
+	}
+	delete(t.known, key)
+	if t.segments[k.segment]--; t.segments[k.segment] == 0 {
+		delete(t.segments, k.segment)
+	}
 }
 
 // expire forgets what is too old.
@@ -145,10 +164,12 @@ func (t *calls) forget() {
 	t.order[t.head] = dated{}
 	t.head = (t.head + 1) % len(t.order)
 	t.n--
-	delete(t.known, d.key)
+	t.unknow(d.key)
 }
 
-// restore puts a call in that recovery has found, at most once.
+// restore puts a call in that recovery has found, at most once. It is known for the whole time from now on,
+// since nothing tells how long ago it was: the clock may have been set meanwhile, and a retry that is not
+// recognised is stored twice, while one that is recognised after too long a time was a retry all the same.
 func (t *calls) restore(key invocation, k knownCall) {
 	if key.zero() {
 		return
@@ -158,8 +179,7 @@ func (t *calls) restore(key invocation, k knownCall) {
 	if _, ok := t.known[key]; ok {
 		return
 	}
-	age := time.Duration(t.now()-k.arrived) * time.Microsecond
-	t.add(key, k, callsKept-max(age, 0))
+	t.add(key, k)
 }
 
 // A side file journal/ids-<segment> keeps the calls of a segment whose slot is reused. Little endian.
@@ -200,16 +220,17 @@ func (t *calls) save(segment uint64) error {
 		}
 	}
 	var old []uint64
-	limit := t.now() - callsKept.Microseconds()
-	for s, newest := range t.files {
-		if newest < limit {
+	for s := range t.files {
+		if t.segments[s] == 0 {
 			old = append(old, s)
+			delete(t.files, s)
 		}
 	}
-	for _, s := range old {
-		delete(t.files, s)
-	}
 	t.mu.Unlock()
+	slices.Sort(old)
+	slices.SortFunc(entries, func(x, y savedCall) int {
+		return cmp.Or(cmp.Compare(x.key.Stream, y.key.Stream), cmp.Compare(x.call.first, y.call.first))
+	})
 	for _, s := range old {
 		if err := t.fs.Remove(t.path(s)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.log.Warn("an old side file of the journal could not be removed", "file", t.path(s), "err", err)
@@ -218,15 +239,11 @@ func (t *calls) save(segment uint64) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	newest := int64(0)
-	for _, e := range entries {
-		newest = max(newest, e.call.arrived)
-	}
 	if err := writeFile(t.fs, t.path(segment), encodeIDs(t.directory, segment, entries)); err != nil {
 		return err
 	}
 	t.mu.Lock()
-	t.files[segment] = newest
+	t.files[segment] = struct{}{}
 	t.mu.Unlock()
 	return nil
 }
@@ -309,13 +326,11 @@ func (t *calls) load(segment uint64) error {
 		t.log.Error("a side file of the journal is damaged: retries of calls from before the last crash may be stored twice", "file", name, "err", fmt.Errorf("%w (%v)", errIDs, err))
 		return nil
 	}
-	newest := int64(0)
 	for _, e := range entries {
-		newest = max(newest, e.call.arrived)
 		t.restore(e.key, e.call)
 	}
 	t.mu.Lock()
-	t.files[segment] = newest
+	t.files[segment] = struct{}{}
 	t.mu.Unlock()
 	return nil
 }
@@ -331,6 +346,6 @@ func (t *calls) moved(h frameHead, payload []byte, segment uint64) {
 	defer t.mu.Unlock()
 	if k, ok := t.known[key]; ok && k.first == h.First {
 		k.segment = segment
-		t.known[key] = k
+		t.know(key, k)
 	}
 }

@@ -144,7 +144,7 @@ func (r *recovery) directory(o Options) error {
 	}
 	b.journal = &journal{fs: b.fs, dir: b.dir, log: b.log, id: id, geo: geo, prepare: newGate()}
 	r.j = b.journal
-	b.calls = newCalls(b.fs, path.Join(b.dir, journalDir), id.Directory, b.clock.stamp, b.log)
+	b.calls = newCalls(b.fs, path.Join(b.dir, journalDir), id.Directory, b.log)
 	return nil
 }
 
