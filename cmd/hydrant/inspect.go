@@ -1,8 +1,13 @@
 package main
 
 import (
+	"bufio"
+	"cmp"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,7 +22,7 @@ import (
 func (c *cli) inspectCommand() *cobra.Command {
 	return group("inspect", "Look into files: journal segments, packs, Parquet",
 		"Looks into a file without changing it. The daemon may run.",
-		c.inspectPackCommand(), c.inspectParquetCommand())
+		c.inspectJournalCommand(), c.inspectPackCommand(), c.inspectParquetCommand())
 }
 
 func (c *cli) inspectParquetCommand() *cobra.Command {
@@ -196,4 +201,74 @@ func (c *cli) showPack(p packJSON) error {
 		fmt.Fprintln(c.stdout, "every object matches its hashes")
 	}
 	return nil
+}
+
+func (c *cli) inspectJournalCommand() *cobra.Command {
+	var asJSON, all bool
+	cmd := &cobra.Command{
+		Use:   "journal PATH",
+		Short: "List the frames of a journal: a slot file, or all slots of its folder",
+		Long: `Lists the frames of a slot file (journal/j-0001 in a data directory), or of all slots of the journal's folder, with
+their positions and what they say. Records themselves are not shown. The exit code is 1 where a frame is
+damaged; while a daemon writes, the end may look so for a moment.
+
+With --json each line is one object: {"slot": ...} or {"frame": ...}.`,
+		Example: "  hydrant inspect journal hydrant-data/journal",
+		Args:    exactly("PATH"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if _, err := os.Stat(args[0]); err != nil {
+				return err
+			}
+			out := bufio.NewWriterSize(c.stdout, 1<<16)
+			faults, err := inspectJournal(out, args[0], asJSON, all)
+			if e := out.Flush(); err == nil {
+				err = e
+			}
+			if err == nil && faults > 0 {
+				err = fmt.Errorf("%s: %d damaged %s", args[0], faults, plural(faults, "place"))
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "list padding and marks too")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func inspectJournal(out io.Writer, path string, asJSON, all bool) (faults int, err error) {
+	lines := json.NewEncoder(out)
+	lines.SetEscapeHTML(false)
+	onSlot := func(s buffer.SlotInfo) {
+		switch {
+		case asJSON:
+			lines.Encode(map[string]any{"slot": s})
+		case s.Free:
+			fmt.Fprintf(out, "%s: free\n", s.File)
+		default:
+			fmt.Fprintf(out, "%s: segment %d from LSN %d, %s, opened by start %d of directory %s; segment %d before it ends at %d\n",
+				s.File, s.Segment, s.Base, size(s.Size), s.Start, s.Directory, s.Prev, s.PrevEnd)
+		}
+	}
+	onFrame := func(f buffer.FrameInfo) bool {
+		if f.Fault != "" {
+			faults++
+		} else if !all && (f.Type == "PAD" || f.Type == "MARK") {
+			return true
+		}
+		if asJSON {
+			lines.Encode(map[string]any{"frame": f})
+			return true
+		}
+		fmt.Fprintf(out, "  %10d  %-10s %8d bytes", f.Offset, cmp.Or(f.Type, "?"), f.Size)
+		if f.Count > 0 {
+			fmt.Fprintf(out, "  stream %d records %d to %d", f.Incarnation, f.First, f.First+uint64(f.Count)-1)
+		}
+		if f.Arrived > 0 {
+			fmt.Fprintf(out, "  %s", time.UnixMicro(f.Arrived).UTC().Format(time.RFC3339Nano))
+		}
+		fmt.Fprintln(out, prefixed("  ", f.Detail)+prefixed("  DAMAGED: ", f.Fault))
+		return true
+	}
+	err = buffer.InspectJournal(fsys.OS(), path, onSlot, onFrame)
+	return faults, err
 }
