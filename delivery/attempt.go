@@ -247,9 +247,10 @@ func (s *stream) copyObject(t *task, key string, role buffer.Role) (head buffer.
 	if p, err = s.store.NewPack(); err != nil {
 		return head, nil, fmt.Errorf("start a pack: %w", err)
 	}
+	made := p // the returns below set p
 	defer func() {
 		if err != nil {
-			p.Abort()
+			made.Abort()
 		}
 	}()
 	object := info.ObjectHead
