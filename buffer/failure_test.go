@@ -1,0 +1,331 @@
+package buffer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hydrant/buffer/forgetfs"
+	"hydrant/record"
+)
+
+// faulty is a disk whose slots fail when told to, and that notices when a file is synced again after its
+// sync has failed (I8).
+type faulty struct {
+	*forgetfs.FS
+	t  *testing.T
+	mu sync.Mutex
+	// fault decides about an operation on a slot; nil: it succeeds.
+	fault  func(forgetfs.Op) *forgetfs.Fault
+	failed map[string]bool
+}
+
+func newFaulty(t *testing.T) *faulty {
+	f := &faulty{FS: forgetfs.New(), t: t, failed: make(map[string]bool)}
+	f.SetHook(func(op forgetfs.Op) *forgetfs.Fault {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if !strings.HasPrefix(op.Path, "/data/journal/j-") {
+			return nil
+		}
+		if op.Kind == forgetfs.OpDatasync && f.failed[op.Path] {
+			t.Errorf("%s is synced again after a failure", op.Path)
+		}
+		if f.fault == nil {
+			return nil
+		}
+		fault := f.fault(op)
+		if fault != nil && op.Kind == forgetfs.OpDatasync && fault.Err != nil {
+			f.failed[op.Path] = true
+		}
+		return fault
+	})
+	return f
+}
+
+func (f *faulty) set(fault func(forgetfs.Op) *forgetfs.Fault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fault = fault
+}
+
+// once fails the next operation of a kind.
+func (f *faulty) once(kind forgetfs.Kind, fault forgetfs.Fault) {
+	done := false
+	f.set(func(op forgetfs.Op) *forgetfs.Fault {
+		if done || op.Kind != kind {
+			return nil
+		}
+		done = true
+		return &fault
+	})
+}
+
+// A group whose write or sync fails once is written again in another slot: callers notice nothing, the file
+// is never synced again, and its bytes behind the last good sync never count.
+func TestOneFailure(t *testing.T) {
+	f := func(name string, kind forgetfs.Kind, fault forgetfs.Fault) {
+		bubble(t, name, func(t *testing.T) {
+			disk := newFaulty(t)
+			x := openBench(t, Options{FS: disk.FS})
+			s := x.define("clicks")
+			x.append("clicks", "a")
+			disk.once(kind, fault)
+			if r := x.append("clicks", "b"); r.First != 2 {
+				t.Errorf("receipt %+v", r)
+			}
+			m := x.cut(s)
+			disk.once(kind, fault)
+			if r := x.append("clicks", "c", "d"); r.First != 3 {
+				t.Errorf("receipt %+v", r)
+			}
+			if ok, reason := x.Accepting(); !ok {
+				t.Errorf("not accepting: %s", reason)
+			}
+			disk.once(kind, fault)
+			x.Confirm(m.ID, 0)
+			until(t, "the manifest ends", func() bool { return len(x.Outstanding()) == 0 })
+			if !strings.Contains(x.logs.String(), "abandoned") {
+				t.Errorf("no alarm: %s", x.logs)
+			}
+			for seed := range uint64(4) {
+				if got := x.waiting(s); got != "3:c 4:d" {
+					t.Fatalf("%q waits", got)
+				}
+				x.balanced(s)
+				disk.set(nil)
+				x.crash(seed)
+			}
+		})
+	}
+	f("write", forgetfs.OpWrite, forgetfs.Fault{Err: syscall.EIO})
+	f("short write", forgetfs.OpWrite, forgetfs.Fault{Err: syscall.ENOSPC, Done: true, Short: 512})
+	f("write that took place", forgetfs.OpWrite, forgetfs.Fault{Err: syscall.EIO, Done: true, Short: 1 << 20})
+	f("sync", forgetfs.OpDatasync, forgetfs.Fault{Err: syscall.EIO})
+	f("sync that took place", forgetfs.OpDatasync, forgetfs.Fault{Err: syscall.EIO, Done: true})
+}
+
+// While no slot can be written nothing is accepted and nothing acknowledged is touched; every 5 s another
+// slot is tried, and then all goes on.
+func TestDiskFails(t *testing.T) { synctest.Test(t, testDiskFails) }
+
+func testDiskFails(t *testing.T) {
+	disk := newFaulty(t)
+	x := openBench(t, Options{FS: disk.FS})
+	s := x.define("clicks")
+	x.append("clicks", "a", "b")
+	m := x.cut(s)
+	x.append("clicks", "c")
+	broken := func(op forgetfs.Op) *forgetfs.Fault {
+		if op.Kind == forgetfs.OpWrite || op.Kind == forgetfs.OpDatasync {
+			return &forgetfs.Fault{Err: syscall.EIO}
+		}
+		return nil
+	}
+	disk.set(broken)
+	refused := func() {
+		t.Helper()
+		_, adopted, err := x.Append(context.Background(), "clicks", record.Call{Batch: batch("lost")})
+		if r, ok := errors.AsType[*record.Refusal](err); !ok || r.Reason != "failing" || adopted {
+			t.Fatalf("append: %v, adopted %v", err, adopted)
+		}
+	}
+	refused()
+	refused()
+	if ok, reason := x.Accepting(); ok || reason != "failing" {
+		t.Errorf("accepting %v %q", ok, reason)
+	}
+	if got := x.waiting(s); got != "3:c" {
+		t.Errorf("%q waits", got)
+	}
+	if _, err := x.tryCut(s); !errors.Is(err, ErrFailing) {
+		t.Errorf("cut: %v", err)
+	}
+	if _, err := x.Define(Stream{Name: "views"}); !errors.Is(err, ErrFailing) {
+		t.Errorf("define: %v", err)
+	}
+	if got := x.waiting(s); got != "3:c" {
+		t.Errorf("after the cut that failed %q waits", got)
+	}
+	x.Confirm(m.ID, 0)
+	x.content(m, 0)
+	time.Sleep(12 * time.Second)
+	refused()
+	disk.set(nil)
+	time.Sleep(retrySlot)
+	synctest.Wait()
+	if ok, reason := x.Accepting(); !ok {
+		t.Fatalf("still not accepting: %s", reason)
+	}
+	x.append("clicks", "d")
+	until(t, "the manifest ends", func() bool { return len(x.Outstanding()) == 0 })
+	for seed := range uint64(4) {
+		got := ""
+		for i, row := range strings.Fields(x.waiting(s)) {
+			_, data, _ := strings.Cut(row, ":")
+			if i > 0 {
+				got += " "
+			}
+			got += data
+		}
+		if got != "c d" {
+			t.Fatalf("%q waits", got)
+		}
+		x.balanced(s)
+		x.crash(seed)
+	}
+	x.cut(s)
+	x.balanced(s)
+}
+
+// While a sync hangs, calls beyond one group are refused at once instead of piling up.
+func TestStall(t *testing.T) { synctest.Test(t, testStall) }
+
+func testStall(t *testing.T) {
+	disk := newFaulty(t)
+	x := openBench(t, Options{FS: disk.FS, Memory: 4 << 20})
+	x.define("clicks")
+	disk.FS.SetHook(func(op forgetfs.Op) *forgetfs.Fault {
+		if op.Kind == forgetfs.OpDatasync && strings.HasPrefix(op.Path, "/data/journal/j-") {
+			time.Sleep(30 * time.Second)
+		}
+		return nil
+	})
+	var mu sync.Mutex
+	var stored, refused int
+	var wg sync.WaitGroup
+	call := func() {
+		wg.Go(func() {
+			began := time.Now()
+			_, _, err := x.Append(context.Background(), "clicks", record.Call{Batch: batch(pad("x", 8000))})
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				stored++
+				return
+			}
+			if r, ok := errors.AsType[*record.Refusal](err); !ok || r.Reason != "journal" || time.Since(began) > 0 {
+				t.Errorf("after %v: %v", time.Since(began), err)
+			}
+			refused++
+		})
+		synctest.Wait()
+	}
+	call()
+	time.Sleep(stallAfter + time.Millisecond)
+	for range 20 {
+		call()
+	}
+	mu.Lock()
+	most := 1 + int(x.journal.geo.maxGroup()/8000) + 1
+	if refused < 20-most || refused == 20 {
+		t.Errorf("%d of 20 calls were refused at once, with room for %d", refused, most)
+	}
+	mu.Unlock()
+	wg.Wait()
+	if stored+refused != 21 {
+		t.Errorf("%d stored, %d refused", stored, refused)
+	}
+	disk.FS.SetHook(nil)
+}
+
+// A disk without room for another slot refuses calls when the ring is full, and goes on when rows are cut.
+func TestNoRoomForSlots(t *testing.T) { synctest.Test(t, testNoRoomForSlots) }
+
+func testNoRoomForSlots(t *testing.T) {
+	disk := forgetfs.New()
+	x := openBench(t, Options{FS: disk})
+	s := x.define("clicks")
+	disk.SetOther(1 << 40)
+	disk.SetCapacity(disk.Used() + 1<<40 + 64<<10)
+	stored := 0
+	for {
+		_, _, err := x.Append(context.Background(), "clicks", record.Call{Batch: batch(pad(fmt.Sprint(stored), 8000))})
+		if r, ok := errors.AsType[*record.Refusal](err); ok && (r.Reason == "journal" || r.Reason == "disk") {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored++
+	}
+	x.crash(3)
+	if got := len(strings.Fields(x.waiting(s))); got != stored {
+		t.Fatalf("%d rows wait, %d were stored", got, stored)
+	}
+	x.o.FS.(*forgetfs.FS).SetCapacity(0)
+	x.cut(s)
+	until(t, "calls are taken again", func() bool {
+		_, _, err := x.Append(context.Background(), "clicks", record.Call{Batch: batch("again")})
+		return err == nil
+	})
+	x.balanced(s)
+}
+
+// A caller that goes away early leaves its buffer behind, and its rows are stored all the same.
+func TestCallerGoesAway(t *testing.T) { synctest.Test(t, testCallerGoesAway) }
+
+func testCallerGoesAway(t *testing.T) {
+	disk := newFaulty(t)
+	x := openBench(t, Options{FS: disk.FS})
+	s := x.define("clicks")
+	disk.FS.SetHook(func(op forgetfs.Op) *forgetfs.Fault {
+		if op.Kind == forgetfs.OpDatasync {
+			time.Sleep(time.Second)
+		}
+		return nil
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	_, adopted, err := x.Append(ctx, "clicks", record.Call{Batch: batch("a")})
+	if !errors.Is(err, context.DeadlineExceeded) || !adopted {
+		t.Errorf("append: %v, adopted %v", err, adopted)
+	}
+	disk.FS.SetHook(nil)
+	x.append("clicks", "b")
+	if got := x.waiting(s); got != "1:a 2:b" {
+		t.Errorf("%q waits", got)
+	}
+	x.balanced(s)
+}
+
+// What cannot be is refused before anything is stored.
+func TestAppendRefuses(t *testing.T) {
+	x := openBench(t, Options{FS: forgetfs.New()})
+	s := x.define("clicks")
+	f := func(name, stream string, b *record.Batch, want func(error) bool) {
+		t.Helper()
+		if _, adopted, err := x.Append(context.Background(), stream, record.Call{Batch: b}); !want(err) || adopted {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	is := func(target error) func(error) bool { return func(err error) bool { return errors.Is(err, target) } }
+	f("too large for a slot", "clicks", batch(pad("x", int(x.journal.geo.maxFrame()))), is(ErrTooLarge))
+	f("empty", "clicks", record.NewBatch(nil), func(err error) bool { return err != nil })
+	f("no stream", "nothing", batch("a"), func(err error) bool {
+		e, ok := errors.AsType[*record.NotFound](err)
+		return ok && !e.Inactive && e.Stream == "nothing"
+	})
+	x.append("clicks", pad("x", int(x.journal.geo.maxFrame())-frameHeader-dataPrefix-16))
+	x.Close()
+	f("closed", "clicks", batch("a"), func(err error) bool {
+		e, ok := errors.AsType[*record.Refusal](err)
+		return ok && e.Reason == "stopping"
+	})
+	if _, err := x.Define(Stream{Name: "views"}); !errors.Is(err, ErrClosed) {
+		t.Errorf("define: %v", err)
+	}
+	if err := x.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	x.start()
+	if got := len(x.waiting(s)); got < 20000 {
+		t.Errorf("%d bytes wait", got)
+	}
+}
