@@ -1,6 +1,7 @@
 package sinktest
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -39,10 +40,20 @@ func (b bytesOf) ReadAt(p []byte, off int64) (int, error) {
 	return len(p), err
 }
 
+// held is the largest object whose bytes are kept in memory, which is faster than making them at every reading.
+const held = 40 << 20
+
 // Object makes an object of size random bytes with everything that delivery gives one. Equal arguments give
-// equal objects. Its bytes are made while they are read and take no memory.
+// equal objects. The bytes of a large one are made while they are read and take no memory.
 func Object(key string, size int64, seed uint64) sinks.Object {
-	b := bytesOf{seed: seed, size: size}
+	var b io.ReaderAt = bytesOf{seed: seed, size: size}
+	if size <= held {
+		all := make([]byte, size)
+		if _, err := b.ReadAt(all, 0); err != nil && err != io.EOF {
+			panic("bug: " + err.Error())
+		}
+		b = bytes.NewReader(all)
+	}
 	sha, crc := sha256.New(), crc64.New(crc64.MakeTable(sinks.CRC64NVME))
 	if _, err := io.CopyBuffer(io.MultiWriter(sha, crc), io.NewSectionReader(b, 0, size), make([]byte, 64<<10)); err != nil {
 		panic("bug: " + err.Error())

@@ -426,12 +426,12 @@ func (s *suite) memory(t *testing.T, f Fixture) {
 		t.Skip("the store's memory is this process's")
 	}
 	mustPut(t, f.Sink, Object(Key("m/", 1), s.Large, 1)) // connections and pools
-	o := Object(Key("m/", 2), 96<<20, 2)
+	o := Object(Key("m/", 2), 64<<20, 2)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	mustPut(t, f.Sink, o)
 	runtime.ReadMemStats(&after)
-	if got := after.TotalAlloc - before.TotalAlloc; got > 24<<20 {
+	if got := after.TotalAlloc - before.TotalAlloc; got > 16<<20 {
 		t.Errorf("putting %d MiB allocates %d MiB", o.Size>>20, got>>20)
 	}
 	if got := f.Store.Get(o.Key); got.SHA256 != o.SHA256 {
