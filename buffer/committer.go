@@ -695,6 +695,7 @@ func (c *committer) write(g *group) error {
 	if err != nil {
 		return fmt.Errorf("write %d bytes at %d of slot %q: %w", g.size, off, s.slot.name, err)
 	}
+	CrashPoint("group-written")
 	synced := time.Now()
 	if err := s.slot.file.Datasync(); err != nil {
 		if sabotageRetrySync && s.slot.file.Datasync() == nil {
@@ -733,6 +734,7 @@ func (c *committer) commit(g *group) {
 		c.undo(g)
 		return
 	}
+	CrashPoint("group-synced")
 	c.settle(g)
 	c.groups.Add(1)
 	c.unmarked.Store(!g.mark)
@@ -795,6 +797,9 @@ func (c *committer) settle(g *group) {
 		c.b.opener.kick()
 	}
 
+	if len(retired) > 0 {
+		CrashPoint("commit-durable")
+	}
 	for _, id := range retired {
 		c.b.packs.remove(id)
 	}

@@ -191,6 +191,7 @@ func (j *journal) createSlot() (*slot, error) {
 	if err == nil {
 		err = f.Datasync()
 	}
+	CrashPoint("slot-allocated")
 	if err == nil && !sabotageSkipDirSync {
 		err = j.fs.SyncDir(path.Dir(s.name))
 	}
@@ -243,6 +244,7 @@ func (j *journal) writeHeaders(p *prepared, prev, prevEnd uint64) error {
 		if _, err := p.slot.file.WriteAt(b, off); err != nil {
 			return fmt.Errorf("write header of slot %q: %w", p.slot.name, err)
 		}
+		CrashPoint("slot-header")
 	}
 	if err := p.slot.file.Datasync(); err != nil {
 		return fmt.Errorf("sync slot %q: %w", p.slot.name, err)

@@ -112,6 +112,7 @@ func (b *Buffer) Cut(claim *Claim, packs []*Pack, h ManifestHead) (*Manifest, er
 	if err != nil {
 		return nil, fmt.Errorf("cut manifest %x: %w", h.ID, err)
 	}
+	CrashPoint("pack-sealed")
 	o := &op{keys: [2]any{consumerKey{h.Incarnation, h.Consumer}, h.ID}}
 	o.prepare = func() ([]*ledgerFrame, error) {
 		if !claim.isOldest() {
@@ -141,6 +142,7 @@ func (b *Buffer) Cut(claim *Claim, packs []*Pack, h ManifestHead) (*Manifest, er
 	if err := b.write(o, packs); err != nil {
 		return nil, fmt.Errorf("cut manifest %x: %w", h.ID, err)
 	}
+	CrashPoint("manifest-durable")
 	return m, nil
 }
 
@@ -283,6 +285,7 @@ func (b *Buffer) Replace(m ManifestID, objects []int, packs []*Pack, h ManifestH
 	if err != nil {
 		return nil, fmt.Errorf("replace objects of manifest %x: %w", m, err)
 	}
+	CrashPoint("replacement-sealed")
 	o := &op{keys: [2]any{m, h.ID}}
 	o.prepare = func() ([]*ledgerFrame, error) {
 		b.ledger.mu.RLock()
@@ -308,6 +311,7 @@ func (b *Buffer) Replace(m ManifestID, objects []int, packs []*Pack, h ManifestH
 	if err := b.write(o, packs); err != nil {
 		return nil, fmt.Errorf("replace objects of manifest %x: %w", m, err)
 	}
+	CrashPoint("replace-durable")
 	return made, nil
 }
 

@@ -133,6 +133,7 @@ func (o *opener) reclaim() error {
 				return fmt.Errorf("keep the invocation ids of segment %d: %w", s.number, err)
 			}
 		}
+		CrashPoint("ids-saved")
 		o.j.mu.Lock()
 		o.j.segments = append([]*segment(nil), o.j.segments[1:]...)
 		if o.j.copied == s {
@@ -248,6 +249,7 @@ func (o *opener) prepareOne() error {
 		o.j.discard(s)
 		return err
 	}
+	CrashPoint("slot-prepared")
 	o.j.mu.Lock()
 	o.j.prepared = p
 	o.j.mu.Unlock()
@@ -483,6 +485,7 @@ func (c *committer) openNext() {
 			j.discard(p.slot)
 			continue
 		}
+		CrashPoint("slot-opened")
 		if !old.slot.bad {
 			if err := j.nextFrame(old, p, c.l.ordinal); err != nil {
 				c.log.Warn("the end of a segment could not be marked; its slot is abandoned", "err", err)

@@ -309,6 +309,7 @@ func (p *Pack) seal(foot *packFooter) error {
 			return p.fault
 		}
 	}
+	CrashPoint("pack-synced")
 	err := p.file.Close()
 	p.file = nil
 	if err == nil && !sabotagePackNoDirSync {

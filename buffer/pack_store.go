@@ -250,6 +250,7 @@ func (s *packStore) unlink(f *packFile) {
 		s.o.Log.Warn("cannot remove a pack that has ended; the next start will", "pack", s.path(f.id), "err", err)
 		return
 	}
+	CrashPoint("pack-unlinked")
 	s.mu.Lock()
 	delete(s.files, f.id)
 	s.mu.Unlock()

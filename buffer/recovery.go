@@ -95,6 +95,7 @@ func (b *Buffer) open(o Options) error {
 	if err := r.refill(); err != nil {
 		return err
 	}
+	CrashPoint("recovered")
 	b.start()
 	r.tidy()
 	return nil
@@ -447,6 +448,7 @@ func (r *recovery) reopen() error {
 	if n := len(kept); n > 0 {
 		prev, prevEnd = kept[n-1].number, kept[n-1].lsn(kept[n-1].end)
 	}
+	CrashPoint("recovery-copied")
 	// The segments that are left out lose their slots: their calls go to side files first (I6).
 	for _, s := range dropped {
 		if err := r.b.calls.save(s.number); err != nil {
@@ -456,6 +458,7 @@ func (r *recovery) reopen() error {
 	if err := j.writeHeaders(p, prev, prevEnd); err != nil {
 		return err
 	}
+	CrashPoint("recovery-opened")
 	for _, s := range kept {
 		j.segments = append(j.segments, s.segment)
 	}

@@ -40,6 +40,7 @@ func (m *Manager) attempt(ctx context.Context, t *task) (outcome, time.Duration)
 	began := time.Now()
 	kind, err := s.put(ctx, t)
 	if err == nil {
+		buffer.CrashPoint("object-stored")
 		s.stored(t, kind, time.Since(began))
 		return done, 0
 	}
@@ -83,6 +84,7 @@ func (s *stream) put(ctx context.Context, t *task) (kind string, err error) {
 		}
 		t.moved = true
 	}
+	buffer.CrashPoint("object-sending")
 	if err := sink.Put(ctx, o); err != nil {
 		return kind, fmt.Errorf("put %q: %w", info.Key, err)
 	}
