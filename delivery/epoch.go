@@ -200,7 +200,7 @@ func decide(t *tally, s situation) verdict {
 	case t.full:
 		v.close = reasonSize
 	case s.flushTo > s.waiting.First:
-		v.close, v.next = s.why, min(s.flushTo, t.next)
+		v.close = s.why
 	case s.backlog >= maxOutstanding:
 		// neither now nor later: the end of a manifest asks again
 	case !s.now.Before(deadline):

@@ -360,3 +360,34 @@ func TestClockSetBack(t *testing.T) {
 func bufferChunk(first uint64, count int, bytes, arrived int64) buffer.Chunk {
 	return buffer.Chunk{First: first, Count: count, Bytes: bytes, Arrived: arrived}
 }
+
+func TestMarks(t *testing.T) {
+	now := time.Unix(1000, 0)
+	var m marks
+	see := func(first, next uint64, after, age time.Duration) {
+		m.observe(buffer.Waiting{First: first, Next: next}, now.Add(after), age, 64*time.Second)
+	}
+	since := func(seq uint64, want time.Duration) {
+		t.Helper()
+		if got := m.since(seq, now.Add(time.Hour)).Sub(now); got != want {
+			t.Errorf("record %d is there since %v, want %v", seq, got, want)
+		}
+	}
+	since(1, time.Hour) // nothing is known: now
+	see(1, 1, 0, 0)
+	since(1, time.Hour)
+	see(5, 10, 0, 30*time.Second) // they had waited before
+	see(5, 10, time.Second, 0)    // nothing new
+	see(5, 20, 2*time.Second, 0)
+	see(5, 30, 2500*time.Millisecond, 0) // less than a 64th of the interval later: not worth a mark
+	see(25, 40, 10*time.Second, 0)
+	for seq, want := range map[uint64]time.Duration{1: -30, 5: -30, 9: -30, 10: 2, 20: 2, 29: 2, 30: 10, 39: 10, 99: 10} {
+		since(seq, want*time.Second)
+	}
+	m.prune(29)
+	since(29, 2*time.Second)
+	since(30, 10*time.Second)
+	if len(m.list) != 2 {
+		t.Errorf("%d marks are left, want 2", len(m.list))
+	}
+}

@@ -224,12 +224,8 @@ func (u *uploader) pick(now time.Time) (starts []start, wake time.Time) {
 // mayStart tells whether a lane's share has room: half of what the others leave, and no more than its
 // window, which is a single probe while its destination fails.
 func (u *uploader) mayStart(l *lane) bool {
-	window := l.window
-	if l.streak > 0 {
-		window = 1
-	}
 	others := u.inFlight - l.inFlight
-	return l.inFlight < min(window, max((maxInFlight-others)/2, 1))
+	return l.inFlight < min(l.window, max((maxInFlight-others)/2, 1))
 }
 
 // finish takes back a slot. after is the least time to wait before the next attempt.
