@@ -43,6 +43,24 @@ func DropAfter() Fault {
 	}}
 }
 
+// DropAfterDoing is DropAfter with something that happens between the two: the server has done its work, and
+// its client learns nothing before do has returned.
+func DropAfterDoing(what string, do func()) Fault {
+	return Fault{"drop after " + what, func(p *Proxy, w http.ResponseWriter, r *http.Request) {
+		_, _ = p.ask(r, r.Body, r.ContentLength)
+		do()
+		drop(w)
+	}}
+}
+
+// PassAfterDoing passes the request on after something has happened.
+func PassAfterDoing(what string, do func(*http.Request)) Fault {
+	return Fault{"pass after " + what, func(p *Proxy, w http.ResponseWriter, r *http.Request) {
+		do(r)
+		p.pass(w, r)
+	}}
+}
+
 // TruncateRequest gives the server the first half of the body and resets both connections.
 func TruncateRequest() Fault {
 	return Fault{"truncate request", func(p *Proxy, w http.ResponseWriter, r *http.Request) {

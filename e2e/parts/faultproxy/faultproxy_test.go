@@ -64,6 +64,8 @@ func TestFaults(t *testing.T) {
 	}{
 		{DropBefore(), nil, "error"},
 		{DropAfter(), []string{"0123456789"}, "error"},
+		{DropAfterDoing("nothing", func() {}), []string{"0123456789"}, "error"},
+		{PassAfterDoing("nothing", func(*http.Request) {}), []string{"0123456789"}, "200 answer 1"},
 		{TruncateRequest(), []string{"part"}, "error"},
 		{TruncateAnswer(), []string{"0123456789"}, "error"},
 		{Answer(503, "SlowDown"), nil, "503 <?xml"},
@@ -164,5 +166,29 @@ func TestOperation(t *testing.T) {
 		if got := Operation(httptest.NewRequest(method, path, nil)); got != want {
 			t.Errorf("%s is %q, want %q", request, got, want)
 		}
+	}
+}
+
+// TestDoingHappensInBetween: after the server's work and before the client learns of it, or before both.
+func TestDoingHappensInBetween(t *testing.T) {
+	server := &recorder{}
+	target := httptest.NewServer(server)
+	defer target.Close()
+	var seen []string
+	look := func() {
+		server.mu.Lock()
+		defer server.mu.Unlock()
+		seen = append(seen, fmt.Sprint(len(server.taken)))
+	}
+	p := New(t, target.URL)
+	p.Inject(Rule{Fault: DropAfterDoing("a look", look)})
+	p.Inject(Rule{Fault: PassAfterDoing("a look", func(*http.Request) { look() })})
+	for i, want := range []string{"error", "200 answer 2"} {
+		if got := put(t, p.URL); got != want {
+			t.Errorf("request %d: %q, want %q", i, got, want)
+		}
+	}
+	if got := strings.Join(seen, " "); got != "1 1" {
+		t.Errorf("bodies that the server had taken when it was looked at: %s, want 1 1", got)
 	}
 }
