@@ -227,7 +227,7 @@ func (l *ledger) readStream(r *reader) {
 			s.versions[old.Stream.Version] = old.Stream
 		}
 	}
-	for range r.list(int(r.u8()), 77) {
+	for range r.list(int(r.u8()), 73) {
 		c := &consumerState{id: r.u8(), position: r.u64()}
 		c.counts = Counts{OK: r.i64(), Dropped: r.i64(), Failed: r.i64()}
 		c.lost = r.i64()
