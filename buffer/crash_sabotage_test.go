@@ -16,12 +16,14 @@ import (
 // sabotages names the tests that must notice a fault, where these are not the crash tests. They run in a process of their own, this very
 // binary, with the fault switched on.
 var sabotages = map[string]string{
-	"abort-kept":       "^TestPackEnds$",
-	"remove-read-pack": "^TestPackEnds$",
-	"no-reserve":       "^TestFairShare$",
-	"keep-reserve":     "^TestPromisesCount$",
-	"publish-early":    "^TestTakeOnlyWhatIsPublished$",
-	"drop-nothing":     "^TestTakeOnlyWhatIsPublished$",
+	"ignore-durable-lsn":        "^TestDamaged",
+	"ledger-damage-passed-over": "^TestDamaged",
+	"abort-kept":                "^TestPackEnds$",
+	"remove-read-pack":          "^TestPackEnds$",
+	"no-reserve":                "^TestFairShare$",
+	"keep-reserve":              "^TestPromisesCount$",
+	"publish-early":             "^TestTakeOnlyWhatIsPublished$",
+	"drop-nothing":              "^TestTakeOnlyWhatIsPublished$",
 }
 
 const everyCrash = "^TestCrash(Everywhere|Random)$"

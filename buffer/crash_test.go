@@ -139,6 +139,21 @@ var scripts = []script{
 			func() error { w.deliver(m); w.rest(300 * time.Millisecond); return nil },
 		)
 	}},
+	{name: "backup behind main", run: func(w *world) error {
+		w.m.stream("slow").consumers = []uint8{Main, Backup}
+		w.m.stream("fast").consumers = []uint8{Main, Backup}
+		i := 0
+		return laps(w, 2, func() error {
+			if i++; i%7 != 0 {
+				return nil
+			}
+			m, err := w.cutFor("fast", Backup, 1<<30, 1)
+			if err == nil {
+				w.deliver(m)
+			}
+			return err
+		})
+	}},
 	{name: "a sync fails", faults: func(w *world) func(forgetfs.Op) *forgetfs.Fault {
 		n := 0
 		return func(op forgetfs.Op) *forgetfs.Fault {
@@ -583,6 +598,9 @@ func randomSteps(w *world, r *rand.Rand, log *strings.Builder) error {
 		s := w.m.stream(name)
 		if s.incarnation == 0 {
 			fmt.Fprintf(log, "define %s\n", name)
+			if s.consumers = []uint8{Main}; name == "b" {
+				s.consumers = []uint8{Main, Backup}
+			}
 			if err := w.define(name, "v1", Active); isBug(err) {
 				return err
 			}
@@ -599,8 +617,9 @@ func randomSteps(w *world, r *rand.Rand, log *strings.Builder) error {
 			fmt.Fprintf(log, "put %s %d x %v\n", name, size, counts)
 			err = w.put(name, size, counts...)
 		case op < 13:
-			fmt.Fprintf(log, "cut %s\n", name)
-			_, err = w.cut(name, int64(r.IntN(30000)), 1+r.IntN(3))
+			id := s.consumers[r.IntN(len(s.consumers))]
+			fmt.Fprintf(log, "cut %s for %d\n", name, id)
+			_, err = w.cutFor(name, id, int64(r.IntN(30000)), 1+r.IntN(3))
 		case op < 17:
 			if m := w.anyManifest(r, s); m != nil {
 				i := r.IntN(len(m.objects))

@@ -57,8 +57,22 @@ type modelStream struct {
 	state       State
 	maybeSpecs  []modelSpec
 	rows        map[uint64]string // certain rows by sequence
-	maybe       [][]string        // calls that are there whole or not at all
+	maybe       []maybeCall       // calls that are there whole or not at all
 	manifests   map[ManifestID]*modelManifest
+	consumers   []uint8
+	calls       []modelCall // certain ones with an id, oldest first
+}
+
+// modelCall is a call that a retry must find again.
+type modelCall struct {
+	call  record.Call
+	first uint64
+	at    time.Time
+}
+
+type maybeCall struct {
+	rows []string
+	call record.Call
 }
 
 type modelSpec struct {
@@ -89,6 +103,7 @@ func (m *model) clone() *model {
 		t.maybeSpecs = slices.Clone(s.maybeSpecs)
 		t.rows = maps.Clone(s.rows)
 		t.maybe = slices.Clone(s.maybe)
+		t.calls = slices.Clone(s.calls)
 		t.manifests = map[ManifestID]*modelManifest{}
 		for id, mm := range s.manifests {
 			n := *mm
@@ -212,7 +227,7 @@ func (w *world) stop() {
 func (m *model) stream(name string) *modelStream {
 	s := m.streams[name]
 	if s == nil {
-		s = &modelStream{rows: map[uint64]string{}, manifests: map[ManifestID]*modelManifest{}}
+		s = &modelStream{rows: map[uint64]string{}, manifests: map[ManifestID]*modelManifest{}, consumers: []uint8{Main}}
 		m.streams[name] = s
 	}
 	return s
@@ -222,7 +237,7 @@ func (m *model) stream(name string) *modelStream {
 func (w *world) define(name, spec string, state State) error {
 	s := w.m.stream(name)
 	s.maybeSpecs = append(s.maybeSpecs, modelSpec{spec, state})
-	got, err := w.b.Define(Stream{Name: name, State: state, Consumers: []uint8{Main}, Spec: []byte(spec)})
+	got, err := w.b.Define(Stream{Name: name, State: state, Consumers: s.consumers, Spec: []byte(spec)})
 	synctest.Wait()
 	if err != nil {
 		w.errs = append(w.errs, err)
@@ -249,9 +264,9 @@ func isBug(err error) bool { _, ok := errors.AsType[*violation](err); return ok 
 func (w *world) put(name string, size int, counts ...int) error {
 	s := w.m.stream(name)
 	type outcome struct {
-		rows []string
-		r    record.Receipt
-		err  error
+		maybeCall
+		r   record.Receipt
+		err error
 	}
 	outcomes := make([]outcome, len(counts))
 	for i, n := range counts {
@@ -264,8 +279,13 @@ func (w *world) put(name string, size int, counts ...int) error {
 			o.rows = append(o.rows, row)
 			batch.Append([]byte(row))
 		}
+		o.call = record.Call{Batch: batch, Attempt: 1}
+		if w.m.calls%2 == 0 {
+			randReader{w.rand}.Read(o.call.Invocation[:])
+			o.call.BodyHash[0] = byte(w.m.calls)
+		}
 		go func() {
-			o.r, _, o.err = w.b.Append(context.Background(), name, record.Call{Batch: batch})
+			o.r, _, o.err = w.b.Append(context.Background(), name, o.call)
 		}()
 	}
 	synctest.Wait()
@@ -285,7 +305,7 @@ func (w *world) put(name string, size int, counts ...int) error {
 	for _, o := range outcomes {
 		switch {
 		case o.err != nil:
-			s.maybe = append(s.maybe, o.rows)
+			s.maybe = append(s.maybe, o.maybeCall)
 			errs = append(errs, o.err)
 		case o.r.First == 0:
 			return bug("a call to %q got no answer", name)
@@ -300,14 +320,42 @@ func (w *world) put(name string, size int, counts ...int) error {
 				}
 				s.rows[seq] = row
 			}
+			s.known(o.call, o.r.First)
 		}
 	}
 	w.errs = append(w.errs, errs...)
 	return errors.Join(errs...)
 }
 
-func (w *world) consumer(name string) *Consumer {
-	return w.b.Consumer(w.m.stream(name).incarnation, Main)
+// known notes a call that a retry must find again.
+func (s *modelStream) known(c record.Call, first uint64) {
+	if c.Invocation != ([16]byte{}) {
+		s.calls = append(s.calls, modelCall{c, first, time.Now()})
+	}
+}
+
+// retry sends some calls again, as a client does that had no answer: nothing may be stored twice.
+func (w *world) retry(name string, s *modelStream) error {
+	for i, k := range s.calls {
+		if time.Since(k.at) > callsKept-time.Second || i > 2 && i < len(s.calls)-3 {
+			continue
+		}
+		again := k.call
+		again.Attempt++
+		again.Batch = record.NewBatch(nil)
+		for row := range record.Records(k.call.Batch.Encoded()) {
+			again.Batch.Append(row)
+		}
+		r, _, err := w.b.Append(context.Background(), name, again)
+		if err != nil || !r.Repeated || r.First != k.first || r.Incarnation != s.incarnation {
+			return bug("P5: a retry of the call at %d of %q got %+v, %v", k.first, name, r, err)
+		}
+	}
+	return nil
+}
+
+func (w *world) consumer(name string, id uint8) *Consumer {
+	return w.b.Consumer(w.m.stream(name).incarnation, id)
 }
 
 // encode writes rows as objects of a pack, n of them each, and returns the bodies.
@@ -338,11 +386,15 @@ func encodeRows(p *Pack, name string, rows []record.Row, objects int, role Role)
 
 // cut takes up to most bytes of what waits and makes a manifest of it with so many objects.
 func (w *world) cut(name string, most int64, objects int) (*modelManifest, error) {
+	return w.cutFor(name, Main, most, objects)
+}
+
+func (w *world) cutFor(name string, id uint8, most int64, objects int) (*modelManifest, error) {
 	s := w.m.stream(name)
 	if s.incarnation == 0 {
 		return nil, nil // its definition failed
 	}
-	claim := w.consumer(name).Take(0, most)
+	claim := w.consumer(name, id).Take(0, most)
 	if claim == nil {
 		return nil, nil
 	}
@@ -375,7 +427,7 @@ func (w *world) makeCut(name string, s *modelStream, claim *Claim, rows []record
 	}
 	first, next := claim.Range()
 	h := ManifestHead{
-		ID: w.b.NewManifestID(), Incarnation: s.incarnation, Consumer: Main, Version: s.version, Epoch: w.consumer(name).NewEpoch(),
+		ID: w.b.NewManifestID(), Incarnation: s.incarnation, Consumer: claim.c.id, Version: s.version, Epoch: claim.c.NewEpoch(),
 		First: first, Next: next, Counts: Counts{OK: int64(len(rows))},
 	}
 	if err := p.Seal(h); err != nil {
@@ -505,7 +557,18 @@ func (w *world) check() error {
 		if err := w.checkManifests(name, s, outstanding, packs); err != nil {
 			return err
 		}
-		if err := w.checkRows(name, s); err != nil {
+		for _, id := range s.consumers {
+			if err := w.checkRows(name, s, id); err != nil {
+				return err
+			}
+		}
+		s.maybe = nil // what nobody has is lost for good
+		for _, id := range s.consumers {
+			if err := w.checkTotals(name, s, w.consumer(name, id)); err != nil {
+				return err
+			}
+		}
+		if err := w.retry(name, s); err != nil {
 			return err
 		}
 	}
@@ -626,14 +689,14 @@ func (w *world) checkManifests(name string, s *modelStream, outstanding map[Mani
 }
 
 // checkRows looks for every row in exactly one home.
-func (w *world) checkRows(name string, s *modelStream) error {
-	c := w.consumer(name)
+func (w *world) checkRows(name string, s *modelStream, id uint8) error {
+	c := w.consumer(name, id)
 	if c == nil {
-		return bug("stream %q has no reader", name)
+		return bug("stream %q has no reader %d", name, id)
 	}
 	var covers []*modelManifest
 	for _, m := range s.manifests {
-		if m.claimed {
+		if m.claimed && m.head.Consumer == id {
 			covers = append(covers, m)
 		}
 	}
@@ -679,26 +742,32 @@ func (w *world) checkRows(name string, s *modelStream) error {
 			i++
 			continue
 		}
-		at := slices.IndexFunc(s.maybe, func(rows []string) bool { return rows[0] == waiting[seq] })
+		at := slices.IndexFunc(s.maybe, func(c maybeCall) bool { return c.rows[0] == waiting[seq] })
 		if at < 0 {
 			return bug("row %d of %q, %.30q, was never put, or is there twice", seq, name, waiting[seq])
 		}
-		for j, row := range s.maybe[at] {
+		for j, row := range s.maybe[at].rows {
 			if waiting[seq+uint64(j)] != row {
 				return bug("only a part of a call is in %q: row %d of it is %.30q", name, j, waiting[seq+uint64(j)])
 			}
 			s.rows[seq+uint64(j)] = row
 			i++
 		}
+		s.known(s.maybe[at].call, seq)
 		s.maybe = slices.Delete(s.maybe, at, at+1)
 	}
-	s.maybe = nil // the others are lost for good
-	return w.checkTotals(name, s, c, int64(len(waiting)))
+	return nil
 }
 
-func (w *world) checkTotals(name string, s *modelStream, c *Consumer, waiting int64) error {
-	want := Totals{Accepted: int64(len(s.rows)), Waiting: waiting}
+func (w *world) checkTotals(name string, s *modelStream, c *Consumer) error {
+	want := Totals{Accepted: int64(len(s.rows)), Waiting: int64(len(s.rows))}
 	for _, m := range s.manifests {
+		if m.head.Consumer != c.id {
+			continue
+		}
+		if m.claimed {
+			want.Waiting -= m.head.Counts.OK + m.head.Counts.Dropped + m.head.Counts.Failed
+		}
 		want.OK += m.head.Counts.OK
 		want.Dropped += m.head.Counts.Dropped
 		want.Failed += m.head.Counts.Failed
@@ -728,8 +797,10 @@ func (w *world) drain() error {
 			if s.incarnation == 0 {
 				continue
 			}
-			if _, err := w.cut(name, 1<<40, 1); err != nil {
-				return bug("cut %q after the start: %v", name, err)
+			for _, id := range s.consumers {
+				if _, err := w.cutFor(name, id, 1<<40, 1); err != nil {
+					return bug("cut %q after the start: %v", name, err)
+				}
 			}
 			for _, m := range s.manifests {
 				if m.certain && !m.ended {
@@ -744,7 +815,7 @@ func (w *world) drain() error {
 		w.rest(time.Second)
 		for _, name := range slices.Sorted(maps.Keys(w.m.streams)) {
 			s := w.m.streams[name]
-			if s.incarnation == 0 || s.state >= Deleting || w.consumer(name).uncovered() > 0 {
+			if s.incarnation == 0 || s.state >= Deleting || w.consumer(name, Main).uncovered() > 0 {
 				continue
 			}
 			if err := w.put(name, 20, 2); err != nil {
@@ -756,11 +827,13 @@ func (w *world) drain() error {
 		if s.incarnation == 0 {
 			continue
 		}
-		m, err := w.cut(name, 1<<40, 1)
-		if err != nil {
-			return bug("cut %q after the start: %v", name, err)
+		for _, id := range s.consumers {
+			m, err := w.cutFor(name, id, 1<<40, 1)
+			if err != nil {
+				return bug("cut %q after the start: %v", name, err)
+			}
+			w.deliver(m)
 		}
-		w.deliver(m)
 	}
 	w.rest(time.Second)
 	if left := w.b.Outstanding(); len(left) > 0 {
@@ -776,8 +849,13 @@ func (w *world) drain() error {
 		if s.incarnation == 0 {
 			continue
 		}
-		if err := w.checkTotals(name, s, w.consumer(name), 0); err != nil {
-			return err
+		for _, id := range s.consumers {
+			if err := w.checkTotals(name, s, w.consumer(name, id)); err != nil {
+				return err
+			}
+			if n := w.consumer(name, id).uncovered(); n > 0 {
+				return bug("%d rows of %q wait when all was delivered", n, name)
+			}
 		}
 	}
 	return nil
