@@ -81,6 +81,7 @@ var meanings = map[string]meaning{
 	"XMinioParentIsObject":          {sinks.RefusedObject, "an object has the name of a folder of the key: change the prefix"},
 	"XMinioObjectExistsAsDirectory": {sinks.RefusedObject, "a folder has the name of the key: change the prefix"},
 	"ObjectParentIsFile":            {sinks.RefusedObject, "an object has the name of a folder of the key: change the prefix"},
+	"DirectoryObjectContainsData":   {sinks.RefusedObject, "the store does not take such keys: change the prefix"},
 	"ExistingObjectIsDirectory":     {sinks.RefusedObject, "a folder has the name of the key: change the prefix"},
 	"EntityTooLarge":                {sinks.RefusedObject, "the store takes smaller objects: lower buffer.size"},
 	"MetadataTooLarge":              {sinks.RefusedObject, "the store takes less metadata"},

@@ -308,3 +308,31 @@ func TestLeftoversOfADeadProcess(t *testing.T) {
 		v.has(o)
 	})
 }
+
+// TestForeignObjectThatAppearsMeanwhile: nothing was there when the upload began. The condition of its last
+// request protects what has come since.
+func TestForeignObjectThatAppearsMeanwhile(t *testing.T) {
+	each(t, func(t *testing.T, s *server) {
+		if s.completeOverwrites {
+			t.Skip("the store takes no heed of the condition")
+		}
+		v := s.bucket(t)
+		proxy := faultproxy.New(t, s.endpoint)
+		for i, size := range []int64{3000, parted} {
+			o := sinktest.Object(sinktest.Key("m/", uint64(i)), size, 1)
+			v.Plant(o.Key, "somebody else's")
+			proxy.Inject(faultproxy.Rule{Match: func(r *http.Request) bool {
+				return size == parted && faultproxy.On("HeadObject")(r)
+			}, Fault: faultproxy.Answer(404, "NotFound")})
+			if err := openSmall(t, v.options(proxy.URL)).Put(t.Context(), o); sinks.ClassOf(err) != sinks.Foreign || err == nil {
+				t.Errorf("put of %d bytes: %v, want Foreign", size, err)
+			}
+			if got := v.Get(o.Key); got.Size != int64(len("somebody else's")) {
+				t.Errorf("somebody else's object was replaced by %d bytes", got.Size)
+			}
+		}
+		if left := v.Leftovers(); len(left) > 0 {
+			t.Errorf("left %q", left)
+		}
+	})
+}
