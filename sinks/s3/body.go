@@ -11,12 +11,12 @@ import (
 	"fmt"
 	"hash"
 	"hash/crc32"
-	"hash/crc64"
 	"io"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/minio/crc64nvme"
 
 	"hydrant/sinks"
 )
@@ -56,8 +56,6 @@ func newBody(o sinks.Object, at section, want *uint64) *body {
 	return &body{r: o.ReaderAt, at: at, want: want}
 }
 
-var nvme = sync.OnceValue(func() *crc64.Table { return crc64.MakeTable(sinks.CRC64NVME) })
-
 // Read is an io.Reader's.
 func (b *body) Read(p []byte) (int, error) {
 	b.mu.Lock()
@@ -76,7 +74,7 @@ func (b *body) Read(p []byte) (int, error) {
 		b.err = readFailure(b.at.off+b.pos+int64(n), err)
 		return 0, b.err
 	}
-	crc := crc64.Update(b.crc, nvme(), p)
+	crc := crc64nvme.Update(b.crc, p)
 	if b.pos+int64(n) == b.at.size && b.want != nil && crc != *b.want {
 		b.err = fmt.Errorf("%w: CRC64NVME is %016x, the manifest says %016x", errDamaged, crc, *b.want)
 		return 0, b.err
@@ -178,7 +176,7 @@ func sumsOf(ctx context.Context, mode string, o sinks.Object, at section, sign b
 		if whole {
 			in(&s.crc64nvme)(binary.BigEndian.AppendUint64(nil, o.CRC64NVME))
 		} else {
-			want(crc64.New(nvme()), in(&s.crc64nvme))
+			want(crc64nvme.New(), in(&s.crc64nvme))
 		}
 	case SHA256:
 		switch {

@@ -6,12 +6,16 @@ import (
 	"hash/crc64"
 	"io"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/iotest"
 
 	"hydrant/sinks"
 	"hydrant/sinks/sinktest"
 )
+
+// nvme is the polynomial in the standard library's implementation, which is not the one that is used.
+var nvme = sync.OnceValue(func() *crc64.Table { return crc64.MakeTable(sinks.CRC64NVME) })
 
 func TestCombine(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
