@@ -249,6 +249,9 @@ func (c *committer) run() {
 	for {
 		w := c.look()
 		puts := w.queued > 0 && c.putsPossible()
+		if puts {
+			c.ticket = 0 // what a later shortage waits for is a later pass
+		}
 		if w.queued > 0 && !puts && !c.failing() {
 			puts = c.makeRoom(w.stopping)
 		}
@@ -389,6 +392,7 @@ func (c *committer) makeRoom(stopping bool) bool {
 	c.j.mu.Unlock()
 	c.update()
 	c.failQueued()
+	c.b.opener.kick() // to ask for cuts, should it not have
 	return false
 }
 
@@ -545,6 +549,9 @@ func (c *committer) buildOps(g *group) {
 	}
 	if !full {
 		g.noted = c.l.takeNoted(func(id ManifestID) bool { return taken[id] })
+		if sabotageUnlinkBeforeCommit {
+			c.unlinkEarly(g.noted)
+		}
 		for i, f := range g.noted {
 			if !c.ledgerRoom(g, frameSize(len(f.payload))) {
 				for _, f := range g.noted[i:] {
@@ -566,6 +573,17 @@ func (c *committer) buildOps(g *group) {
 		// the active segment is full for the ledger too
 		c.setDue()
 		c.openNext()
+	}
+}
+
+// unlinkEarly removes packs whose COMMIT is not durable yet, which must never be done.
+func (c *committer) unlinkEarly(noted []*ledgerFrame) {
+	for _, f := range noted {
+		if e, ok := f.event.(*commitEvent); ok {
+			for _, p := range c.l.manifests[e.Manifest].event.Packs {
+				c.b.packs.remove(p.ID)
+			}
+		}
 	}
 }
 

@@ -184,6 +184,41 @@ func testDiskFails(t *testing.T) {
 	x.balanced(s)
 }
 
+// A pack stays until its COMMIT is durable.
+func TestCommitFails(t *testing.T) { synctest.Test(t, testCommitFails) }
+
+func testCommitFails(t *testing.T) {
+	disk := newFaulty(t)
+	x := openBench(t, Options{FS: disk.FS})
+	s := x.define("clicks")
+	m := x.cutInto(s, "a", "b")
+	disk.set(func(op forgetfs.Op) *forgetfs.Fault {
+		if op.Kind == forgetfs.OpDatasync {
+			return &forgetfs.Fault{Err: syscall.EIO}
+		}
+		return nil
+	})
+	x.Confirm(m.ID, 0, 1)
+	time.Sleep(2 * confirmDelay)
+	if ok, _ := x.Accepting(); ok {
+		t.Error("accepting")
+	}
+	if got := x.content(m, 0) + x.content(m, 1); got != "ab" {
+		t.Errorf("content %q", got)
+	}
+	if n := len(x.Pending(m.ID)); n != 0 {
+		t.Errorf("%d objects are pending", n)
+	}
+	disk.set(nil)
+	time.Sleep(2 * retrySlot)
+	if n := len(x.Outstanding()); n != 0 {
+		t.Errorf("%d manifests are outstanding", n)
+	}
+	if _, err := x.OpenObject(m, 0); err == nil {
+		t.Error("the pack is still there")
+	}
+}
+
 // While a sync hangs, calls beyond one group are refused at once instead of piling up.
 func TestStall(t *testing.T) { synctest.Test(t, testStall) }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"hydrant/buffer/forgetfs"
 	"hydrant/record"
@@ -64,6 +65,103 @@ func testLaps(t *testing.T) {
 	}
 	if x.logs.String() != "" {
 		t.Errorf("log: %s", x.logs)
+	}
+}
+
+// A slot whose rows main has covered stays until the backup has, too.
+func TestBackupBehind(t *testing.T) { synctest.Test(t, testBackupBehind) }
+
+func testBackupBehind(t *testing.T) {
+	x := openBench(t, Options{FS: forgetfs.New()})
+	s, err := x.Define(Stream{Name: "clicks", Consumers: []uint8{Main, Backup}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := ""
+	behind := func() string {
+		c := x.Consumer(s.Incarnation, Backup)
+		k := c.Take(0, 1<<40)
+		defer k.Release()
+		got := ""
+		for r := range k.Rows() {
+			got += fmt.Sprintf("%d ", r.Seq)
+		}
+		return got
+	}
+	n := 0
+	for {
+		_, _, err := x.Append(context.Background(), "clicks", record.Call{Batch: batch(pad(fmt.Sprint(n), 8000))})
+		if r, ok := errors.AsType[*record.Refusal](err); ok && r.Reason == "journal" {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+		want += fmt.Sprintf("%d ", n)
+		if n%5 == 0 {
+			x.Confirm(x.cut(s).ID, 0)
+		}
+		if n%20 == 0 {
+			x.crash(uint64(n))
+			for _, m := range x.Outstanding() {
+				x.Confirm(m.ID, x.Pending(m.ID)...)
+			}
+		}
+		if got := behind(); got != want {
+			t.Fatalf("after %d calls the backup has %s", n, got)
+		}
+		if n > 1000 {
+			t.Fatal("the ring never ran full")
+		}
+	}
+	c := x.Consumer(s.Incarnation, Backup)
+	synctest.Wait()
+	if !c.Pressure() {
+		t.Error("no pressure")
+	}
+	k := c.Take(0, 1<<40)
+	first, next := k.Range()
+	if _, err := x.Cut(k, nil, ManifestHead{ID: x.NewManifestID(), Version: 1, Epoch: c.NewEpoch(), First: first, Next: next, Counts: Counts{Dropped: int64(n)}}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "calls are taken again", func() bool { ok, _ := x.Accepting(); return ok })
+	x.append("clicks", "again")
+	x.balanced(s)
+	if got, want := c.Totals(), (Totals{Accepted: int64(n) + 1, Dropped: int64(n), Waiting: 1}); got != want {
+		t.Errorf("totals of the backup %+v, want %+v", got, want)
+	}
+}
+
+// What is confirmed stays so when the frame that said it has been overwritten.
+func TestProgressOverLaps(t *testing.T) { synctest.Test(t, testProgressOverLaps) }
+
+func testProgressOverLaps(t *testing.T) {
+	x := openBench(t, Options{FS: forgetfs.New()})
+	s := x.define("clicks")
+	m := x.cutInto(s, "a", "b", "c", "d")
+	n := x.replace(m, 3)
+	x.Confirm(m.ID, 1)
+	time.Sleep(2 * confirmDelay)
+	for range 3 {
+		x.lap(60)
+		x.crash(5)
+		if got := fmt.Sprint(x.Pending(m.ID), x.Pending(n.ID)); got != "[0 2] [0]" {
+			t.Fatalf("pending %s", got)
+		}
+		if got := x.content(m, 0) + x.content(n, 0); got != "aerror" {
+			t.Fatalf("content %q", got)
+		}
+		x.balanced(s)
+	}
+	x.Confirm(n.ID, 0)
+	x.Confirm(m.ID, 0, 2)
+	time.Sleep(2 * confirmDelay)
+	x.crash(6)
+	for _, m := range x.Outstanding() {
+		if m.ID == n.ID || m.Replaces == n.ID {
+			t.Errorf("manifest %x is outstanding", m.ID)
+		}
 	}
 }
 

@@ -365,7 +365,7 @@ func (o *opener) press(near bool) {
 	outlook := o.j.outlook(o.l)
 	o.l.mu.RLock()
 	o.j.mu.Lock()
-	short := near && outlook < 2 // and it cannot grow, or it would have
+	short := (near || len(o.pressed) > 0) && outlook < 2 // and it cannot grow, or it would have
 	want := make(map[consumerKey]bool)
 	if short || o.j.full {
 		for _, s := range o.j.segments {

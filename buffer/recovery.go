@@ -442,6 +442,12 @@ func (r *recovery) reopen() error {
 	if err != nil {
 		return err
 	}
+	// There is no older checkpoint that could stand in for this one, so there are two of it.
+	if n := w.end(); n < j.geo.slot/2 {
+		if err := w.checkpoint(r.l.encodeState(), r.l.ordinal, p.base); err != nil && !errors.Is(err, errOpeningFull) {
+			return err
+		}
+	}
 	if err := w.finish(); err != nil {
 		return err
 	}

@@ -411,6 +411,41 @@ func testDamagedCheckpoint(t *testing.T) {
 	}
 }
 
+// A start writes its checkpoint twice, since nothing older has all of it.
+func TestDamagedFirstCheckpoint(t *testing.T) {
+	f := func(name string, stops bool, copies ...int) {
+		bubble(t, name, func(t *testing.T) {
+			x := newDamaged(t)
+			x.start()
+			x.Close()
+			var all []FrameInfo
+			for _, f := range found(t, x.disk) {
+				if f.Type == "CHECKPOINT" {
+					all = append(all, f)
+				}
+			}
+			all = all[len(all)-2:]
+			for _, i := range copies {
+				spoil(t, x.disk, all[i], false)
+			}
+			b, err := Open(x.o)
+			if _, ok := errors.AsType[*DamageError](err); ok != stops || !ok && err != nil {
+				t.Fatalf("open: %v", err)
+			}
+			if b != nil {
+				x.Buffer = b
+				if got := x.waiting(x.clicks); got != "5:e 6:f 7:g 8:h" {
+					t.Errorf("%q waits", got)
+				}
+				x.balanced(x.clicks)
+			}
+		})
+	}
+	f("first", false, 0)
+	f("second", false, 1)
+	f("both", true, 0, 1)
+}
+
 // Of a pack that is gone or spoiled the records are lost, once.
 func TestDamagedPack(t *testing.T) {
 	f := func(name string, spoil func(x *damaged, file string)) {

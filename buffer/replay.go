@@ -47,71 +47,98 @@ func (r *recovery) replay() error {
 }
 
 // loadCheckpoint finds the newest checkpoint that can be read. An older one does as well, as long as all
-// frames since are there.
+// frames since are there. They are not where a start lies in between: what it found above the proven end of
+// the segment before went into its checkpoint and nowhere else.
 func (r *recovery) loadCheckpoint() error {
 	for i := len(r.chain) - 1; i >= 0; i-- {
 		s := r.chain[i]
-		l, c, ordinal, off, err := r.readCheckpoint(s)
+		l, head, off, err := r.readCheckpoint(s)
 		if err == nil {
-			ok := c >= s.head.PrevEnd // nothing older is replayed
+			ok := head.C >= s.head.PrevEnd // nothing older is replayed
 			for _, older := range r.chain[:i] {
-				ok = ok || c >= older.base && c <= older.lsn(older.end)
+				ok = ok || head.C >= older.base && head.C <= older.lsn(older.end)
 			}
 			if !ok {
-				err = fmt.Errorf("its frames since LSN %d are not there any more", c)
+				err = fmt.Errorf("its frames since LSN %d are not there any more", head.C)
 			}
 		}
 		if err == nil {
-			r.l, r.c = l, c
-			r.l.ordinal = ordinal
+			r.l, r.c = l, head.C
+			r.l.ordinal = head.Ordinal
 			if sabotageReplayFromStart {
 				r.c = r.chain[0].base
 			}
 			return nil
 		}
 		r.hurt(s, off, blockSize, "CHECKPOINT: "+err.Error(), nil)
+		if i > 0 && r.chain[i-1].head.Start != s.head.Start {
+			break
+		}
 	}
 	return r.fatal()
 }
 
-// readCheckpoint reads the parts at the beginning of a segment.
-func (r *recovery) readCheckpoint(s *oldSegment) (l *ledger, c, ordinal uint64, off int64, err error) {
-	var packed []byte
-	var first checkpointHead
+// readCheckpoint reads the parts among the opening frames of a segment. There may be two copies; the second
+// is read where the first cannot be. On error off is the place of the first fault.
+func (r *recovery) readCheckpoint(s *oldSegment) (l *ledger, head checkpointHead, off int64, err error) {
 	scan := r.scan(s.slot, s.base, s.head.Opened)
-	for part := uint32(0); ; part++ {
-		off = scan.off
-		h, payload, err := scan.next()
-		if errors.Is(err, io.EOF) {
-			return nil, 0, 0, off, errors.New("it is not there")
+	fault := func(at int64, e error) {
+		if err == nil {
+			off, err = at, e
 		}
-		if err != nil {
-			return nil, 0, 0, off, err
+	}
+	var parts []checkpointHead
+	var packed []byte
+	for {
+		at := scan.off
+		h, payload, e := scan.next()
+		if errors.Is(e, io.EOF) {
+			fault(at, errors.New("it is not there"))
+			return nil, head, off, err
+		}
+		if e != nil && !badFrame(e) {
+			return nil, head, at, e
+		}
+		if e != nil {
+			fault(at, e)
+			parts, packed = nil, nil
+			if e := scan.pass(h, e); e != nil {
+				return nil, head, at, e
+			}
+			continue
 		}
 		if h.Type != frameCheckpoint {
-			return nil, 0, 0, off, fmt.Errorf("part %d is not there", part)
+			continue
 		}
-		head, body, err := parseCheckpointPart(payload)
-		if err != nil {
-			return nil, 0, 0, off, err
+		part, body, e := parseCheckpointPart(payload)
+		if e == nil && int(part.Part) != len(parts) {
+			e = errCheckpoint
+			if part.Part == 0 {
+				parts, packed = nil, nil
+				e = nil
+			}
 		}
-		if part == 0 {
-			first = head
+		if e == nil && part.Part > 0 && (part.Parts != parts[0].Parts || part.C != parts[0].C || part.Raw != parts[0].Raw || part.Ordinal != parts[0].Ordinal) {
+			e = errCheckpoint
 		}
-		if head.Part != part || head.Parts != first.Parts || head.C != first.C || head.Raw != first.Raw || head.Ordinal != first.Ordinal {
-			return nil, 0, 0, off, errCheckpoint
+		if e != nil {
+			fault(at, e)
+			parts, packed = nil, nil
+			continue
 		}
-		packed = append(packed, body...)
-		if part+1 == head.Parts {
-			break
+		parts, packed = append(parts, part), append(packed, body...)
+		if len(parts) < int(part.Parts) {
+			continue
 		}
+		raw, e := unpackCheckpoint(packed, part.Raw)
+		if e == nil {
+			if l, e = decodeState(raw); e == nil {
+				return l, part, 0, nil
+			}
+		}
+		fault(at, e)
+		parts, packed = nil, nil
 	}
-	raw, err := unpackCheckpoint(packed, first.Raw)
-	if err != nil {
-		return nil, 0, 0, off, err
-	}
-	l, err = decodeState(raw)
-	return l, first.C, first.Ordinal, off, err
 }
 
 // hurt takes note of damage to acknowledged bytes.
