@@ -275,8 +275,8 @@ type S3Destination struct {
 	RetryDuration RetryDuration `key:"retry_duration" default:"forever"`
 }
 
-// Credentials for a store. Either a key, or a profile, or none; `role_arn` is assumed with them. The
-// secrets of an older version of a stream are taken from the present file.
+// Credentials for a store. Either a key, or a profile, or none; `role_arn` is assumed with them. What
+// an older version of a stream still has to deliver goes with the present file's credentials.
 type Credentials struct {
 	// Id of a fixed access key.
 	AccessKeyID Secret `key:"access_key_id"`

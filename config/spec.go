@@ -40,22 +40,25 @@ func ParseSpec(name string, spec []byte) (*Stream, error) {
 }
 
 // TakeSecrets gives s, which ParseSpec returned, the credentials that the present configuration has for
-// the stream of its name; nil where it has none any more. It fails where s needs secrets and gets none.
+// the stream of its name (nil where it has none any more): for the same bucket whatever they are now, and
+// for another place those that stand in for an access key of which only the name is kept. It fails where
+// s needs an access key and nothing stands in for it.
 func (s *Stream) TakeSecrets(present *Stream) error {
 	mine := s.Destination.S3
-	if mine == nil || !mine.Credentials.AccessKeyID.set {
+	if mine == nil {
 		return nil
 	}
-	if present == nil {
-		return fmt.Errorf("stream %q has undelivered records and its credentials are no longer in the configuration: put the stream back until they are delivered", s.Name)
+	needs := mine.Credentials.AccessKeyID.set
+	var theirs *S3Destination
+	if present != nil {
+		theirs = present.Destination.S3
 	}
-	theirs := present.Destination.S3
-	if theirs == nil || !theirs.Credentials.AccessKeyID.set {
-		return fmt.Errorf("stream %q has undelivered records that need the access key of s3 bucket %q, and the present configuration has no access key for it", s.Name, mine.Bucket)
+	switch {
+	case theirs != nil && (needs || theirs.Bucket == mine.Bucket && theirs.Endpoint == mine.Endpoint):
+		mine.Credentials = theirs.Credentials
+	case needs:
+		return fmt.Errorf("stream %q has undelivered records for s3 bucket %q and its access key is no longer in the configuration: put the stream back until they are delivered", s.Name, mine.Bucket)
 	}
-	mine.Credentials.AccessKeyID = theirs.Credentials.AccessKeyID
-	mine.Credentials.SecretAccessKey = theirs.Credentials.SecretAccessKey
-	mine.Credentials.SessionToken = theirs.Credentials.SessionToken
 	return nil
 }
 

@@ -110,21 +110,33 @@ func TestParseSpecChecksNoLimits(t *testing.T) {
 }
 
 func TestTakeSecrets(t *testing.T) {
-	with := decode(t, "streams: [ { name: s, destination: { s3: { bucket: lake, credentials: { access_key_id: a, secret_access_key: b } } } } ]").Config.Streams[0]
-	without := decode(t, "streams: [ { name: s, destination: { s3: { bucket: lake } } } ]").Config.Streams[0]
-	file := decode(t, smallest).Config.Streams[0]
+	stream := func(destination string) *Stream {
+		return &decode(t, "streams: [ { name: s, destination: { "+destination+" } } ]").Config.Streams[0]
+	}
+	with := stream("s3: { bucket: lake, credentials: { access_key_id: a, secret_access_key: b } }")
+	rotated := stream("s3: { bucket: lake, credentials: { access_key_id: c, secret_access_key: d } }")
+	moved := stream("s3: { bucket: pond, endpoint: 'http://h', credentials: { access_key_id: e, secret_access_key: f } }")
+	chain := stream("s3: { bucket: lake }")
+	profile := stream("s3: { bucket: lake, credentials: { profile: p } }")
+	file := stream("file: { path: /l }")
 	for _, c := range []struct {
 		name         string
 		old, present *Stream
+		want         string // secret or profile
 		fails        bool
 	}{
-		{"key and key", &with, &with, false},
-		{"key and none", &with, &without, true},
-		{"key and a stream that is gone", &with, nil, true},
-		{"key and another kind", &with, &file, true},
-		{"none and a stream that is gone", &without, nil, false},
-		{"none and key", &without, &with, false},
-		{"file and a stream that is gone", &file, nil, false},
+		{"the same key", with, with, "b", false},
+		{"a rotated key", with, rotated, "d", false},
+		{"a key, and another place's", with, moved, "f", false},
+		{"a key, and now the chain", with, chain, "", false},
+		{"a key, and now a profile", with, profile, "p", false},
+		{"a key of a stream that is gone", with, nil, "", true},
+		{"a key, and now another kind of destination", with, file, "", true},
+		{"the chain of a stream that is gone", chain, nil, "", false},
+		{"the chain, and now a key", chain, with, "b", false},
+		{"the chain, and another place with a key", chain, moved, "", false},
+		{"a profile, and another place with a key", profile, moved, "p", false},
+		{"a file of a stream that is gone", file, nil, "", false},
 	} {
 		s, err := ParseSpec("s", c.old.Spec())
 		if err != nil {
@@ -132,17 +144,16 @@ func TestTakeSecrets(t *testing.T) {
 		}
 		if err := s.TakeSecrets(c.present); (err != nil) != c.fails {
 			t.Errorf("%s: %v", c.name, err)
+		} else if err == nil && s.Destination.S3 != nil {
+			k := s.Destination.S3.Credentials
+			if got, err := k.SecretAccessKey.Value(); err != nil || got+k.Profile != c.want {
+				t.Errorf("%s: %q, %v; want %q", c.name, got+k.Profile, err, c.want)
+			}
 		}
 	}
 	s, _ := ParseSpec("s", with.Spec())
 	if v, err := s.Destination.S3.Credentials.SecretAccessKey.Value(); err == nil {
 		t.Errorf("a secret that was never stored has the value %q", v)
-	}
-	if err := s.TakeSecrets(&with); err != nil {
-		t.Fatal(err)
-	}
-	if v, err := s.Destination.S3.Credentials.SecretAccessKey.Value(); err != nil || v != "b" {
-		t.Errorf("value %q, %v", v, err)
 	}
 }
 
