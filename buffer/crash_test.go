@@ -139,6 +139,110 @@ var scripts = []script{
 			func() error { w.deliver(m); w.rest(300 * time.Millisecond); return nil },
 		)
 	}},
+	{name: "set aside", run: func(w *world) error {
+		var m *modelManifest
+		return steps(
+			func() error { return w.define("a", "v1", Active) },
+			func() error { return w.put("a", 50, 6) },
+			func() (err error) { m, err = w.cut("a", 1<<30, 3); return err },
+			func() error {
+				if m != nil {
+					return w.setAside(m, 1)
+				}
+				return nil
+			},
+			func() error {
+				if m != nil {
+					w.confirm(m, 0)
+				}
+				return w.put("a", 50, 1)
+			},
+			func() error { w.rest(300 * time.Millisecond); return nil },
+			func() error {
+				if m != nil {
+					return w.setAside(m, 2)
+				}
+				return nil
+			},
+			func() error { w.rest(300 * time.Millisecond); return nil },
+		)
+	}},
+	{name: "a stream ends", run: func(w *world) error {
+		return steps(
+			func() error { return w.define("a", "v1", Active) },
+			func() error { return w.put("a", 50, 3) },
+			func() error { return w.define("a", "v1", Deleting) },
+			func() error {
+				if w.m.stream("a").state == Deleting {
+					if err := w.put("a", 50, 1); err == nil {
+						return bug("a stream that is deleted took a record")
+					}
+					w.errs = nil
+				}
+				return nil
+			},
+			func() error {
+				m, err := w.cut("a", 1<<30, 1)
+				if err == nil {
+					w.deliver(m)
+				}
+				return err
+			},
+			func() error { w.rest(300 * time.Millisecond); return nil },
+			func() error {
+				if w.m.stream("a").state != Deleting || w.disk.Dead() {
+					return nil
+				}
+				return w.define("a", "v1", Gone)
+			},
+			func() error { return w.define("b", "v1", Active) },
+			func() error {
+				if w.m.streams["a"] != nil || w.disk.Dead() {
+					return nil
+				}
+				return w.define("a", "v9", Active)
+			},
+			func() error { return w.put("a", 50, 2) },
+			func() error {
+				_, err := w.cut("a", 1<<30, 1)
+				return err
+			},
+		)
+	}},
+	{name: "the disk is full", faults: noFaults, run: func(w *world) error {
+		w.disk.SetCapacity(64 << 20)
+		fill := func(left int64) func() error {
+			return func() error {
+				w.disk.SetOther(64<<20 - w.disk.Used() - left)
+				w.rest(300 * time.Millisecond)
+				return nil
+			}
+		}
+		var m *modelManifest
+		cut := func() error {
+			n, err := w.cut("a", 3000, 1)
+			if n != nil {
+				m = n
+			}
+			return err
+		}
+		return steps(
+			func() error { return w.define("a", "v1", Active) },
+			func() error { return w.put("a", 1000, 3, 3) },
+			fill(0),
+			func() error { return w.put("a", 1000, 1) },
+			cut, cut,
+			func() error { w.deliver(m); w.rest(300 * time.Millisecond); return nil },
+			cut,
+			fill(5000),
+			cut,
+			func() error { w.deliver(m); w.rest(300 * time.Millisecond); return nil },
+			fill(32<<20),
+			func() error { return w.put("a", 1000, 2) },
+			cut,
+			func() error { w.deliver(m); w.rest(300 * time.Millisecond); return nil },
+		)
+	}},
 	{name: "backup behind main", run: func(w *world) error {
 		w.m.stream("slow").consumers = []uint8{Main, Backup}
 		w.m.stream("fast").consumers = []uint8{Main, Backup}
@@ -186,6 +290,9 @@ var scripts = []script{
 		}
 	}, run: failing},
 }
+
+// noFaults marks a script in which callers may get errors although the disk does as it is told.
+func noFaults(*world) func(forgetfs.Op) *forgetfs.Fault { return nil }
 
 // failing is a life during which the disk fails.
 func failing(w *world) error {
@@ -467,6 +574,9 @@ func (s *script) replay(t *testing.T, o []string) {
 	err := inBubble(t, func() error {
 		w, err := s.live(1, int64(v[0]))
 		t.Logf("operations:\n%s", w.disk.Trace())
+		for _, err := range w.errs {
+			t.Logf("a caller got: %v", err)
+		}
 		for i, u := range w.disk.Units() {
 			t.Logf("not certain: %d %v kept %v", i, u, subset(v[1])(i, u).Kept)
 		}

@@ -45,7 +45,8 @@ type world struct {
 type model struct {
 	directory [16]byte // zero: not known yet
 	streams   map[string]*modelStream
-	calls     int // numbers the contents of rows
+	calls     int             // numbers the contents of rows
+	used      map[uint32]bool // incarnations of streams that are gone
 }
 
 // modelStream is one stream. A call, cut or definition is certain when the caller got an answer, and maybe
@@ -88,15 +89,20 @@ type modelManifest struct {
 	certain bool
 	sent    map[int]bool // confirmed by the caller
 	stays   map[int]bool // and a frame says so
-	gone    map[int]bool // replaced
+	gone    map[int]bool // replaced or set aside
+	lost    map[int]bool // set aside
+	maybe   map[int]bool // perhaps set aside
 	ended   bool         // and a frame says so
 	claimed bool         // takes rows, that is, is not a replacement
 }
 
-func newModel() *model { return &model{streams: map[string]*modelStream{}} }
+func newModel() *model {
+	return &model{streams: map[string]*modelStream{}, used: map[uint32]bool{}}
+}
 
 func (m *model) clone() *model {
 	c := *m
+	c.used = maps.Clone(m.used)
 	c.streams = map[string]*modelStream{}
 	for name, s := range m.streams {
 		t := *s
@@ -108,6 +114,7 @@ func (m *model) clone() *model {
 		for id, mm := range s.manifests {
 			n := *mm
 			n.sent, n.stays, n.gone = maps.Clone(mm.sent), maps.Clone(mm.stays), maps.Clone(mm.gone)
+			n.lost, n.maybe = maps.Clone(mm.lost), maps.Clone(mm.maybe)
 			t.manifests[id] = &n
 		}
 		c.streams[name] = &t
@@ -244,6 +251,14 @@ func (w *world) define(name, spec string, state State) error {
 		return err
 	}
 	s.maybeSpecs = s.maybeSpecs[:len(s.maybeSpecs)-1]
+	if w.m.used[got.Incarnation] {
+		return bug("stream %q got incarnation %d, which one that is gone had", name, got.Incarnation)
+	}
+	if state == Gone {
+		w.m.used[s.incarnation] = true
+		delete(w.m.streams, name)
+		return nil
+	}
 	if s.incarnation != 0 && (s.incarnation != got.Incarnation || got.Version < s.version) {
 		return bug("stream %q had incarnation %d version %d, now %d and %d", name, s.incarnation, s.version, got.Incarnation, got.Version)
 	}
@@ -434,10 +449,8 @@ func (w *world) makeCut(name string, s *modelStream, claim *Claim, rows []record
 		p.Abort()
 		return nil, err
 	}
-	m := &modelManifest{
-		head: h, objects: p.Objects(), bodies: bodies, claimed: true,
-		sent: map[int]bool{}, stays: map[int]bool{}, gone: map[int]bool{},
-	}
+	m := newManifest(h, p.Objects(), bodies)
+	m.claimed = true
 	s.manifests[h.ID] = m
 	if _, err := w.b.Cut(claim, []*Pack{p}, h); err != nil {
 		p.Abort()
@@ -445,6 +458,31 @@ func (w *world) makeCut(name string, s *modelStream, claim *Claim, rows []record
 	}
 	m.certain = true
 	return m, nil
+}
+
+func newManifest(h ManifestHead, objects []ObjectInfo, bodies [][]byte) *modelManifest {
+	return &modelManifest{
+		head: h, objects: objects, bodies: bodies,
+		sent: map[int]bool{}, stays: map[int]bool{}, gone: map[int]bool{}, lost: map[int]bool{}, maybe: map[int]bool{},
+	}
+}
+
+// setAside gives objects up as damaged.
+func (w *world) setAside(m *modelManifest, objects ...int) error {
+	for _, i := range objects {
+		m.maybe[i] = true
+	}
+	_, err := w.b.SetAside(m.head.ID, objects, "damaged")
+	synctest.Wait()
+	if err != nil {
+		w.errs = append(w.errs, err)
+		return err
+	}
+	for _, i := range objects {
+		delete(m.maybe, i)
+		m.gone[i], m.lost[i] = true, true
+	}
+	return nil
 }
 
 // confirm says that objects are in their destination.
@@ -504,7 +542,7 @@ func (w *world) replace(name string, m *modelManifest, objects ...int) (*modelMa
 		p.Abort()
 		return nil, err
 	}
-	n := &modelManifest{head: h, objects: p.Objects(), bodies: bodies, sent: map[int]bool{}, stays: map[int]bool{}, gone: map[int]bool{}}
+	n := newManifest(h, p.Objects(), bodies)
 	s.manifests[h.ID] = n
 	_, err = w.b.Replace(m.head.ID, objects, []*Pack{p}, h, "refused")
 	synctest.Wait()
@@ -593,6 +631,13 @@ func (w *world) checkDefinition(name string, s *modelStream, found map[string]St
 	case !ok && s.incarnation == 0:
 		s.maybeSpecs = nil
 		return nil
+	case !ok && slices.ContainsFunc(s.maybeSpecs, func(m modelSpec) bool { return m.state == Gone }):
+		w.m.used[s.incarnation] = true
+		delete(w.m.streams, name)
+		s.incarnation = 0
+		return nil
+	case w.m.used[got.Incarnation]:
+		return bug("stream %q got incarnation %d, which one that is gone had", name, got.Incarnation)
 	case !ok:
 		return bug("stream %q is gone", name)
 	case s.incarnation != 0 && got.Incarnation != s.incarnation:
@@ -630,10 +675,20 @@ func (w *world) checkManifests(name string, s *modelStream, outstanding map[Mani
 	for id, m := range s.manifests {
 		got := outstanding[id]
 		delete(outstanding, id)
+		pending := map[int]bool{}
+		if got != nil {
+			for _, i := range w.b.Pending(id) {
+				pending[i] = true
+			}
+		}
 		done := true
 		for i := range m.objects {
+			if m.maybe[i] && !pending[i] && !m.sent[i] {
+				m.gone[i], m.lost[i] = true, true
+			}
 			done = done && (m.sent[i] || m.gone[i])
 		}
+		m.maybe = map[int]bool{}
 		switch {
 		case got == nil && !done:
 			return bug("manifest %x of %q is gone with objects that nobody confirmed", id, name)
@@ -652,10 +707,6 @@ func (w *world) checkManifests(name string, s *modelStream, outstanding map[Mani
 		}
 		if !slices.Equal(got.Objects, m.objects) {
 			return bug("objects of manifest %x are %+v, were %+v", id, got.Objects, m.objects)
-		}
-		pending := map[int]bool{}
-		for _, i := range w.b.Pending(id) {
-			pending[i] = true
 		}
 		for i := range m.objects {
 			packs[path.Join(crashDir, packsDir, fmt.Sprintf("%x%s", m.objects[i].Pack[:], packSuffix))] = true
@@ -771,6 +822,9 @@ func (w *world) checkTotals(name string, s *modelStream, c *Consumer) error {
 		want.OK += m.head.Counts.OK
 		want.Dropped += m.head.Counts.Dropped
 		want.Failed += m.head.Counts.Failed
+		for i := range m.lost {
+			want.Lost += m.objects[i].Records
+		}
 		for i := range m.gone {
 			if m.objects[i].Role == Data {
 				want.OK -= m.objects[i].Records
@@ -782,7 +836,7 @@ func (w *world) checkTotals(name string, s *modelStream, c *Consumer) error {
 	if got := c.Totals(); got != want {
 		return bug("totals of %q are %+v, want %+v", name, got, want)
 	}
-	if sum := want.OK + want.Dropped + want.Failed + want.Waiting; sum != want.Accepted {
+	if sum := want.OK + want.Dropped + want.Failed + want.Lost + want.Waiting; sum != want.Accepted {
 		return bug("totals of %q do not balance: %+v", name, want)
 	}
 	return nil
@@ -841,6 +895,12 @@ func (w *world) drain() error {
 	}
 	if left := w.disk.Files(path.Join(crashDir, packsDir)); len(left) > 0 {
 		return bug("packs are left after all was confirmed: %v", left)
+	}
+	if s := w.b.space.stats(); s.Rows != 0 || s.Packs != 0 || s.Making != 0 || s.Ballast == 0 {
+		return bug("when all is delivered the disk ledger has %+v", s)
+	}
+	if s := w.b.front.stats(); s.Used != 0 || s.Reserved != 0 {
+		return bug("when all is delivered the front has %+v", s)
 	}
 	if len(w.faults) > 0 {
 		return bug("%s", strings.Join(w.faults, "; "))
