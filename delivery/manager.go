@@ -155,7 +155,11 @@ func (m *Manager) Apply(streams []Declared) error {
 	}
 	for _, s := range m.all() {
 		def := s.definition()
-		if declared[s.name] || def.State == buffer.Deleting {
+		if declared[s.name] {
+			continue
+		}
+		if def.State == buffer.Deleting {
+			s.adopt(def) // what could not be opened may be by now
 			continue
 		}
 		def.State = buffer.Deleting
