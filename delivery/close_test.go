@@ -215,6 +215,38 @@ func TestTimeZone(t *testing.T) {
 	})
 }
 
+// The extension of the stream stands in for the format's.
+func TestFileExtension(t *testing.T) {
+	inWorld(t, map[string]spec{"s": {Ext: ".gz", FileExt: ".json.gz"}}, func(t *testing.T, w *world) {
+		w.put("s", "a", "bad")
+		w.flush("s")
+		keys := w.shop().keys()
+		if len(keys) != 2 || len(keys[0]) != len("2000/01/01/00/s-1-2000-01-01-00-00-00-")+uuidLength+len(".json.gz") || !strings.HasSuffix(keys[0], ".json.gz") || extensionOf(keys[1]) != "" {
+			t.Errorf("keys %q, want .json.gz for data and nothing for errors", keys)
+		}
+	})
+}
+
+// What is remembered of waiting records goes when they go.
+func TestMarksGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, backends[0])
+		w.start()
+		w.apply(map[string]spec{"s": {Size: 100, Interval: time.Minute}})
+		l := w.m.loops[0]
+		w.run()
+		defer w.close()
+		for i := range 200 {
+			w.put("s", ten(i, 1)...)
+			time.Sleep(time.Second)
+		}
+		synctest.Wait()
+		if n := len(l.marks.list); n > 12 {
+			t.Errorf("%d marks for the less than ten records that wait", n)
+		}
+	})
+}
+
 // A key that fills closes the epoch: the rows of the other keys go with it.
 func TestSizeOfOneKeyClosesAll(t *testing.T) {
 	inWorld(t, map[string]spec{"s": {Prefix: "h=!{timestamp:HH}/", Size: 100, Interval: 4 * time.Hour}}, func(t *testing.T, w *world) {

@@ -167,6 +167,20 @@ func TestNoRowFits(t *testing.T) {
 	})
 }
 
+// A key of which no row fits has no object; its neighbours do.
+func TestNoRowOfAKeyFits(t *testing.T) {
+	inWorld(t, map[string]spec{"s": {Prefix: "h=!{timestamp:HH}/", Interval: 4 * time.Hour}}, func(t *testing.T, w *world) {
+		w.put("s", "bad 1")
+		time.Sleep(time.Hour)
+		w.put("s", "a")
+		time.Sleep(time.Hour)
+		w.put("s", "bad 2")
+		w.flush("s")
+		equal(t, "objects", w.shop().bodies("h="), []string{body("a")})
+		w.balanced("s", 3)
+	})
+}
+
 // Rows for which there is no valid key go to the error output with the reason.
 func TestKeyThatTheStoreCannotTake(t *testing.T) {
 	for name, p := range map[string]string{"the sink": "forbidden/!{timestamp:HH}/", "the prefix": strings.Repeat("x", 495) + strings.Repeat("!{timestamp:MMMM}", 3) + "/"} {

@@ -110,6 +110,21 @@ func TestDeadDestination(t *testing.T) {
 	})
 }
 
+// The first success after an outage makes everything due that failed during it.
+func TestEndOfOutage(t *testing.T) {
+	inWorld(t, map[string]spec{"s": {Size: 10, Interval: time.Hour}}, func(t *testing.T, w *world) {
+		w.shop().set(always(refusal(sinks.Unknown, "")))
+		w.put("s", ten(0, 4)...)
+		time.Sleep(10 * time.Minute)
+		w.shop().set(nil)
+		time.Sleep(retryCap + time.Second)
+		times := w.shop().times
+		if len(times) != 4 || times[3].Sub(times[0]) > time.Second {
+			t.Errorf("objects are stored at %v, want four at about the same time", times)
+		}
+	})
+}
+
 // Slots: 64 for all, half of the free ones for one destination, and as many bytes as the memory allows.
 func TestUploadSlots(t *testing.T) {
 	for _, c := range []struct {

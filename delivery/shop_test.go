@@ -83,6 +83,7 @@ type shop struct {
 	fault   func(o sinks.Object, attempt int) *fault // nil: none
 	tries   map[string]int
 	closed  int
+	times   []time.Time                // of objects stored
 	verify  func(o sinks.Object) error // nil: looks
 	slow    time.Duration              // that a put takes
 	gate    chan struct{}              // not nil: puts wait for it to be closed
@@ -161,6 +162,7 @@ func (s *shop) Put(ctx context.Context, o sinks.Object) error {
 		}
 	} else {
 		s.objects[o.Key] = shopped{body: body, meta: o.Meta}
+		s.times = append(s.times, time.Now())
 	}
 	if hit != nil {
 		return hit.err
@@ -248,7 +250,8 @@ type spec struct {
 	Kind     string
 	Fail     string // Open says this
 	Shop     string // which shop; "" is the first
-	Ext      string
+	Ext      string // of the format
+	FileExt  string // of the stream
 }
 
 func (s spec) bytes() []byte {
@@ -282,7 +285,7 @@ func (w *world) open(s buffer.Stream) (*Pipeline, error) {
 	if c.Fail != "" {
 		return nil, errors.New(c.Fail)
 	}
-	p := &Pipeline{Format: lines{extension: c.Ext, gate: w.gate}, Size: c.Size, FileSize: c.FileSize, Interval: c.Interval}
+	p := &Pipeline{Format: lines{extension: c.Ext, gate: w.gate}, Size: c.Size, FileSize: c.FileSize, Interval: c.Interval, FileExtension: c.FileExt}
 	if c.Size == 0 {
 		p.Size = 1 << 20
 	}

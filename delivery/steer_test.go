@@ -333,6 +333,9 @@ func TestChangedWhileEncoding(t *testing.T) {
 		if n := len(w.m.lookup("s").inWork); n != 2 {
 			t.Fatalf("%d claims in work, want 2", n)
 		}
+		if st := w.status("s"); st.BacklogRecords != 11 || st.BacklogBytes != 200 || st.Oldest == nil {
+			t.Errorf("status %+v, want 11 records of 200 bytes in the backlog", st)
+		}
 		w.apply(map[string]spec{"s": {Prefix: "two/", Interval: time.Hour, Size: 100}})
 		close(gate)
 		synctest.Wait()
@@ -342,6 +345,59 @@ func TestChangedWhileEncoding(t *testing.T) {
 		w.restart()
 		w.flush("s")
 		w.balanced("s", 11)
+	})
+}
+
+// Between the look at the stream and the claim its version may change. A claim under the old one would keep
+// nothing of it alive: its queue and its sink may be gone.
+func TestNoClaimUnderRetiredVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, backends[0])
+		w.start()
+		w.apply(map[string]spec{"s": {}})
+		w.put("s", "a")
+		l := w.m.loops[0]
+		l.adopt()
+		l.count(l.s.consumer.Waiting())
+		w.apply(map[string]spec{"s": {Prefix: "other/"}})
+		if !l.claim(t.Context(), verdict{close: reasonFlush, next: 2, max: 100}) || len(l.jobs) != 0 {
+			t.Fatalf("%d jobs under a version that is retired", len(l.jobs))
+		}
+		w.run()
+		defer w.close()
+		w.flush("s")
+		w.balanced("s", 1)
+	})
+}
+
+// Resuming does not sit out a wait from before the pause, and neither does a restart count what waits.
+func TestResumeHurries(t *testing.T) {
+	inWorld(t, map[string]spec{"s": {Interval: -1}}, func(t *testing.T, w *world) {
+		w.shop().set(always(refusal(sinks.RefusedDestination, "AccessDenied")))
+		w.put("s", "a", "bad")
+		time.Sleep(time.Hour)
+		if err := w.m.Pause("s"); err != nil {
+			t.Fatal(err)
+		}
+		w.restart()
+		if st := w.status("s"); st.Delivered != 0 || st.Failed != 0 || st.BacklogRecords != 2 {
+			t.Errorf("status after a restart with everything under a manifest: %+v", st)
+		}
+		if err := w.m.Resume("s"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour) // failures in this process too
+		if err := w.m.Pause("s"); err != nil {
+			t.Fatal(err)
+		}
+		w.shop().set(nil)
+		if err := w.m.Resume("s"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if st := w.status("s"); st.Delivered != 1 || st.Failed != 1 {
+			t.Errorf("status right after resuming: %+v", st)
+		}
 	})
 }
 
