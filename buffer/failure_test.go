@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"syscall"
@@ -192,6 +193,7 @@ func testCommitFails(t *testing.T) {
 	x := openBench(t, Options{FS: disk.FS})
 	s := x.define("clicks")
 	m := x.cutInto(s, "a", "b")
+	time.Sleep(2 * markDelay) // it is the COMMIT that fails, not a MARK
 	disk.set(func(op forgetfs.Op) *forgetfs.Fault {
 		if op.Kind == forgetfs.OpDatasync {
 			return &forgetfs.Fault{Err: syscall.EIO}
@@ -216,6 +218,69 @@ func testCommitFails(t *testing.T) {
 	}
 	if _, err := x.OpenObject(m, 0); err == nil {
 		t.Error("the pack is still there")
+	}
+}
+
+// Manifests that have not ended, and streams, are bounded by what a checkpoint has room for.
+func TestLedgerIsBounded(t *testing.T) { synctest.Test(t, testLedgerIsBounded) }
+
+func testLedgerIsBounded(t *testing.T) {
+	x := openBench(t, Options{FS: forgetfs.New()})
+	s := x.define("clicks")
+	var list []*Manifest
+	crowdedAt := 0
+	for {
+		x.append("clicks", "a")
+		m, err := x.tryCut(s)
+		if errors.Is(err, ErrCrowded) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, m)
+		if x.Crowded() && crowdedAt == 0 {
+			crowdedAt = len(list)
+		}
+	}
+	if crowdedAt < 50 || len(list) <= crowdedAt || len(list) > 100 {
+		t.Errorf("crowded at %d, full at %d", crowdedAt, len(list))
+	}
+	x.crash(1)
+	if n := len(x.Outstanding()); n != len(list) {
+		t.Errorf("%d manifests are outstanding, want %d", n, len(list))
+	}
+	if got := x.waiting(s); got != fmt.Sprintf("%d:a", len(list)+1) {
+		t.Errorf("%q waits", got)
+	}
+	for _, m := range list {
+		x.Confirm(m.ID, 0)
+	}
+	time.Sleep(time.Second)
+	if n := len(x.Outstanding()); n != 0 || x.Crowded() {
+		t.Errorf("%d manifests are outstanding", n)
+	}
+	x.cut(s)
+	x.balanced(s)
+
+	source := rand.NewChaCha8([32]byte{1})
+	n := 0
+	for ; n < 100; n++ {
+		spec := make([]byte, 3000) // that nothing compresses
+		source.Read(spec)
+		if _, err := x.Define(Stream{Name: fmt.Sprint(n), Spec: spec}); errors.Is(err, ErrTooManyStreams) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n < 4 || n > 12 {
+		t.Errorf("%d streams of 3 kB fit into a checkpoint of %d", n, tiny.slot/4)
+	}
+	x.lap(40)
+	x.crash(2)
+	if got := len(x.Streams()); got != n+1 {
+		t.Errorf("%d streams, want %d", got, n+1)
 	}
 }
 

@@ -81,6 +81,9 @@ func testBackupBehind(t *testing.T) {
 	behind := func() string {
 		c := x.Consumer(s.Incarnation, Backup)
 		k := c.Take(0, 1<<40)
+		if k == nil {
+			return ""
+		}
 		defer k.Release()
 		got := ""
 		for r := range k.Rows() {
