@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -140,9 +141,10 @@ func testRetryInFlight(t *testing.T) {
 	disk := newFaulty(t)
 	x := openBench(t, Options{FS: disk.FS})
 	s := x.define("clicks")
-	slow := true
+	var slow atomic.Bool
+	slow.Store(true)
 	disk.FS.SetHook(func(op forgetfs.Op) *forgetfs.Fault {
-		if op.Kind == forgetfs.OpDatasync && slow {
+		if op.Kind == forgetfs.OpDatasync && slow.Load() {
 			time.Sleep(time.Second)
 		}
 		return nil
@@ -174,7 +176,7 @@ func testRetryInFlight(t *testing.T) {
 	}
 	// the first attempt fails after the second has come
 	disk.FS.SetHook(func(op forgetfs.Op) *forgetfs.Fault {
-		if op.Kind == forgetfs.OpDatasync && slow {
+		if op.Kind == forgetfs.OpDatasync && slow.Load() {
 			time.Sleep(time.Second)
 			return &forgetfs.Fault{Err: errors.New("broken")}
 		}
@@ -190,7 +192,7 @@ func testRetryInFlight(t *testing.T) {
 		synctest.Wait()
 	}
 	wg.Wait()
-	slow = false
+	slow.Store(false)
 	time.Sleep(2 * retrySlot)
 	if r, _, err := x.Append(context.Background(), "clicks", callOf(3, 3, 1, 1, "c")); err != nil || r.Repeated {
 		t.Errorf("third attempt: %+v, %v", r, err)
