@@ -37,6 +37,7 @@ var alarmKinds = []string{"local", "destination", "denied", "error output", "for
 // that it cannot differ from them; the rest is counted here.
 type metrics struct {
 	collect func() []snapshot
+	read    descriptions
 
 	cuts         *prometheus.CounterVec
 	failures     *prometheus.CounterVec
@@ -63,6 +64,7 @@ func newMetrics() *metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hydrant_" + name, Help: help}, append([]string{"stream"}, labels...))
 	}
 	return &metrics{
+		read:         newDescriptions(),
 		cuts:         counter("batches_cut_total", "Epochs that were closed and made a batch of objects, by what closed them.", "reason"),
 		failures:     counter("failed_records_total", "Records that were put into the error output, by stage and code.", "stage", "code"),
 		attempts:     counter("delivery_attempts_total", "Attempts to put an object into the destination, by outcome.", "sink", "outcome"),
@@ -138,20 +140,24 @@ func (m *metrics) attempt(stream, kind, outcome string, took time.Duration) {
 	}
 }
 
-// described is the metrics that are read.
-var described = struct {
+// descriptions of the metrics that are read.
+type descriptions struct {
 	delivered, bytes, dropped, unaccounted, freshness, backlog, backlogBytes, keys, batches, failing *prometheus.Desc
-}{
-	delivered:    describe("delivered_records_total", "Records in objects that are in the destination, since the stream was created."),
-	bytes:        describe("delivered_bytes_total", "Bytes of objects that this process has put into the destination."),
-	dropped:      describe("dropped_records_total", "Records that were dropped because the configuration says so, since the stream was created."),
-	unaccounted:  describe("unaccounted_records", "Accepted records that are neither delivered, failed, dropped nor waiting. Must be 0."),
-	freshness:    describe("data_freshness_seconds", "Age of the oldest record that is not delivered; 0 when there is none."),
-	backlog:      describe("backlog_records", "Records that are accepted and not delivered yet."),
-	backlogBytes: describe("backlog_bytes", "Bytes that are accepted and not delivered yet: of records while they wait, of objects once they are made."),
-	keys:         describe("active_partitions", "Keys of objects that the waiting records will go to."),
-	batches:      describe("outstanding_batches", "Batches of objects that are made and not delivered yet."),
-	failing:      describe("destination_failing", "1 while the last attempts speak against the destination.", "sink"),
+}
+
+func newDescriptions() descriptions {
+	return descriptions{
+		delivered:    describe("delivered_records_total", "Records in objects that are in the destination, since the stream was created."),
+		bytes:        describe("delivered_bytes_total", "Bytes of objects that this process has put into the destination."),
+		dropped:      describe("dropped_records_total", "Records that were dropped because the configuration says so, since the stream was created."),
+		unaccounted:  describe("unaccounted_records", "Accepted records that are neither delivered, failed, dropped nor waiting. Must be 0."),
+		freshness:    describe("data_freshness_seconds", "Age of the oldest record that is not delivered; 0 when there is none."),
+		backlog:      describe("backlog_records", "Records that are accepted and not delivered yet."),
+		backlogBytes: describe("backlog_bytes", "Bytes that are accepted and not delivered yet: of records while they wait, of objects once they are made."),
+		keys:         describe("active_partitions", "Keys of objects that the waiting records will go to."),
+		batches:      describe("outstanding_batches", "Batches of objects that are made and not delivered yet."),
+		failing:      describe("destination_failing", "1 while the last attempts speak against the destination.", "sink"),
+	}
 }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -160,7 +166,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	d := &described
+	d := &m.read
 	for _, desc := range []*prometheus.Desc{d.delivered, d.bytes, d.dropped, d.unaccounted, d.freshness, d.backlog, d.backlogBytes, d.keys, d.batches, d.failing} {
 		ch <- desc
 	}
@@ -168,7 +174,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	d, now := &described, time.Now()
+	d, now := &m.read, time.Now()
 	for _, s := range m.collect() {
 		put := func(desc *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
 			ch <- prometheus.MustNewConstMetric(desc, t, v, append([]string{s.stream}, labels...)...)

@@ -270,6 +270,54 @@ func TestNoSpaceForPacks(t *testing.T) {
 	})
 }
 
+// Another writer fills the disk: cuts fail or shrink, puts are refused or taken, and when there is room
+// again everything that was taken goes out by itself.
+func TestDiskFilledByAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, backends[1])
+		disk := w.backing.(*bufferBacking).fs
+		w.start()
+		w.apply(map[string]spec{"s": {Size: 8 << 20, Interval: 30 * time.Second}})
+		w.run()
+		defer w.close()
+		var taken []string
+		put := func(n int) (refused int) {
+			for range n {
+				row := fmt.Sprintf("%06d-%s", len(taken)+refused, strings.Repeat("x", 100_000))
+				if _, err := w.tryPut("s", row); err != nil {
+					refused++
+				} else {
+					taken = append(taken, row)
+				}
+			}
+			return refused
+		}
+		put(200) // two objects that are full and a rest that waits
+		synctest.Wait()
+		disk.SetCapacity(disk.Used())
+		disk.SetOther(1 << 30)
+		put(50)
+		time.Sleep(10 * time.Minute)
+		st := w.status("s")
+		if st.BacklogRecords == 0 || !strings.Contains(st.Error, "no space") {
+			t.Errorf("the disk was not full for cuts, or nobody says so: %+v", st)
+		}
+		disk.SetOther(0)
+		disk.SetCapacity(0)
+		time.Sleep(5 * time.Minute)
+		w.balanced("s", int64(len(taken)))
+		data, _ := w.shop().rows()
+		for _, row := range taken {
+			if data[row] != 1 {
+				t.Errorf("row %s is there %d times", row[:6], data[row])
+			}
+		}
+		if len(data) != len(taken) || len(taken) == 0 {
+			t.Errorf("%d rows are there, %d were taken", len(data), len(taken))
+		}
+	})
+}
+
 // A journal that takes no manifest: the packs go away and the rows are cut again later.
 func TestCutThatFails(t *testing.T) {
 	inWorld(t, map[string]spec{"s": {Size: 100}}, func(t *testing.T, w *world) {
