@@ -38,19 +38,25 @@ func (b *modelBacking) close()             {}
 var backends = []backend{
 	{name: "model", open: func(t testing.TB) backing { return &modelBacking{s: newModelDisk(t).open()} }},
 	{name: "buffer", open: func(t testing.TB) backing { b := &bufferBacking{t: t, fs: forgetfs.New()}; b.openBuffer(); return b }},
+	{name: "files", open: func(t testing.TB) backing { b := &bufferBacking{t: t, dir: t.TempDir()}; b.openBuffer(); return b }},
 }
 
-// bufferBacking is the real buffer on a disk in memory.
+// bufferBacking is the real buffer, on a disk in memory or on the real one, which cannot lose power.
 type bufferBacking struct {
-	t  testing.TB
-	fs *forgetfs.FS
-	b  *buffer.Buffer
+	t   testing.TB
+	fs  *forgetfs.FS // nil: the operating system's, in dir
+	dir string
+	b   *buffer.Buffer
 }
 
 func (b *bufferBacking) openBuffer() {
 	b.t.Helper()
+	o := buffer.Options{Dir: b.dir, Disk: buffer.MinDisk}
+	if b.fs != nil {
+		o.Dir, o.FS = "data", b.fs
+	}
 	var err error
-	if b.b, err = buffer.Open(buffer.Options{Dir: "data", FS: b.fs, Disk: buffer.MinDisk}); err != nil {
+	if b.b, err = buffer.Open(o); err != nil {
 		b.t.Fatalf("open the buffer: %v", err)
 	}
 }
@@ -83,6 +89,9 @@ func inWorld(t *testing.T, streams map[string]spec, f func(t *testing.T, w *worl
 	t.Helper()
 	for _, b := range backends {
 		t.Run(b.name, func(t *testing.T) {
+			if b.name == "files" && testing.Short() {
+				t.Skip("the real disk takes its time")
+			}
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, b)
 				for _, c := range streams {
