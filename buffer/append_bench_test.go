@@ -194,3 +194,55 @@ func (p *probe) run(n int64, long time.Duration) (syncs int64, took time.Duratio
 	}
 	return syncs, took
 }
+
+// BenchmarkRecovery opens a data directory whose ring is full of rows that nobody has cut.
+func BenchmarkRecovery(b *testing.B) {
+	for _, records := range []int{1, 500} {
+		b.Run(fmt.Sprintf("records=%d", records), func(b *testing.B) {
+			o := Options{Dir: b.TempDir(), Disk: 5 << 30, Memory: 1 << 30, geometry: geometry{slot: 16 << 20, limit: 12, first: 4}}
+			x, err := Open(o)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := x.Define(Stream{Name: "clicks"}); err != nil {
+				b.Fatal(err)
+			}
+			row := make([]byte, 1000)
+			var stored atomic.Int64
+			var wg sync.WaitGroup
+			for range 64 {
+				wg.Go(func() {
+					for {
+						batch := record.NewBatch(nil)
+						for range records {
+							batch.Append(row)
+						}
+						if _, _, err := x.Append(context.Background(), "clicks", record.Call{Batch: batch}); err != nil {
+							return // the ring is full
+						}
+						stored.Add(int64(records))
+					}
+				})
+			}
+			wg.Wait()
+			used, _ := x.journal.bytes()
+			if err := x.Close(); err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(used)
+			b.ReportAllocs()
+			for b.Loop() {
+				x, err := Open(o)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if got := x.Consumer(1, Main).Totals().Waiting; got != stored.Load() {
+					b.Fatalf("%d rows wait, %d were stored", got, stored.Load())
+				}
+				if err := x.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

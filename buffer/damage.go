@@ -204,9 +204,12 @@ func (r *recovery) eachSound(fn func(s *oldSegment, off int64, h *frameHead, pay
 			limit = s.tail
 		}
 		scan := r.scan(s.slot, s.base, limit)
+		var h frameHead // one for all: fn gets its address
 		for {
 			off := scan.off
-			h, payload, err := scan.next()
+			var payload []byte
+			var err error
+			h, payload, err = scan.next()
 			if errors.Is(err, io.EOF) {
 				break
 			}

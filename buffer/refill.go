@@ -90,9 +90,12 @@ func (s *oldSegment) openedEnd() int64 {
 // frames calls fn for the sound frames of a segment below limit, stepping over damage.
 func (r *recovery) frames(s *oldSegment, limit int64, fn func(off int64, h *frameHead, payload []byte) error) error {
 	scan := r.scan(s.slot, s.base, limit)
+	var h frameHead // one for all: fn gets its address
 	for {
 		off := scan.off
-		h, payload, err := scan.next()
+		var payload []byte
+		var err error
+		h, payload, err = scan.next()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}

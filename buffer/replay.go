@@ -189,9 +189,12 @@ func (p *replayer) segment(s *oldSegment) error {
 	if s.last {
 		r.proven = s.lsn(opened)
 	}
+	var h frameHead // one for all: its address is passed on
 	for {
 		off := scan.off
-		h, payload, err := scan.next()
+		var payload []byte
+		var err error
+		h, payload, err = scan.next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
