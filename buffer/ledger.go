@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -404,19 +405,22 @@ func (l *ledger) note(id ManifestID, objects []int) (fresh int) {
 const maxConfirmed = 1024
 
 // takeNoted returns the frames for what was confirmed since the last group, but for manifests that skip
-// names. Each ends in exactly one of apply and dropNoted.
+// names, oldest first. Each ends in exactly one of apply and dropNoted.
 func (l *ledger) takeNoted(skip func(ManifestID) bool) (frames []*ledgerFrame) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	var due []*manifestState
 	for id := range l.dirty {
-		m := l.manifests[id]
-		if m == nil {
+		switch m := l.manifests[id]; {
+		case m == nil:
 			delete(l.dirty, id)
-			continue
+		case !skip(id):
+			due = append(due, m)
 		}
-		if skip(id) {
-			continue
-		}
+	}
+	slices.SortFunc(due, func(a, b *manifestState) int { return cmp.Compare(a.order, b.order) })
+	for _, m := range due {
+		id := m.event.Head.ID
 		delete(l.dirty, id)
 		var e event
 		if m.complete() {

@@ -1,9 +1,12 @@
 package buffer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -388,17 +391,24 @@ func (o *opener) press(near bool) {
 	o.j.mu.Unlock()
 	o.l.mu.RUnlock()
 	o.eager.Store(short || len(want) > 0)
-	for k := range o.pressed {
+	for _, k := range sortedKeys(o.pressed) {
 		if !want[k] {
 			o.b.front.press(k.incarnation, k.consumer, false)
 		}
 	}
-	for k := range want {
+	for _, k := range sortedKeys(want) {
 		if !o.pressed[k] {
 			o.b.front.press(k.incarnation, k.consumer, true)
 		}
 	}
 	o.pressed = want
+}
+
+// sortedKeys are in the same order each time, so that a test's run can be repeated.
+func sortedKeys(m map[consumerKey]bool) []consumerKey {
+	return slices.SortedFunc(maps.Keys(m), func(a, b consumerKey) int {
+		return cmp.Or(cmp.Compare(a.incarnation, b.incarnation), cmp.Compare(a.consumer, b.consumer))
+	})
 }
 
 // after a group: the next slot is prepared in good time.
