@@ -622,6 +622,9 @@ func TestCrashRandom(t *testing.T) {
 func randomLife(seed uint64) (string, error) {
 	r := rand.New(rand.NewPCG(seed, 11))
 	w := newWorld(seed)
+	if r.IntN(4) == 0 {
+		w.disk.SetCapacity(64 << 20)
+	}
 	var log strings.Builder
 	for generation := range 2 + r.IntN(4) {
 		fmt.Fprintf(&log, "generation %d\n", generation)
@@ -634,6 +637,7 @@ func randomLife(seed uint64) (string, error) {
 			crash = 1 + int64(r.IntN(30)) // while it starts
 		}
 		w.disk.CrashAt(crash)
+		w.disk.SetOther(0)
 		err := w.open()
 		if err != nil && !w.faulty && !w.disk.Dead() {
 			err = bug("start: %v", err)
@@ -662,6 +666,7 @@ func randomLife(seed uint64) (string, error) {
 		fmt.Fprintln(&log, name)
 		w = onDisk(w.disk.Image(fate), w.m, r.Uint64())
 	}
+	w.disk.SetOther(0)
 	err := w.open()
 	if err != nil {
 		return log.String(), bug("last start: %v", err)
@@ -733,7 +738,7 @@ func randomSteps(w *world, r *rand.Rand, log *strings.Builder) error {
 		case op < 17:
 			if m := w.anyManifest(r, s); m != nil {
 				i := r.IntN(len(m.objects))
-				if !m.gone[i] {
+				if !m.gone[i] && !m.maybe[i] {
 					fmt.Fprintf(log, "confirm %s %x %d\n", name, m.head.ID[:4], i)
 					w.confirm(m, i)
 				}
@@ -742,9 +747,19 @@ func randomSteps(w *world, r *rand.Rand, log *strings.Builder) error {
 			fmt.Fprintln(log, "rest")
 			w.rest([]time.Duration{150 * time.Millisecond, time.Second, 6 * time.Second}[r.IntN(3)])
 		case op < 19:
+			if r.IntN(4) == 0 {
+				fmt.Fprintln(log, "somebody fills the disk, or frees it")
+				w.disk.SetOther([]int64{0, 60 << 20, 64<<20 - w.disk.Used()}[r.IntN(3)])
+				w.rest(time.Second)
+			}
 			if m := w.anyManifest(r, s); m != nil {
 				i := r.IntN(len(m.objects))
-				if !m.gone[i] && !m.sent[i] {
+				switch {
+				case m.gone[i] || m.sent[i] || m.maybe[i]:
+				case r.IntN(4) == 0:
+					fmt.Fprintf(log, "set aside %s %x %d\n", name, m.head.ID[:4], i)
+					err = w.setAside(m, i)
+				default:
 					fmt.Fprintf(log, "replace %s %x %d\n", name, m.head.ID[:4], i)
 					_, err = w.replace(name, m, i)
 				}
