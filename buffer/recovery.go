@@ -145,7 +145,9 @@ func (r *recovery) reopen() error {
 		}
 	}
 	for len(r.chain) > 1 && r.dead(r.chain[0]) {
-		if err := r.b.calls.save(r.chain[0].number); err != nil {
+		if err := r.b.calls.save(r.chain[0].number); isFull(err) {
+			break // it stays: a full disk must be able to start, or it would never be emptied
+		} else if err != nil {
 			return err
 		}
 		r.release(r.chain[0].slot)
@@ -173,15 +175,19 @@ func (r *recovery) reopen() error {
 	if err := w.finish(); err != nil {
 		return err
 	}
-	if n := len(kept); n > 0 {
-		prev, prevEnd = kept[n-1].number, kept[n-1].lsn(kept[n-1].end)
-	}
 	CrashPoint("recovery-copied")
-	// The segments that are left out lose their slots: their calls go to side files first (I6).
-	for _, s := range dropped {
-		if err := r.b.calls.save(s.number); err != nil {
+	// The segments that are left out lose their slots: their calls go to side files first (I6). Where the disk
+	// has no room for one, its segment stays, and with it what is older: their rows are there twice then.
+	for i := len(dropped) - 1; i >= 0; i-- {
+		if err := r.b.calls.save(dropped[i].number); isFull(err) {
+			kept, dropped = append(kept, dropped[:i+1]...), dropped[i+1:]
+			break
+		} else if err != nil {
 			return err
 		}
+	}
+	if n := len(kept); n > 0 {
+		prev, prevEnd = kept[n-1].number, kept[n-1].lsn(kept[n-1].end)
 	}
 	if err := j.writeHeaders(p, prev, prevEnd); err != nil {
 		return err
