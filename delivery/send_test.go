@@ -118,6 +118,7 @@ func TestEndOfOutage(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		w.shop().set(nil)
 		time.Sleep(retryCap + time.Second)
+		synctest.Wait()
 		times := w.shop().times
 		if len(times) != 4 || times[3].Sub(times[0]) > time.Second {
 			t.Errorf("objects are stored at %v, want four at about the same time", times)
