@@ -27,8 +27,7 @@ type request struct {
 	crc    uint32 // of the payload
 	size   int64  // of the frame
 	hold   hold
-	key    invocation // with first, where the call has one
-	flight *flight    // nil: the call is not known by an id
+	flight *flight // nil: the call is not known by an id
 
 	arrived int64  // stamp of its group
 	segment uint64 // that its frame went to
@@ -47,6 +46,10 @@ type op struct {
 	prepare func() ([]*ledgerFrame, error)
 	// applied runs after the frames were applied, under ledger.mu; nil: nothing.
 	applied func()
+	// lasting: once its group could not be stored it is repeated until one is. A crash may find the frames
+	// all the same, and nothing may be done meanwhile that contradicts them. doubt says when that begins.
+	lasting bool
+	doubt   func()
 	alone   bool // no calls share its group
 	frames  []*ledgerFrame
 	err     error
@@ -63,6 +66,7 @@ type committer struct {
 	mu       sync.Mutex
 	queue    []*request
 	ops      []*op
+	doubtful []*op // lasting ones that wait for a slot that can be written
 	queued   int64 // bytes of the queue
 	want     int   // callers to wait for
 	due      bool  // confirmations have waited long enough
@@ -230,6 +234,7 @@ func (c *committer) run() {
 		case c.failing():
 			c.failQueue()
 			if w.stopping {
+				c.failDoubtful()
 				return
 			}
 			c.wait()
@@ -413,6 +418,27 @@ func queuedBytes(q []*request) (n int64) {
 	return n
 }
 
+// certain queues the ops again that were in doubt: a new slot says that the group which could not be stored
+// is void.
+func (c *committer) certain() {
+	c.mu.Lock()
+	c.ops = append(c.doubtful, c.ops...)
+	c.doubtful = nil
+	c.mu.Unlock()
+}
+
+// failDoubtful ends the process's part in ops that are in doubt: the next start finds out.
+func (c *committer) failDoubtful() {
+	c.mu.Lock()
+	ops := c.doubtful
+	c.doubtful = nil
+	c.mu.Unlock()
+	for _, o := range ops {
+		o.err = ErrClosed
+		close(o.done)
+	}
+}
+
 // failQueue refuses calls and ops while nothing can be written.
 func (c *committer) failQueue() {
 	c.failQueued()
@@ -589,6 +615,13 @@ func (c *committer) undo(g *group) {
 		c.setDue()
 	}
 	for _, o := range g.ops {
+		if o.lasting && !sabotageForgetDoubt {
+			o.doubt()
+			c.mu.Lock()
+			c.doubtful = append(c.doubtful, o)
+			c.mu.Unlock()
+			continue
+		}
 		o.err = ErrFailing
 		close(o.done)
 	}
@@ -607,7 +640,7 @@ func (c *committer) answer(g *group) {
 			r.hold = hold{}
 		}
 		if r.flight != nil {
-			c.b.calls.land(r.key, r.flight, r)
+			c.b.calls.land(r.flight, r)
 		}
 		r.buf = nil
 	}

@@ -38,6 +38,9 @@ type world struct {
 	broken map[string]bool // files whose sync or write has failed: nothing of them may be synced again (I8)
 	faults []string        // rules of the disk that were broken
 	errs   []error         // that callers got
+	ended  bool            // the Buffer was closed
+	waits  bool            // for scripts: a replace may wait
+	broke  bool            // for scripts: the disk fails from now on
 	faulty bool            // the disk fails: files may stay that could not be removed
 }
 
@@ -45,8 +48,9 @@ type world struct {
 type model struct {
 	directory [16]byte // zero: not known yet
 	streams   map[string]*modelStream
-	calls     int             // numbers the contents of rows
-	used      map[uint32]bool // incarnations of streams that are gone
+	calls     int               // numbers the contents of rows
+	used      map[uint32]bool   // incarnations of streams that are gone
+	stored    map[string]string // what destinations have: "stream consumer sequence" → object
 }
 
 // modelStream is one stream. A call, cut or definition is certain when the caller got an answer, and maybe
@@ -86,6 +90,7 @@ type modelManifest struct {
 	head    ManifestHead
 	objects []ObjectInfo
 	bodies  [][]byte
+	seqs    [][]uint64 // of the rows in each object
 	certain bool
 	sent    map[int]bool // confirmed by the caller
 	stays   map[int]bool // and a frame says so
@@ -97,12 +102,12 @@ type modelManifest struct {
 }
 
 func newModel() *model {
-	return &model{streams: map[string]*modelStream{}, used: map[uint32]bool{}}
+	return &model{streams: map[string]*modelStream{}, used: map[uint32]bool{}, stored: map[string]string{}}
 }
 
 func (m *model) clone() *model {
 	c := *m
-	c.used = maps.Clone(m.used)
+	c.used, c.stored = maps.Clone(m.used), maps.Clone(m.stored)
 	c.streams = map[string]*modelStream{}
 	for name, s := range m.streams {
 		t := *s
@@ -226,7 +231,6 @@ func (w *world) open() error {
 func (w *world) stop() {
 	if w.b != nil {
 		w.b.Close()
-		w.b = nil
 	}
 }
 
@@ -451,6 +455,14 @@ func (w *world) makeCut(name string, s *modelStream, claim *Claim, rows []record
 	}
 	m := newManifest(h, p.Objects(), bodies)
 	m.claimed = true
+	for _, o := range m.objects {
+		var seqs []uint64
+		for _, r := range rows[:o.Records] {
+			seqs = append(seqs, r.Seq)
+		}
+		rows = rows[o.Records:]
+		m.seqs = append(m.seqs, seqs)
+	}
 	s.manifests[h.ID] = m
 	if _, err := w.b.Cut(claim, []*Pack{p}, h); err != nil {
 		p.Abort()
@@ -485,11 +497,29 @@ func (w *world) setAside(m *modelManifest, objects ...int) error {
 	return nil
 }
 
-// confirm says that objects are in their destination.
+// stored tells whether the destination has an object: then it is not refused any more, and not replaced.
+func (w *world) stored(m *modelManifest, i int) bool {
+	row := fmt.Sprintf("%d %d %d", m.head.Incarnation, m.head.Consumer, m.seqs[i][0])
+	return w.m.stored[row] == fmt.Sprintf("%x %d", m.head.ID, i)
+}
+
+// confirm puts objects into their destination and says so. Only an object that is pending may be sent. The
+// same object twice is one object; a row in two objects is there twice (P2).
 func (w *world) confirm(m *modelManifest, objects ...int) {
-	w.b.Confirm(m.head.ID, objects...)
 	for _, i := range objects {
+		if !slices.Contains(w.b.Pending(m.head.ID), i) {
+			continue
+		}
+		for _, seq := range m.seqs[i] {
+			row := fmt.Sprintf("%d %d %d", m.head.Incarnation, m.head.Consumer, seq)
+			object := fmt.Sprintf("%x %d", m.head.ID, i)
+			if other := w.m.stored[row]; other != "" && other != object {
+				w.faults = append(w.faults, fmt.Sprintf("P2: row %s is in objects %s and %s", row, other, object))
+			}
+			w.m.stored[row] = object
+		}
 		m.sent[i] = true
+		w.b.Confirm(m.head.ID, i)
 	}
 	synctest.Wait()
 }
@@ -543,9 +573,29 @@ func (w *world) replace(name string, m *modelManifest, objects ...int) (*modelMa
 		return nil, err
 	}
 	n := newManifest(h, p.Objects(), bodies)
+	n.seqs = make([][]uint64, 1)
+	for _, i := range objects {
+		n.seqs[0] = append(n.seqs[0], m.seqs[i]...)
+	}
 	s.manifests[h.ID] = n
-	_, err = w.b.Replace(m.head.ID, objects, []*Pack{p}, h, "refused")
+	done := make(chan error, 1)
+	go func() {
+		_, err := w.b.Replace(m.head.ID, objects, []*Pack{p}, h, "refused")
+		done <- err
+	}()
 	synctest.Wait()
+	for range 20 { // it waits for a journal that fails, but a script does not for ever
+		if len(done) > 0 || w.waits {
+			break
+		}
+		time.Sleep(retrySlot)
+		synctest.Wait()
+	}
+	if len(done) == 0 && !w.waits {
+		w.stop()
+		w.ended = true
+	}
+	err = <-done
 	if err != nil {
 		p.Abort()
 		w.errs = append(w.errs, err)

@@ -65,6 +65,7 @@ type manifestState struct {
 	replaced  objectSet
 	noted     objectSet // confirmed, and no frame says so yet
 	flying    objectSet // noted and in the group that is being written
+	doubtful  objectSet // of a REPLACE that may be durable or not
 	weight    int64
 	public    *Manifest // what Outstanding returns; nil in recovery until the footers are read
 }
@@ -157,7 +158,7 @@ func (c *consumerState) addHole(first, next uint64) (lost int64) {
 // pending are the objects that still have to be sent.
 func (m *manifestState) pending() (numbers []int) {
 	for i := range m.event.Objects {
-		if !m.confirmed.has(i) && !m.replaced.has(i) && !m.noted.has(i) && !m.flying.has(i) {
+		if !m.confirmed.has(i) && !m.replaced.has(i) && !m.noted.has(i) && !m.flying.has(i) && !m.doubtful.has(i) {
 			numbers = append(numbers, i)
 		}
 	}

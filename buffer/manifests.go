@@ -269,7 +269,9 @@ func (b *Buffer) Confirm(m ManifestID, objects ...int) {
 
 // Replace changes the mind about some objects of m, once and for ever: they are never sent again; the
 // objects of packs, a manifest like any other under h (whose Replaces is m), take their place. Durable
-// on return. h has the range, stream and consumer of m. Errors: ErrUnknownManifest, ErrFailing, ErrClosed,
+// on return. Where the journal fails while it writes the REPLACE, Replace waits until it can be written again:
+// a crash may find it or not, so until then neither the old objects nor the new ones may be sent, and the
+// old ones are not Pending. h has the range, stream and consumer of m. Errors: ErrUnknownManifest, ErrFailing, ErrClosed,
 // or what does not fit together.
 func (b *Buffer) Replace(m ManifestID, objects []int, packs []*Pack, h ManifestHead, reason string) (*Manifest, error) {
 	numbers, err := b.distinct(objects)
@@ -308,11 +310,34 @@ func (b *Buffer) Replace(m ManifestID, objects []int, packs []*Pack, h ManifestH
 		return []*ledgerFrame{newLedgerFrame(r, was.Incarnation, was.Consumer, was.First, was.Next)}, nil
 	}
 	o.applied = func() { b.named(made, packs) }
-	if err := b.write(o, packs); err != nil {
+	o.lasting = true
+	o.doubt = func() { b.doubt(m, numbers, true) }
+	err = b.write(o, packs)
+	if !errors.Is(err, ErrClosed) {
+		b.doubt(m, numbers, false)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("replace objects of manifest %x: %w", m, err)
 	}
 	CrashPoint("replace-durable")
 	return made, nil
+}
+
+// doubt takes objects off those that may be sent while nobody knows whether their REPLACE is durable, or puts
+// them back.
+func (b *Buffer) doubt(m ManifestID, numbers []int, on bool) {
+	b.ledger.mu.Lock()
+	defer b.ledger.mu.Unlock()
+	state := b.ledger.manifests[m]
+	if state == nil {
+		return
+	}
+	state.doubtful = objectSet{}
+	if on {
+		for _, i := range numbers {
+			state.doubtful.add(i)
+		}
+	}
 }
 
 // distinct returns object numbers in order, each once.

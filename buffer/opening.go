@@ -465,6 +465,7 @@ func (c *committer) reopen() {
 	}
 	c.openNext()
 	if !c.failing() {
+		c.certain()
 		c.log.Info("the journal can be written again")
 	}
 }

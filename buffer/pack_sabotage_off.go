@@ -12,5 +12,6 @@ const (
 	sabotageKeepReserve    = false // refused and failed calls keep what they had reserved
 	sabotagePublishEarly   = false // rows can be taken before they are durable
 	sabotageDropNothing    = false // rows of a group that was not stored can be taken
+	sabotageForgetDoubt    = false // a REPLACE that could not be stored is as if it had never been
 	sabotageRemoveReadPack = false // a pack goes while an object of it is being read
 )

@@ -11,5 +11,6 @@ var (
 	sabotageKeepReserve    = sabotaged("keep-reserve")
 	sabotagePublishEarly   = sabotaged("publish-early")
 	sabotageDropNothing    = sabotaged("drop-nothing")
+	sabotageForgetDoubt    = sabotaged("forget-doubt")
 	sabotageRemoveReadPack = sabotaged("remove-read-pack")
 )
