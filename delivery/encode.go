@@ -139,10 +139,13 @@ func (c *cutting) run(ctx context.Context) error {
 		if err := c.end(); err != nil {
 			return err
 		}
-	}
-	c.j.reach = c.j.next
-	if err := c.errors.end(); err != nil {
-		return err
+		if pass == passes-1 {
+			c.j.reach = c.j.next
+		}
+		// Each walk has error objects of its own: in an object rows are in the order of their sequences.
+		if err := c.errors.end(); err != nil {
+			return err
+		}
 	}
 	if c.pack != nil && c.ok == 0 {
 		// Not one row fitted: there is nothing to deliver.
