@@ -209,6 +209,31 @@ func TestMissingBucketIsWaitedFor(t *testing.T) {
 	d.balance("s", 2, 0)
 }
 
+// TestBucketCorrectedInTheFile: what was cut for a bucket that does not exist goes to the right one.
+func TestBucketCorrectedInTheFile(t *testing.T) {
+	store := parts.MinIO(t)
+	store.CreateBucket(t, "late-bucket")
+	right := s3Stream(store, store.SecretKey)
+	d := configure(t, strings.Replace(right, "late-bucket", "lat-bucket", 1)).start()
+	d.mustPut("s", "one")
+	lastFailure(d, "NoSuchBucket")
+	d.stop()
+	b, err := os.ReadFile(d.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(d.config, bytes.ReplaceAll(b, []byte("lat-bucket"), []byte("late-bucket")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.start()
+	d.mustPut("s", "two")
+	d.flush("s")
+	if got := fetched(t, store); strings.Count(got, "one\n") != 1 || strings.Count(got, "two\n") != 1 {
+		t.Errorf("delivered %q", got)
+	}
+	d.balance("s", 2, 0)
+}
+
 func TestWrongCredentialsAreCorrectedByARestart(t *testing.T) {
 	store := parts.MinIO(t)
 	store.CreateBucket(t, "late-bucket")

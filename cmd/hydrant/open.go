@@ -117,7 +117,7 @@ func (p *parts) pipeline(s *config.Stream) (*delivery.Pipeline, []flaw) {
 	switch d := &s.Destination; {
 	case d.File != nil:
 		more = names(pipe, "destination.file", d.File.Prefix, d.File.ErrorOutputPrefix, d.File.TimeZone, d.File.FileExtension)
-		pipe.Destination = destination(s.Name, "file")
+		pipe.Destination = destination(s.Name, "file", d.File.Path)
 		sink, err := file.New(file.Options{Path: d.File.Path, Log: p.log})
 		if err != nil {
 			more = append(more, flaw{"destination.file", "", err.Error(), ""})
@@ -125,7 +125,7 @@ func (p *parts) pipeline(s *config.Stream) (*delivery.Pipeline, []flaw) {
 		pipe.Destination.Sink = sink
 	case d.S3 != nil:
 		more = names(pipe, "destination.s3", d.S3.Prefix, d.S3.ErrorOutputPrefix, d.S3.TimeZone, d.S3.FileExtension)
-		pipe.Destination = destination(s.Name, "s3")
+		pipe.Destination = destination(s.Name, "s3", d.S3.Endpoint+" "+d.S3.Bucket)
 		pipe.RetryDuration = time.Duration(d.S3.RetryDuration)
 		sink, err := p.s3(d.S3)
 		if err != nil {
@@ -163,9 +163,10 @@ func (p *parts) s3(d *config.S3Destination) (*s3.Sink, error) {
 	return s3.New(o)
 }
 
-// destination names a place by stream, role and kind: what manifests pin, and never the bucket.
-func destination(stream, kind string) delivery.Destination {
-	return delivery.Destination{ID: stream + "/data/" + kind, Kind: kind}
+// destination names a destination by stream, role and kind: what manifests pin, and never the bucket. place
+// tells a corrected bucket from the one before.
+func destination(stream, kind, place string) delivery.Destination {
+	return delivery.Destination{ID: stream + "/data/" + kind, Kind: kind, Place: place}
 }
 
 // names parses prefixes and what else object names are made of.
