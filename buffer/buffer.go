@@ -463,7 +463,7 @@ func (b *Buffer) Append(ctx context.Context, stream string, c record.Call) (r re
 	key := invocation{ID: c.Invocation, KeyHash: c.KeyHash, BodyHash: c.BodyHash, Stream: incarnation}
 	var own *flight
 	for !key.zero() {
-		earlier, repeated, other, mine := b.calls.begin(key, c.Attempt)
+		earlier, repeated, other, mine := b.calls.begin(&key, c.Attempt)
 		if repeated {
 			return earlier, false, nil
 		}
@@ -478,7 +478,7 @@ func (b *Buffer) Append(ctx context.Context, stream string, c record.Call) (r re
 		}
 	}
 	q := b.requests.Get().(*request)
-	q.stream, q.call, q.buf, q.size, q.key, q.flight = stream, &c, batch.Buffer(), size, key, own
+	q.stream, q.call, q.buf, q.size, q.flight = stream, &c, batch.Buffer(), size, own
 	q.hold, err = b.space.reservePut(incarnation, batch.Count(), batch.Payload(), encoded, true)
 	if err == nil {
 		payload := q.buf[record.Headroom-dataPrefix:]
@@ -490,7 +490,7 @@ func (b *Buffer) Append(ctx context.Context, stream string, c record.Call) (r re
 	}
 	if err != nil {
 		if own != nil {
-			b.calls.land(key, own, nil)
+			b.calls.land(own, nil)
 		}
 		b.recycle(q)
 		return r, false, err

@@ -1,7 +1,9 @@
 package buffer
 
 import (
+	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -44,32 +46,45 @@ type calls struct {
 	started   time.Time
 
 	mu       sync.Mutex
-	known    map[invocation]knownCall
-	flights  map[invocation]*flight
+	known    map[callKey]knownCall
+	flights  map[callKey]*flight
 	order    []dated // ring of the known ones, oldest first
 	head, n  int
 	segments map[uint64]int      // known calls by the segment that has their frame
 	files    map[uint64]struct{} // segments that have a side file
 }
 
+// callKey stands for an invocation in the table: a quarter of a million of them are to fit into the memory
+// that the buffer has for such things.
+type callKey [16]byte
+
+func (v *invocation) digest() callKey {
+	var b [16 + 8 + 16 + 4]byte
+	copy(b[:], v.ID[:])
+	copy(b[16:], v.KeyHash[:])
+	copy(b[24:], v.BodyHash[:])
+	binary.LittleEndian.PutUint32(b[40:], v.Stream)
+	sum := sha256.Sum256(b[:])
+	return callKey(sum[:16])
+}
+
 // knownCall is a call that is durable.
 type knownCall struct {
-	first   uint64
-	arrived int64
+	first   uint64 // sequence of its first record
 	segment uint64 // that holds its DATA frame
-	count   uint32
 	attempt uint8
 }
 
 // dated is when the table forgets an entry. Time is the process's own, so that a clock that jumps does not
 // make retries unknown.
 type dated struct {
-	key  invocation
+	key  callKey
 	ends time.Duration // since started
 }
 
 // flight is a call that is on its way.
 type flight struct {
+	key     callKey
 	attempt uint8
 	done    chan struct{} // closed when it has landed, durable or not
 }
@@ -77,7 +92,7 @@ type flight struct {
 func newCalls(f fsys.FS, dir string, directory [16]byte, log *slog.Logger) *calls {
 	return &calls{
 		fs: f, dir: dir, directory: directory, log: log, started: time.Now(),
-		known: make(map[invocation]knownCall), flights: make(map[invocation]*flight),
+		known: make(map[callKey]knownCall), flights: make(map[callKey]*flight),
 		segments: make(map[uint64]int), files: make(map[uint64]struct{}),
 	}
 }
@@ -85,12 +100,13 @@ func newCalls(f fsys.FS, dir string, directory [16]byte, log *slog.Logger) *call
 // begin announces a call. Exactly one of three: the receipt of an earlier attempt (repeated); a flight to
 // wait for, after which begin is called again; or neither: the call is new. Then own, where not nil, is its
 // flight, which ends with land.
-func (t *calls) begin(key invocation, attempt uint8) (r record.Receipt, repeated bool, other, own *flight) {
+func (t *calls) begin(id *invocation, attempt uint8) (r record.Receipt, repeated bool, other, own *flight) {
+	key := id.digest()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.expire()
 	if k, ok := t.known[key]; ok && (k.attempt != attempt || attempt == 0) {
-		return record.Receipt{Directory: t.directory, Incarnation: key.Stream, First: k.first, Repeated: true}, true, nil, nil
+		return record.Receipt{Directory: t.directory, Incarnation: id.Stream, First: k.first, Repeated: true}, true, nil, nil
 	}
 	if f := t.flights[key]; f != nil {
 		if f.attempt != attempt || attempt == 0 {
@@ -98,24 +114,24 @@ func (t *calls) begin(key invocation, attempt uint8) (r record.Receipt, repeated
 		}
 		return r, false, nil, nil // the same attempt twice is not a retry
 	}
-	own = &flight{attempt: attempt, done: make(chan struct{})}
+	own = &flight{key: key, attempt: attempt, done: make(chan struct{})}
 	t.flights[key] = own
 	return r, false, nil, own
 }
 
 // land ends a flight; q is the call where it was stored.
-func (t *calls) land(key invocation, f *flight, q *request) {
+func (t *calls) land(f *flight, q *request) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.flights, key)
+	delete(t.flights, f.key)
 	close(f.done)
 	if q != nil && q.err == nil {
-		t.add(key, knownCall{first: q.receipt.First, arrived: q.arrived, segment: q.segment, count: uint32(q.call.Batch.Count()), attempt: q.call.Attempt})
+		t.add(f.key, knownCall{first: q.receipt.First, segment: q.segment, attempt: q.call.Attempt})
 	}
 }
 
 // add puts a call in that is to be known for a while from now on. Oldest first.
-func (t *calls) add(key invocation, k knownCall) {
+func (t *calls) add(key callKey, k knownCall) {
 	if t.n == callsMost {
 		t.forget()
 	}
@@ -132,14 +148,14 @@ func (t *calls) add(key invocation, k knownCall) {
 }
 
 // know sets what is known of a call.
-func (t *calls) know(key invocation, k knownCall) {
+func (t *calls) know(key callKey, k knownCall) {
 	t.unknow(key)
 	t.known[key] = k
 	t.segments[k.segment]++
 }
 
 // unknow is the opposite, where there is anything.
-func (t *calls) unknow(key invocation) {
+func (t *calls) unknow(key callKey) {
 	k, ok := t.known[key]
 	if !ok {
 		return
@@ -170,10 +186,7 @@ func (t *calls) forget() {
 // restore puts a call in that recovery has found, at most once. It is known for the whole time from now on,
 // since nothing tells how long ago it was: the clock may have been set meanwhile, and a retry that is not
 // recognised is stored twice, while one that is recognised after too long a time was a retry all the same.
-func (t *calls) restore(key invocation, k knownCall) {
-	if key.zero() {
-		return
-	}
+func (t *calls) restore(key callKey, k knownCall) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, ok := t.known[key]; ok {
@@ -185,13 +198,13 @@ func (t *calls) restore(key invocation, k knownCall) {
 // A side file journal/ids-<segment> keeps the calls of a segment whose slot is reused. Little endian.
 //
 //	 0  magic u64 · 8 version u32 · 12 entries u32 · 16 directory uuid · 32 segment u64 · 40 zero u64
-//	48  entries of 66 bytes: id 16 · key hash 8 · body hash 16 · incarnation u32 · first u64 · count u32 ·
-//	    arrived i64 µs · attempt u8 · zero u8
+//	48  entries of 32 bytes: key 16 (SHA-256 of id, key hash, body hash and incarnation, cut) · first
+//	    sequence u64 · attempt u8 · zeros 7
 //	    CRC32C u32 of all before it
 const (
 	idsMagic  = 0x3153444944594849 // "IHYDIDS1"
 	idsHeader = 48
-	idsEntry  = 66
+	idsEntry  = 32
 )
 
 func (t *calls) path(segment uint64) string {
@@ -229,7 +242,7 @@ func (t *calls) save(segment uint64) error {
 	t.mu.Unlock()
 	slices.Sort(old)
 	slices.SortFunc(entries, func(x, y savedCall) int {
-		return cmp.Or(cmp.Compare(x.key.Stream, y.key.Stream), cmp.Compare(x.call.first, y.call.first))
+		return cmp.Or(cmp.Compare(x.call.first, y.call.first), bytes.Compare(x.key[:], y.key[:]))
 	})
 	for _, s := range old {
 		if err := t.fs.Remove(t.path(s)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -249,7 +262,7 @@ func (t *calls) save(segment uint64) error {
 }
 
 type savedCall struct {
-	key  invocation
+	key  callKey
 	call knownCall
 }
 
@@ -262,15 +275,9 @@ func encodeIDs(directory [16]byte, segment uint64, entries []savedCall) []byte {
 	w.u64(segment)
 	w.u64(0)
 	for _, e := range entries {
-		w.raw(e.key.ID[:])
-		w.raw(e.key.KeyHash[:])
-		w.raw(e.key.BodyHash[:])
-		w.u32(e.key.Stream)
+		w.raw(e.key[:])
 		w.u64(e.call.first)
-		w.u32(e.call.count)
-		w.i64(e.call.arrived)
-		w.u8(e.call.attempt)
-		w.u8(0)
+		w.u64(uint64(e.call.attempt))
 	}
 	w.u32(crc32.Checksum(w.b, castagnoli))
 	return w.b
@@ -296,12 +303,9 @@ func decodeIDs(b []byte) (directory [16]byte, segment uint64, entries []savedCal
 		return directory, 0, nil, errIDs
 	}
 	for range n {
-		e := savedCall{key: invocation{ID: r.id()}}
-		copy(e.key.KeyHash[:], r.take(8))
-		e.key.BodyHash = r.id()
-		e.key.Stream = r.u32()
-		e.call = knownCall{first: r.u64(), count: r.u32(), arrived: r.i64(), attempt: r.u8(), segment: segment}
-		if r.u8() != 0 {
+		e := savedCall{key: r.id(), call: knownCall{first: r.u64(), segment: segment}}
+		attempt := r.u64()
+		if e.call.attempt = uint8(attempt); attempt > 255 {
 			return directory, 0, nil, errIDs
 		}
 		entries = append(entries, e)
@@ -337,11 +341,12 @@ func (t *calls) load(segment uint64) error {
 
 // moved takes note that a call's frame was copied to another segment, and that it counts there.
 func (t *calls) moved(h frameHead, payload []byte, segment uint64) {
-	key, _, _, err := parseData(payload, h.Count)
+	id, _, _, err := parseData(payload, h.Count)
 	if err != nil {
 		return
 	}
-	key.Stream = h.Incarnation
+	id.Stream = h.Incarnation
+	key := id.digest()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if k, ok := t.known[key]; ok && k.first == h.First {

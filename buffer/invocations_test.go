@@ -203,9 +203,9 @@ func testRetryInFlight(t *testing.T) {
 // The table forgets the oldest call when it is full.
 func TestCallsAreBounded(t *testing.T) {
 	c := newCalls(forgetfs.New(), "/", [16]byte{}, nil)
-	key := func(i int) invocation { return invocation{ID: [16]byte{1, byte(i), byte(i >> 8), byte(i >> 16)}} }
+	key := func(i int) *invocation { return &invocation{ID: [16]byte{1, byte(i), byte(i >> 8), byte(i >> 16)}} }
 	for i := range callsMost + 100 {
-		c.add(key(i), knownCall{first: uint64(i), attempt: 1})
+		c.add(key(i).digest(), knownCall{first: uint64(i), attempt: 1})
 	}
 	if len(c.known) != callsMost {
 		t.Errorf("%d calls are known", len(c.known))
@@ -214,7 +214,7 @@ func TestCallsAreBounded(t *testing.T) {
 		if _, repeated, _, own := c.begin(key(i), 2); repeated != want {
 			t.Errorf("call %d: known %v", i, repeated)
 		} else if own != nil {
-			c.land(key(i), own, nil)
+			c.land(own, nil)
 		}
 	}
 }

@@ -260,7 +260,9 @@ func (p *replayer) frame(s *oldSegment, off int64, h *frameHead, payload []byte)
 			return p.stop(s, off, h, err.Error())
 		}
 		id.Stream = h.Incarnation
-		r.b.calls.restore(id, knownCall{first: h.First, arrived: h.Arrived, segment: s.number, count: h.Count, attempt: attempt})
+		if !id.zero() {
+			r.b.calls.restore(id.digest(), knownCall{first: h.First, segment: s.number, attempt: attempt})
+		}
 		st := l.streams[h.Incarnation]
 		if st == nil {
 			if h.Incarnation >= l.nextIncarnation && lsn >= r.c {
