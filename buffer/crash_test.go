@@ -631,18 +631,22 @@ func (s *script) replay(t *testing.T, o []string) {
 	}
 }
 
-// TestCrashRandom lives through random scripts on disks that fail at random, with several crashes each.
-// HYDRANT_CRASH_SEEDS is how many, HYDRANT_CRASH_SEED one of them alone.
-func TestCrashRandom(t *testing.T) {
-	seeds := crashSeeds(t)
-	first := uint64(0)
+// seedRange is which random lives a test goes through: the first, and the one behind the last.
+func seedRange(t *testing.T) (first, next uint64) {
 	if v := os.Getenv("HYDRANT_CRASH_SEED"); v != "" {
 		n, err := strconv.ParseUint(v, 10, 64)
 		if err != nil {
 			t.Fatalf("HYDRANT_CRASH_SEED: %v", err)
 		}
-		first, seeds = n, n+1
+		return n, n + 1
 	}
+	return 0, crashSeeds(t)
+}
+
+// TestCrashRandom lives through random scripts on disks that fail at random, with several crashes each.
+// HYDRANT_CRASH_SEEDS is how many, HYDRANT_CRASH_SEED one of them alone.
+func TestCrashRandom(t *testing.T) {
+	first, seeds := seedRange(t)
 	for seed := first; seed < seeds && !t.Failed(); seed++ {
 		var trace string
 		err := inBubble(t, func() (err error) {

@@ -226,6 +226,17 @@ func (p *replayer) segment(s *oldSegment) error {
 			}
 			r.proven = max(r.proven, most)
 		}
+		if !errors.Is(err, errPayload) && scan.mended[off] == (frameHead{}) {
+			mended, ok, err := scan.mend()
+			if err != nil {
+				return err
+			}
+			if ok {
+				r.hurt(s, off, mended.size(), fmt.Sprintf("%v frame: one bit of its header had changed, nothing is lost", mended.Type), nil)
+				scan.mended = r.mend(s.slot, off, mended)
+				continue
+			}
+		}
 		if err := p.damaged(s, scan, h, err); err != nil {
 			return err
 		}
@@ -234,6 +245,15 @@ func (p *replayer) segment(s *oldSegment) error {
 		s.tail = s.end
 	}
 	return nil
+}
+
+// mend remembers a header that was put right: the disk stays as it is.
+func (r *recovery) mend(s *slot, off int64, h frameHead) map[int64]frameHead {
+	if r.mended[s] == nil {
+		r.mended[s] = make(map[int64]frameHead)
+	}
+	r.mended[s][off] = h
+	return r.mended[s]
 }
 
 // pass steps over a bad frame: by its length where its header is sound, else to the next sound header.
@@ -394,6 +414,12 @@ func (p *replayer) damaged(s *oldSegment, scan *frameScan, h frameHead, fault er
 		if scan.off > s.head.Opened && s.lsn(scan.off) > r.c {
 			p.unsure = true
 			p.hidden += uint64(scan.off - off)
+		}
+		if off < s.head.Opened {
+			// The rows of which copies may be gone can be older or newer than what was seen of their stream.
+			for _, seen := range p.seen {
+				seen.next = 0
+			}
 		}
 		return nil
 	}
