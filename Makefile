@@ -50,6 +50,7 @@ lint: ## gofmt, go vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
 	if [ -n "$$out" ]; then echo "gofmt these:"; echo "$$out"; exit 1; fi
 	$(GO) vet $(PKG)
+	$(GO) vet -tags sabotage,crashpoints ./buffer/...
 	@tools/install staticcheck
 	$(CACHE)/bin/staticcheck $(PKG)
 
