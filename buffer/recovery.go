@@ -40,8 +40,9 @@ type recovery struct {
 	unknown   []frameHead // REPLACE frames that cannot be read and have no pack
 	forgiving bool        // ledger frames that only end things were damaged
 	broken    map[*oldSegment]bool
-	covered   map[uint32]uint64 // by stream, what every consumer had covered by proven frames
-	proven    uint64            // everything below had been acknowledged, in the newest segment
+	mended    map[*slot]map[int64]frameHead // headers of which one bit had changed
+	covered   map[uint32]uint64             // by stream, what every consumer had covered by proven frames
+	proven    uint64                        // everything below had been acknowledged, in the newest segment
 	footers   map[PackID]*knownPack
 }
 
@@ -66,7 +67,7 @@ type oldSegment struct {
 
 // open makes a Buffer of a data directory.
 func (b *Buffer) open(o Options) error {
-	r := &recovery{b: b, policy: o.OnDamage, broken: make(map[*oldSegment]bool), footers: make(map[PackID]*knownPack)}
+	r := &recovery{b: b, policy: o.OnDamage, broken: make(map[*oldSegment]bool), mended: make(map[*slot]map[int64]frameHead), footers: make(map[PackID]*knownPack)}
 	if err := r.directory(o); err != nil {
 		return err
 	}

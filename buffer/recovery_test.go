@@ -45,14 +45,14 @@ func pick(t *testing.T, disk *forgetfs.FS, kind string, n int) FrameInfo {
 	return list[n]
 }
 
-// spoil flips a bit of a frame's payload, or of its header.
+// spoil flips a bit of a frame's payload, or so many bits of its header that it cannot be put right.
 func spoil(t *testing.T, disk *forgetfs.FS, f FrameInfo, header bool) {
 	t.Helper()
-	off := f.Offset + frameHeader + 1
+	off, mask := f.Offset+frameHeader+1, byte(0x10)
 	if header {
-		off = f.Offset + 20
+		off, mask = f.Offset+20, 0x5a
 	}
-	if err := disk.Flip(f.File, off, 0x10); err != nil {
+	if err := disk.Flip(f.File, off, mask); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -138,6 +138,45 @@ func TestDamagedRows(t *testing.T) {
 	f("in the middle, header", 4, true, "5:e 6:f 8:h", "1:v1 2:v2", 1)
 	f("other stream", 3, true, "5:e 6:f 7:g 8:h", "2:v2", 1)
 	f("last", 6, false, "5:e 6:f 7:g", "1:v1 2:v2", 1)
+}
+
+// One bit of a header that has changed changes nothing else, wherever it is.
+func TestMendedHeaders(t *testing.T) {
+	for _, f := range []struct {
+		kind string
+		n    int
+	}{{"DATA", 0}, {"DATA", 4}, {"DATA", 6}, {"STREAM", 0}, {"MANIFEST", 1}, {"COMMIT", 0}, {"MARK", 2}, {"PAD", 1}} {
+		bubble(t, fmt.Sprintf("%s %d", f.kind, f.n), func(t *testing.T) {
+			x := newDamaged(t)
+			whole := x.disk
+			frame := pick(t, whole, f.kind, f.n)
+			for bit := 0; bit < 8*frameHeader; bit += 41 {
+				x.disk = whole.Fork()
+				x.o.FS = x.disk
+				if err := x.disk.Flip(frame.File, frame.Offset+int64(bit/8), 1<<(bit%8)); err != nil {
+					t.Fatal(err)
+				}
+				for range 2 {
+					x.start()
+					if got := x.waiting(x.clicks) + " " + x.waiting(x.view); got != "5:e 6:f 7:g 8:h 1:v1 2:v2" {
+						t.Fatalf("bit %d: %q waits", bit, got)
+					}
+					want := Totals{Accepted: 8, OK: 4, Waiting: 4}
+					if got := x.Consumer(x.clicks.Incarnation, Main).Totals(); got != want {
+						t.Fatalf("bit %d: totals %+v", bit, got)
+					}
+					if out := x.Outstanding(); len(out) != 1 || out[0].ID != x.out.ID {
+						t.Fatalf("bit %d: outstanding %+v", bit, out)
+					}
+					if !strings.Contains(x.logs.String(), "nothing is lost") {
+						t.Fatalf("bit %d: no report: %s", bit, x.logs)
+					}
+					x.Close()
+				}
+			}
+			x.Buffer = nil
+		})
+	}
 }
 
 // Rows that no later row of their stream bounds: their sequences are not given out again.

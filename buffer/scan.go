@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"math/bits"
 
 	"hydrant/buffer/fsys"
 )
@@ -18,6 +20,8 @@ type frameScan struct {
 	salt  uint32
 	off   int64 // of the next frame
 	limit int64 // where frames end
+
+	mended map[int64]frameHead // headers that mend has put right, by offset
 
 	buf []byte // bytes [at, at+len(buf)) of the file
 	at  int64
@@ -58,6 +62,9 @@ func (s *frameScan) header(off int64) (frameHead, error) {
 	}
 	h, err := parseFrameHead(b, s.salt)
 	if err != nil {
+		if h, ok := s.mended[off]; ok {
+			return h, nil
+		}
 		return frameHead{}, err
 	}
 	if h.LSN != s.base+uint64(off) {
@@ -88,6 +95,47 @@ func (s *frameScan) next() (h frameHead, payload []byte, err error) {
 	}
 	s.off += h.size()
 	return h, b[frameHeader : frameHeader+int(h.Length)], nil
+}
+
+// mend tries to put right the header at off, of which one bit may have changed. It is believed only if the
+// header then belongs here and the payload behind it matches.
+func (s *frameScan) mend() (h frameHead, ok bool, err error) {
+	stored, err := s.window(s.off, frameHeader)
+	if err != nil || len(stored) < frameHeader {
+		return h, false, err
+	}
+	b := [frameHeader]byte(stored)
+	le := binary.LittleEndian
+	sum := crc32.Update(s.salt, castagnoli, b[8:])
+	switch {
+	case bits.OnesCount32(le.Uint32(b[:])^frameMagic) == 1 && le.Uint32(b[4:]) == sum:
+		le.PutUint32(b[:], frameMagic)
+	case le.Uint32(b[:]) != frameMagic:
+		return h, false, nil
+	case bits.OnesCount32(le.Uint32(b[4:])^sum) == 1:
+		le.PutUint32(b[4:], sum)
+	default:
+		bit := 8 * 8
+		for ; bit < 8*frameHeader; bit++ {
+			b[bit/8] ^= 1 << (bit % 8)
+			if le.Uint32(b[4:]) == crc32.Update(s.salt, castagnoli, b[8:]) {
+				break
+			}
+			b[bit/8] ^= 1 << (bit % 8)
+		}
+		if bit == 8*frameHeader {
+			return h, false, nil
+		}
+	}
+	h, err = parseFrameHead(b[:], s.salt)
+	if err != nil || h.LSN != s.base+uint64(s.off) || s.off+h.size() > s.limit {
+		return h, false, nil
+	}
+	frame, err := s.window(s.off, h.size())
+	if err != nil {
+		return h, false, err
+	}
+	return h, h.checkPayload(frame[frameHeader:]) == nil, nil
 }
 
 // badFrame tells damage and the end of what was written from errors of the disk.

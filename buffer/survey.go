@@ -283,5 +283,5 @@ func (r *recovery) lostHeaders(next *foundSlot) error {
 
 // scan reads frames of a slot.
 func (r *recovery) scan(s *slot, base uint64, limit int64) *frameScan {
-	return &frameScan{file: s.file, name: s.name, base: base, salt: r.j.id.Salt, off: blockSize, limit: limit}
+	return &frameScan{file: s.file, name: s.name, base: base, salt: r.j.id.Salt, off: blockSize, limit: limit, mended: r.mended[s]}
 }
