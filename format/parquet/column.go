@@ -324,7 +324,13 @@ func (c *column) nextPage(row int) {
 	c.i32, c.i64, c.bytes, c.lens = c.i32[:0], c.i64[:0], c.bytes[:0], c.lens[:0]
 }
 
-// release gives up the memory of the open page, which is empty.
-func (c *column) release() {
-	c.defs, c.reps, c.idx, c.bools, c.i32, c.i64, c.bytes, c.lens = nil, nil, nil, nil, nil, nil, nil, nil
+// shrink gives up memory that is not in use.
+func (c *column) shrink() {
+	c.defs, c.reps, c.idx, c.bools = shrunk(c.defs), shrunk(c.reps), shrunk(c.idx), shrunk(c.bools)
+	c.i32, c.i64, c.bytes, c.lens = shrunk(c.i32), shrunk(c.i64), shrunk(c.bytes), shrunk(c.lens)
+	if c.count() == 0 {
+		c.dictionary.release()
+	}
 }
+
+func shrunk[T any](v []T) []T { return append([]T(nil), v...) }

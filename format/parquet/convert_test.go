@@ -152,6 +152,8 @@ func TestValues(t *testing.T) {
 		{"double", openx, `1e400`, `!cannot take 1e400: it is beyond the range of the type`},
 		{"double", openx, `0.000000000000000000000001`, `1e-24`},
 		{"double", openx, `2.5E+3`, `2500`},
+		{"double", openx, `18446744073709551617`, `18446744073709552000`}, // 2^64+1
+		{"double", openx, `1844674407370955161.7`, `1844674407370955300`},
 		{"double", openx, `"2.5"`, `2.5`},
 		{"double", openx, `".5"`, `0.5`},
 		{"double", openx, `"5."`, `5`},

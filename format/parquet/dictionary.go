@@ -333,6 +333,12 @@ func (d *dictionary) empty() {
 	d.before = 0
 }
 
+// release gives up the memory of an empty dictionary.
+func (d *dictionary) release() {
+	d.setCells(1)
+	d.page, d.starts, d.firsts = nil, nil, nil
+}
+
 // memory of the dictionary, in bytes.
 func (d *dictionary) memory() int64 {
 	return int64(32*len(d.cells) + cap(d.page) + 4*cap(d.starts) + 8*cap(d.firsts))

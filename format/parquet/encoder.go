@@ -101,18 +101,10 @@ func (e *encoder) nextGroup() {
 	for _, c := range e.plan.columns {
 		c.nextPage(0)
 		c.began = 0
-		if e.roomy {
-			c.release()
-		}
 		c.dictionary.empty()
 		c.used = false
 		c.trying = !c.given && c.physical != pq.Boolean
 		c.chunk.reset()
-	}
-	if e.roomy {
-		e.sh.release()
-		e.pager.release()
-		e.roomy = false
 	}
 	e.input, e.open, e.since = 0, 0, 0
 	e.credit, e.nextRows = e.pageMax/16, e.rowsMax
@@ -178,8 +170,8 @@ func (e *encoder) look() error {
 		e.nextRows = min(e.nextRows, c.first+e.rowsMax)
 	}
 	e.open, e.since = open, 0
-	if taken+int64(cap(e.sh.buf)+cap(e.pager.raw)+cap(e.pager.out)) > e.limit/2 {
-		e.roomy = true
+	if taken += e.sh.held() + e.pager.held(); taken > e.limit/2 {
+		e.giveBack()
 	}
 	memory += e.pager.arena.used
 	group := e.pager.arena.used + open
@@ -199,6 +191,22 @@ func (e *encoder) look() error {
 	return nil
 }
 
+// giveBack frees buffers that are much larger than what is in them, as a large record leaves behind. It has no
+// say in what is written: that depends on what buffers need, not on what they have taken.
+func (e *encoder) giveBack() {
+	for _, c := range e.plan.columns {
+		if c.held() > 4*c.needs()+columnMemory {
+			c.shrink()
+		}
+	}
+	if e.sh.held() > e.limit/16 {
+		e.sh.release()
+	}
+	if e.pager.held() > e.limit/8 {
+		e.pager.release()
+	}
+}
+
 // finish ends the open page of a column.
 func (e *encoder) finish(c *column, row int) {
 	packed, unpacked := c.chunk.compressed, c.chunk.uncompressed
@@ -206,9 +214,6 @@ func (e *encoder) finish(c *column, row int) {
 	c.packed += c.chunk.compressed - packed
 	c.unpacked += c.chunk.uncompressed - unpacked
 	c.began = e.input
-	if e.roomy {
-		c.release()
-	}
 }
 
 // squeezed estimates what n bytes of the open page of c will take: in the proportion of its earlier pages, or

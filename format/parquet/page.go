@@ -70,7 +70,12 @@ func newPager(o *Options) *pager {
 	return p
 }
 
-// release gives up buffers between two row groups.
+// held is the memory of the buffers, in bytes.
+func (p *pager) held() int64 {
+	return int64(cap(p.raw) + cap(p.out) + cap(p.tmp) + cap(p.head.b) + cap(p.used))
+}
+
+// release gives up buffers between two pages.
 func (p *pager) release() { p.raw, p.out, p.tmp, p.head.b, p.used = nil, nil, nil, nil, nil }
 
 // finish ends the open page of c, which has the rows up to row, and stores it. It does nothing for a page

@@ -8,7 +8,8 @@
 //
 // Nothing here outlives a crash and nothing needs to: an encoder writes no file, it holds only what it has
 // not written yet, and rows stay with whoever gave them until the object is safe. The same rows in the same
-// order give the same bytes, whichever encoder writes them and whatever it wrote before.
+// order give the same bytes, whichever encoder writes them and whatever it wrote before (on processors of one
+// kind: the compressors differ between them).
 //
 // # What is accepted
 //

@@ -81,6 +81,11 @@ func newShredder(o *Options, p *plan) *shredder {
 	return s
 }
 
+// held is the memory of the buffers, in bytes.
+func (s *shredder) held() int64 {
+	return int64(cap(s.buf) + cap(s.tmp) + 8*cap(s.sorted) + 24*cap(s.texts) + cap(s.rest))
+}
+
 // release gives up buffers between two records.
 func (s *shredder) release() {
 	s.buf, s.b, s.tmp, s.sorted, s.texts, s.rest = nil, nil, nil, nil, nil, nil
@@ -175,11 +180,9 @@ func (s *shredder) judge() {
 }
 
 // object reads the members of an object whose first byte after the brace is at i, as a struct. rep is the
-// repetition level of what it writes first, depth its own depth.
+// repetition level of what it writes first, depth its own depth. The schema ends the recursion long before
+// maxDepth; what it does not have is skipped without recursion.
 func (s *shredder) object(n *node, i int, rep uint8, depth int) int {
-	if depth > maxDepth {
-		return s.tooDeep(i - 1)
-	}
 	b := s.b
 	t := &n.keys
 	s.stamp++
@@ -396,9 +399,6 @@ func (s *shredder) tooWide(n *node) int {
 
 // list reads the elements of an array whose first byte after the bracket is at i.
 func (s *shredder) list(n *node, i int, rep uint8, depth int) int {
-	if depth > maxDepth {
-		return s.tooDeep(i - 1)
-	}
 	b := s.b
 	capture := s.capture && n.elem.kind >= kindStruct
 	if b[i] <= ' ' {
@@ -442,9 +442,6 @@ func (s *shredder) list(n *node, i int, rep uint8, depth int) int {
 
 // mapping reads the members of an object whose first byte after the brace is at i, as a map.
 func (s *shredder) mapping(n *node, i int, rep uint8, depth int) int {
-	if depth > maxDepth {
-		return s.tooDeep(i - 1)
-	}
 	b := s.b
 	opened := i - 1
 	capture := s.capture && n.elem.kind >= kindStruct
