@@ -21,6 +21,7 @@ import (
 )
 
 const (
+	codeDenied         = "AccessDenied"
 	codePrecondition   = "PreconditionFailed"
 	codeNotImplemented = "NotImplemented"
 )
@@ -190,7 +191,7 @@ func (s *Sink) classified(ctx context.Context, conn *connection, a attempt, err 
 			fix = fmt.Sprintf("the bucket is in region %q: set region", r)
 			e.Class = sinks.RefusedDestination
 		}
-		if renewable[e.Code] && conn != nil && s.renew(ctx, conn, a.creds) {
+		if renewable[e.Code] && conn != nil && s.renew(ctx, conn, a.creds, e.Code == codeDenied) {
 			e.Class, fix = sinks.NotStored, "other credentials are there and are used from now on"
 		}
 	default:

@@ -195,14 +195,26 @@ func (c *connection) keys(ctx context.Context) aws.Credentials {
 	return k
 }
 
-// renew gets other credentials than those which a call was refused with, and tells whether there are any.
-func (s *Sink) renew(ctx context.Context, conn *connection, refused aws.Credentials) bool {
+// renewEvery is how often credentials are got anew at most where that is known not to help.
+const renewEvery = time.Minute
+
+// denials is what the sink has learnt about refusals for want of rights. Guarded by connecting.
+type denials struct {
+	renewed  aws.Credentials // that came in place of some that were denied
+	at       time.Time
+	hopeless bool // these were denied too
+}
+
+// renew gets other credentials than those which a call was refused with, and tells whether there are any that
+// may fare better. A role has new ones for whoever asks, with the same rights: once such were denied as well, a
+// denial is about the rights. They are renewed all the same, now and then, as keys in a file can be corrected.
+func (s *Sink) renew(ctx context.Context, conn *connection, refused aws.Credentials, denied bool) bool {
 	if conn.creds == nil {
 		return false
 	}
 	differ := func() bool {
 		now, err := conn.creds.Retrieve(ctx)
-		if err != nil || now.AccessKeyID == refused.AccessKeyID && now.SecretAccessKey == refused.SecretAccessKey && now.SessionToken == refused.SessionToken {
+		if err != nil || same(now, refused) {
 			return false
 		}
 		if now.AccessKeyID == refused.AccessKeyID && now.SecretAccessKey != refused.SecretAccessKey {
@@ -215,11 +227,31 @@ func (s *Sink) renew(ctx context.Context, conn *connection, refused aws.Credenti
 		}
 		return true
 	}
-	if differ() { // another call has renewed them
-		return true
+	s.connecting.Lock()
+	d := &s.denials
+	d.hopeless = d.hopeless || denied && same(d.renewed, refused)
+	hopeless := denied && d.hopeless
+	wait := hopeless && time.Since(d.at) < renewEvery
+	s.connecting.Unlock()
+	other := differ() // another call has renewed them
+	if !other && !wait {
+		conn.creds.Invalidate()
+		other = differ()
 	}
-	conn.creds.Invalidate()
-	return differ()
+	if denied && other {
+		now, _ := conn.creds.Retrieve(ctx)
+		s.connecting.Lock()
+		if !same(d.renewed, now) {
+			d.renewed, d.at = now, time.Now()
+		}
+		s.connecting.Unlock()
+	}
+	return other && !hopeless
+}
+
+// same tells whether two sets of credentials are one.
+func same(a, b aws.Credentials) bool {
+	return a.AccessKeyID == b.AccessKeyID && a.SecretAccessKey == b.SecretAccessKey && a.SessionToken == b.SessionToken
 }
 
 // withPayloadHash gives the signer the SHA-256 of the body, so that it does not read the body to compute it.

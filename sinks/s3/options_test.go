@@ -374,6 +374,36 @@ func TestRoleIsAssumedAndRenewed(t *testing.T) {
 	wantError(t, "role denied", s.Put(t.Context(), o), sinks.RefusedDestination, "NoCredentials", "not you")
 }
 
+// TestRoleWithoutRights: a role has new credentials for whoever asks. That they are denied as well says that its
+// rights are wanting: the destination refuses, and the token service is not asked at each attempt.
+func TestRoleWithoutRights(t *testing.T) {
+	service := &tokens{secret: "secret", life: time.Hour}
+	sts := httptest.NewServer(service)
+	defer sts.Close()
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(403)
+		fmt.Fprint(w, `<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`)
+	}))
+	defer store.Close()
+	s := open(t, Options{Bucket: "lake", Endpoint: store.URL, STSEndpoint: sts.URL,
+		Credentials: Credentials{Keys: StaticKeys("base", "secret", ""), RoleARN: "arn:aws:iam::123456789012:role/delivery"}})
+	o := sinktest.Object(sinktest.Key("r/", 1), 100, 1)
+	wantError(t, "denied once", s.Put(t.Context(), o), sinks.NotStored, "AccessDenied", "other credentials")
+	for range 5 {
+		wantError(t, "denied again", s.Put(t.Context(), o), sinks.RefusedDestination, "AccessDenied", "grant s3:PutObject")
+	}
+	if n := len(service.asked); n != 2 {
+		t.Errorf("the token service was asked %d times, want 2", n)
+	}
+	s.connecting.Lock()
+	s.denials.at = time.Now().Add(-renewEvery)
+	s.connecting.Unlock()
+	wantError(t, "a minute later", s.Put(t.Context(), o), sinks.RefusedDestination, "AccessDenied", "grant s3:PutObject")
+	if n := len(service.asked); n != 3 {
+		t.Errorf("a minute later the token service was asked %d times, want 3", n)
+	}
+}
+
 // TestClockSkew: the store tells the time, and the next put has it right.
 func TestClockSkew(t *testing.T) {
 	const off = 3 * time.Hour

@@ -101,6 +101,7 @@ type Sink struct {
 
 	connecting sync.Mutex
 	conn       *connection // made at the first call; guarded by connecting
+	denials    denials
 
 	single, part int64         // singlePut and minPart; tests use less
 	patience     time.Duration // abortCall; tests have less
