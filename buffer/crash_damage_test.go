@@ -221,7 +221,7 @@ func (w *world) checkDamaged(name string, s *modelStream, id uint8, packs bool) 
 				open = open || !m.sent[i] && !m.gone[i]
 			}
 			if m.certain && open && t.Lost == 0 {
-				return bug("manifest %x of %q is gone with objects that nobody confirmed, and nothing is counted as lost", mid, name)
+				return bug("manifest %x of %q is gone with objects that nobody confirmed, and nothing is counted as lost: %+v", mid, name, m)
 			}
 			continue
 		}

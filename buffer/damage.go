@@ -106,16 +106,19 @@ func (r *recovery) rebuildReplace(p *replayer, s *oldSegment, h *frameHead) erro
 		re.Objects.add(i)
 	}
 	if m := p.l.manifests[re.Manifest]; m != nil {
+		if e.Head.Replaced[len(e.Head.Replaced)-1] >= m.event.Objects {
+			return p.stop(s, int64(h.LSN-s.base), h, "its pack speaks of objects that its manifest does not have")
+		}
 		public, err := r.readManifest(m)
 		if err != nil {
-			r.unknown = append(r.unknown, *h)
-			return nil
-		}
-		for _, i := range e.Head.Replaced {
-			if i >= len(public.Objects) {
-				return p.stop(s, int64(h.LSN-s.base), h, "its pack speaks of objects that its manifest does not have")
+			// Its packs are gone because it has ended since, or they are damaged too. What the new manifest
+			// counts had been counted for the old one: as good, since errors are hardly ever replaced.
+			n := e.Head.Counts
+			re.Minus.OK = n.OK + n.Dropped + n.Failed
+		} else {
+			for _, i := range e.Head.Replaced {
+				re.Minus.take(&public.Objects[i])
 			}
-			re.Minus.take(&public.Objects[i])
 		}
 	}
 	if err := p.l.apply(re); err != nil {
