@@ -157,7 +157,8 @@ func (d *dictionary) newWord(v []byte, at int, k cell) uint32 {
 // hashShort is for text of up to 16 bytes, which is a and b. Texts that differ in length only, by zero bytes
 // at their end, meet.
 func hashShort(a, b, seed uint64) uint64 {
-	hi, lo := bits.Mul64(a^seed, b^hashText)
+	// Both factors hide behind the seed: a factor of zero would make all products alike.
+	hi, lo := bits.Mul64(a^seed, b^bits.RotateLeft64(seed, 32)^hashText)
 	return hi ^ lo
 }
 
@@ -165,18 +166,19 @@ func hashShort(a, b, seed uint64) uint64 {
 func hashLong(v []byte, seed uint64) uint64 {
 	n := len(v)
 	x, y := seed^uint64(n), seed^hashText2
+	k := bits.RotateLeft64(seed, 32) ^ hashText // hides the other factor too
 	i := 0
 	for ; i+32 < n; i += 32 {
-		hi, lo := bits.Mul64(load8(v, i)^hashText, load8(v, i+8)^x)
+		hi, lo := bits.Mul64(load8(v, i)^k, load8(v, i+8)^x)
 		x = hi ^ lo
-		hi, lo = bits.Mul64(load8(v, i+16)^hashText2, load8(v, i+24)^y)
+		hi, lo = bits.Mul64(load8(v, i+16)^k, load8(v, i+24)^y)
 		y = hi ^ lo
 	}
 	if i+16 < n {
-		hi, lo := bits.Mul64(load8(v, i)^hashText, load8(v, i+8)^x)
+		hi, lo := bits.Mul64(load8(v, i)^k, load8(v, i+8)^x)
 		x = hi ^ lo
 	}
-	hi, lo := bits.Mul64(load8(v, n-16)^hashText2, load8(v, n-8)^y)
+	hi, lo := bits.Mul64(load8(v, n-16)^k, load8(v, n-8)^y)
 	return (hi ^ lo ^ x) * hashMul
 }
 

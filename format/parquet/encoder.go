@@ -56,7 +56,6 @@ type encoder struct {
 	input    int64 // bytes of records since the row group began
 	open     int64 // what open pages and dictionaries will take in the file, as of the last look
 	since    int64 // bytes of records since then
-	roomy    bool  // buffers have taken more memory than they should keep
 }
 
 var errNoFile = errors.New("parquet: the encoder has no open file")
