@@ -48,6 +48,9 @@ func (m *Manager) attempt(ctx context.Context, t *task) (outcome, time.Duration)
 		return shutdown, 0
 	}
 	s.attemptFailed(t, kind, err)
+	if _, unsent := errors.AsType[*localError](err); !unsent && sinks.ClassOf(err) == sinks.Unknown {
+		t.doubtful = true
+	}
 	return s.afterFailure(ctx, t, err)
 }
 
@@ -87,6 +90,26 @@ func (s *stream) put(ctx context.Context, t *task) (kind string, err error) {
 	buffer.CrashPoint("object-sending")
 	if err := sink.Put(ctx, o); err != nil {
 		return kind, fmt.Errorf("put %q: %w", info.Key, err)
+	}
+	return kind, nil
+}
+
+// lookFor asks the destination whether the object is there. The error is that of Verify.
+func (s *stream) lookFor(ctx context.Context, t *task) (kind string, err error) {
+	info := t.info()
+	sink, _, kind, err := s.sinkFor(t)
+	if err != nil {
+		return kind, err
+	}
+	r, err := s.store.OpenObject(t.batch.manifest, t.object)
+	if err != nil {
+		return kind, fmt.Errorf("open the bytes of %q: %w", info.Key, err)
+	}
+	defer r.Close()
+	ctx, cancel := context.WithTimeout(ctx, attemptTime+time.Duration(info.Size/attemptRate)*time.Second)
+	defer cancel()
+	if err := sink.Verify(ctx, s.object(t, r)); err != nil {
+		return kind, fmt.Errorf("look for %q: %w", info.Key, err)
 	}
 	return kind, nil
 }
@@ -173,6 +196,22 @@ func (s *stream) afterFailure(ctx context.Context, t *task, err error) (outcome,
 // divert gives the object up for its place: the same bytes go under the error output.
 func (s *stream) divert(ctx context.Context, t *task, cause error) (outcome, time.Duration) {
 	info := t.info()
+	if t.doubtful {
+		// An attempt whose answer was lost may have stored it, and a store that has an object can refuse it
+		// afterwards: credentials that have changed, a gateway with another limit.
+		kind, err := s.lookFor(ctx, t)
+		switch {
+		case err == nil:
+			s.stored(t, kind, 0)
+			return done, 0
+		case ctx.Err() != nil:
+			return shutdown, 0
+		case !nowhere(err):
+			s.alarm("refused", "object is refused, and the destination does not say whether an earlier attempt has stored it; it is kept and tried again", "key", info.Key, "refusal", cause, "err", err)
+			return again, backoff(t.attempts, slowBase, slowCap)
+		}
+		t.doubtful = false
+	}
 	s.alarm("refused", "object is refused for good and goes to the error output as it is", "key", info.Key, "err", cause)
 	p := t.batch.use.pipe
 	key, err := p.errorKey(deliveryFailed, s.name, t.batch.manifest.Version, info.Oldest, extensionOf(info.Key))
@@ -205,7 +244,19 @@ func (s *stream) replace(ctx context.Context, t *task, key string, role buffer.R
 	if len(reason) > maxReason {
 		reason = reason[:maxReason]
 	}
-	m, err := s.store.Replace(t.batch.manifest.ID, []int{t.object}, []pack{p}, head, reason)
+	// A journal that fails keeps this waiting until it can be written or is closed, and it is closed when the
+	// deliveries have ended. So a process that ends does not wait: the next one finds out.
+	var m *buffer.Manifest
+	decided := make(chan struct{})
+	go func() {
+		defer close(decided)
+		m, err = s.store.Replace(t.batch.manifest.ID, []int{t.object}, []pack{p}, head, reason)
+	}()
+	select {
+	case <-decided:
+	case <-ctx.Done():
+		return shutdown, 0
+	}
 	if err != nil {
 		p.Abort()
 		s.alarm("replace", "object cannot be replaced now", "key", t.info().Key, "err", err)

@@ -133,6 +133,9 @@ func newStream(m *Manager, def buffer.Stream, outstanding []*buffer.Manifest) *s
 			}
 		}
 		if b, tasks := s.addBatchLocked(man, s.versionLocked(man.Version), pending, ""); b != nil {
+			for _, t := range tasks {
+				t.doubtful = true // nobody knows what the process before has sent
+			}
 			s.up.submit(b.use.lane, tasks)
 		}
 	}

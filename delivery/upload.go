@@ -57,6 +57,7 @@ type task struct {
 	failed   time.Time // when the last attempt failed
 	denied   time.Time // since when it alone is refused while others are stored; zero: not so
 	moved    bool      // it is certain that the place of an earlier version has it not
+	doubtful bool      // an attempt, of this process or of an earlier one, may have stored it
 }
 
 func (t *task) info() *buffer.ObjectInfo { return &t.batch.manifest.Objects[t.object] }

@@ -1,0 +1,80 @@
+package delivery
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"hydrant/sinks"
+)
+
+// An object whose answer was lost is refused for good when it is sent again. Only where it is certain that the
+// first attempt did not store it does it go to the error output.
+func TestRefusedAfterALostAnswer(t *testing.T) {
+	unknown := refusal(sinks.Unknown, "")
+	for _, c := range []struct {
+		name    string
+		stored  bool // by the first attempt
+		restart bool // between the two
+		silent  bool // the destination does not say at first whether it has the object
+	}{
+		{name: "stored", stored: true},
+		{name: "not stored"},
+		{name: "stored, restart", stored: true, restart: true},
+		{name: "not stored, restart", restart: true},
+		{name: "stored, nothing said", stored: true, silent: true},
+		{name: "not stored, nothing said", silent: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inWorld(t, map[string]spec{"s": {}}, func(t *testing.T, w *world) {
+				var refuses atomic.Bool
+				fault := func(o sinks.Object, _ int) *fault {
+					switch {
+					case strings.HasPrefix(o.Key, "errors/"):
+						return nil
+					case refuses.Load():
+						return &fault{err: refusal(sinks.RefusedObject, "KeyTooLong")}
+					}
+					return &fault{err: unknown, stored: c.stored}
+				}
+				w.shop().set(fault)
+				w.put("s", "a", "b")
+				_, _ = w.m.Flush(within(time.Second), "s") // sends it once
+				silence := func(verify func(sinks.Object) error) {
+					w.shop().mu.Lock()
+					defer w.shop().mu.Unlock()
+					w.shop().verify = verify
+				}
+				if c.silent {
+					silence(func(sinks.Object) error { return refusal(sinks.Unknown, "timeout") })
+				}
+				if c.restart {
+					w.restart()
+				}
+				refuses.Store(true)
+				time.Sleep(time.Hour)
+				if c.silent {
+					if st := w.status("s"); st.BacklogRecords != 2 {
+						t.Fatalf("the destination does not say where the object is: %+v", st)
+					}
+					silence(nil)
+					time.Sleep(time.Hour)
+				}
+				want := []string{"errors/delivery-failed/"}
+				failed := int64(2)
+				if c.stored {
+					want, failed = []string{"2000/"}, 0
+				}
+				keys := w.shop().keys()
+				if len(keys) != 1 || !strings.HasPrefix(keys[0], want[0]) {
+					t.Errorf("keys %q, want one under %s", keys, want[0])
+				}
+				w.balanced("s", 2)
+				if st := w.status("s"); st.Failed != failed || st.BacklogRecords != 0 {
+					t.Errorf("status %+v, want %d failed", st, failed)
+				}
+			})
+		})
+	}
+}
