@@ -242,8 +242,10 @@ func (s *space) rowsGone(incarnation uint32, rows, data int64) {
 func (s *space) addRows(incarnation uint32, n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stream(incarnation).rows += n
-	s.rows += n
+	if st := s.streams[incarnation]; st != nil { // else removeStream has taken it off
+		st.rows += n
+		s.rows += n
+	}
 	s.weigh()
 }
 

@@ -410,3 +410,23 @@ func TestBallastFile(t *testing.T) {
 		t.Error("it does not come back from the pack that had it")
 	}
 }
+
+// A call that was admitted finds its stream gone: what it gives back is not taken off twice.
+func TestStreamGoesUnderACall(t *testing.T) {
+	for _, size := range []int{100, 100 << 10} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			b := newBudgets(t, 8<<20, 1<<30, 1, 2)
+			call := batch(strings.Repeat("x", size))
+			h, err := b.space.reservePut(1, 1, int64(size), call.Encoded(), true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.front.remove(1)
+			b.space.removeStream(1)
+			b.space.release(h)
+			if f, s := b.front.stats(), b.space.stats(); f.Reserved != 0 || f.Used != 0 || s.Rows != 0 || len(b.space.streams) != 1 {
+				t.Errorf("front %+v, space %+v, %d streams: want nothing held, and stream 2 alone", f, s, len(b.space.streams))
+			}
+		})
+	}
+}

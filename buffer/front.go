@@ -189,6 +189,7 @@ func (f *front) remove(incarnation uint32) {
 		return
 	}
 	delete(f.streams, incarnation)
+	f.reserved -= s.spare // of calls that are admitted and will find the stream gone
 	for _, c := range s.consumers {
 		for c.head != c.end {
 			c.drop(c.head.chunk())
