@@ -168,6 +168,12 @@ func (b *Buffer) abort() {
 func (b *Buffer) start() {
 	go b.committer.run()
 	go b.opener.run()
+	b.ledger.mu.RLock()
+	due := len(b.ledger.dirty) > 0 // manifests whose COMMIT a crash has kept from being written
+	b.ledger.mu.RUnlock()
+	if due {
+		b.committer.confirmLater()
+	}
 }
 
 // Close refuses further calls, ends the group in the making, syncs and closes. What waits stays on disk.

@@ -429,3 +429,73 @@ func TestAppendRefuses(t *testing.T) {
 		t.Errorf("%d bytes wait", got)
 	}
 }
+
+// A manifest whose last object was replaced, and whose others are there, has ended but for its COMMIT. Nobody
+// calls for that after a crash.
+func TestCommitIsDueAtStart(t *testing.T) { synctest.Test(t, testCommitIsDueAtStart) }
+
+func testCommitIsDueAtStart(t *testing.T) {
+	x := openBench(t, Options{FS: forgetfs.New()})
+	s := x.define("clicks")
+	m := x.cutInto(s, "a", "b")
+	x.Confirm(m.ID, 0)
+	time.Sleep(time.Second)
+	n := x.replace(m, 1)
+	x.crash(1)
+	if out := x.Outstanding(); len(out) != 2 || len(x.Pending(m.ID)) != 0 {
+		t.Fatalf("%d manifests are outstanding, pending %v: the COMMIT was not to be written yet", len(out), x.Pending(m.ID))
+	}
+	time.Sleep(time.Second)
+	if out := x.Outstanding(); len(out) != 1 || out[0].ID != n.ID {
+		t.Errorf("%d manifests are outstanding, want the new one alone", len(out))
+	}
+}
+
+// While it is not known whether a REPLACE is durable its objects are not pending, whatever becomes of others of
+// the same manifest.
+func TestReplaceInDoubt(t *testing.T) { synctest.Test(t, testReplaceInDoubt) }
+
+func testReplaceInDoubt(t *testing.T) {
+	disk := newFaulty(t)
+	x := openBench(t, Options{FS: disk.FS})
+	s := x.define("clicks")
+	m := x.cutInto(s, "a", "b", "c")
+	time.Sleep(2 * markDelay)
+	disk.set(func(op forgetfs.Op) *forgetfs.Fault {
+		if op.Kind == forgetfs.OpDatasync {
+			return &forgetfs.Fault{Err: syscall.EIO}
+		}
+		return nil
+	})
+	replace := func(object int) error {
+		h := m.ManifestHead
+		h.ID, h.Replaces, h.Replaced, h.Counts = x.NewManifestID(), m.ID, []int{object}, Counts{Failed: 1}
+		p, err := x.NewPack()
+		if err != nil {
+			return err
+		}
+		x.object(p, "error", Error, m.First)
+		if err := p.Seal(h); err != nil {
+			return err
+		}
+		_, err = x.Replace(m.ID, []int{object}, []*Pack{p}, h, "refused")
+		return err
+	}
+	first := make(chan error, 1)
+	go func() { first <- replace(0) }()
+	synctest.Wait()
+	if err := replace(1); !errors.Is(err, ErrFailing) {
+		t.Errorf("second replace: %v", err)
+	}
+	if got := fmt.Sprint(x.Pending(m.ID)); got != "[1 2]" {
+		t.Errorf("pending %s while the first REPLACE is in doubt, want [1 2]", got)
+	}
+	disk.set(nil)
+	time.Sleep(2 * retrySlot)
+	if err := <-first; err != nil {
+		t.Errorf("first replace: %v", err)
+	}
+	if got := fmt.Sprint(x.Pending(m.ID)); got != "[1 2]" {
+		t.Errorf("pending %s, want [1 2]", got)
+	}
+}

@@ -332,12 +332,19 @@ func (b *Buffer) doubt(m ManifestID, numbers []int, on bool) {
 	if state == nil {
 		return
 	}
-	state.doubtful = objectSet{}
 	if on {
 		for _, i := range numbers {
 			state.doubtful.add(i)
 		}
+		return
 	}
+	var left objectSet // of other calls, whose REPLACE is in doubt too
+	for i := range state.doubtful.all() {
+		if !slices.Contains(numbers, i) {
+			left.add(i)
+		}
+	}
+	state.doubtful = left
 }
 
 // distinct returns object numbers in order, each once.
