@@ -215,7 +215,7 @@ func decodeState(raw []byte) (*ledger, error) {
 
 func (l *ledger) readStream(r *reader) {
 	id := r.u32()
-	s := &streamState{next: r.u64(), accepted: r.i64(), versions: make(map[uint64]Stream)}
+	s := &streamState{next: r.u64(), accepted: r.i64(), versions: make(map[uint64]Stream), users: make(map[uint64]int)}
 	s.draw = s.next
 	cur := readStreamBlob(r, id)
 	if cur == nil {

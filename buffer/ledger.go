@@ -35,6 +35,7 @@ type ledger struct {
 type streamState struct {
 	cur       Stream
 	versions  map[uint64]Stream // older ones that a manifest names
+	users     map[uint64]int    // manifests that have not ended, by the version that they name
 	consumers []*consumerState  // ascending by id
 	next      uint64            // behind the last durable sequence
 	draw      uint64            // next sequence to give out; the committer's own
@@ -230,7 +231,7 @@ func (l *ledger) applyStream(e *streamEvent) error {
 		if other := l.names[e.Stream.Name]; other != nil {
 			return fmt.Errorf("%w: stream %q of incarnation %d begins while %d is there", errOrder, e.Stream.Name, e.Stream.Incarnation, other.cur.Incarnation)
 		}
-		s = &streamState{next: 1, draw: 1, versions: make(map[uint64]Stream)}
+		s = &streamState{next: 1, draw: 1, versions: make(map[uint64]Stream), users: make(map[uint64]int)}
 		l.streams[e.Stream.Incarnation] = s
 		l.names[e.Stream.Name] = s
 		l.nextIncarnation = max(l.nextIncarnation, e.Stream.Incarnation+1)
@@ -293,6 +294,9 @@ func (l *ledger) begin(e *manifestEvent) *manifestState {
 	}
 	l.manifests[e.Head.ID] = m
 	l.weight += m.weight
+	if s := l.streams[e.Head.Incarnation]; s != nil {
+		s.users[e.Head.Version]++
+	}
 	for _, p := range e.Packs {
 		l.packs[p.ID]++
 	}
@@ -311,7 +315,11 @@ func (l *ledger) end(m *manifestState) {
 		}
 	}
 	if s := l.streams[m.event.Head.Incarnation]; s != nil {
-		l.prune(s)
+		v := m.event.Head.Version
+		if s.users[v]--; s.users[v] == 0 {
+			delete(s.users, v)
+			l.prune(s)
+		}
 	}
 }
 
@@ -353,16 +361,7 @@ func (l *ledger) applyReplace(e *replaceEvent) error {
 
 // prune forgets versions that nothing names any more.
 func (l *ledger) prune(s *streamState) {
-	if len(s.versions) == 0 {
-		return
-	}
-	named := make(map[uint64]bool)
-	for _, m := range l.manifests {
-		if m.event.Head.Incarnation == s.cur.Incarnation {
-			named[m.event.Head.Version] = true
-		}
-	}
-	maps.DeleteFunc(s.versions, func(v uint64, _ Stream) bool { return !named[v] || v == s.cur.Version })
+	maps.DeleteFunc(s.versions, func(v uint64, _ Stream) bool { return s.users[v] == 0 || v == s.cur.Version })
 }
 
 // outstanding returns the manifests that have not ended, oldest first. The caller holds mu.
