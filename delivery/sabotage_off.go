@@ -1,0 +1,18 @@
+//go:build !sabotage
+
+package delivery
+
+// Faults that a build with the tag "sabotage" can switch on, to show that the tests notice them. Here they
+// are constants, so nothing of them is left in the program. To send an object before its manifest is durable
+// is none of them: the buffer gives nobody the bytes of one before.
+const (
+	sabotageNewKey       = false // give an object another key when it is sent again
+	sabotageDropLate     = false // take an object for delivered after some attempts
+	sabotageReplaceSent  = false // replace an object that may have been stored, without looking
+	sabotageConfirmEarly = false // confirm an object before its answer
+	sabotageMixVersions  = false // name objects by the version before the one that gave them their form
+	sabotageAllSlots     = false // let one destination have all upload slots
+	sabotageWaitForStore = false // wait for the destinations at the start
+)
+
+func (m *Manager) waitForStores() {}
