@@ -68,6 +68,12 @@ type oldSegment struct {
 // open makes a Buffer of a data directory.
 func (b *Buffer) open(o Options) error {
 	r := &recovery{b: b, policy: o.OnDamage, broken: make(map[*oldSegment]bool), mended: make(map[*slot]map[int64]frameHead), footers: make(map[PackID]*knownPack)}
+	done := false
+	defer func() {
+		if !done {
+			r.closeSlots()
+		}
+	}()
 	if err := r.directory(o); err != nil {
 		return err
 	}
@@ -92,10 +98,19 @@ func (b *Buffer) open(o Options) error {
 	if err := r.refill(); err != nil {
 		return err
 	}
+	done = true
 	CrashPoint("recovered")
 	b.start()
 	r.tidy()
 	return nil
+}
+
+// closeSlots closes what a start that has failed opened. Those that the journal has by then are closed twice,
+// which does no harm.
+func (r *recovery) closeSlots() {
+	for _, s := range r.slots {
+		s.slot.file.Close()
+	}
 }
 
 // wire makes the parts that rows and packs go to, around the recovered ledger.
