@@ -221,7 +221,7 @@ func (c *Consumer) Take(next uint64, max int64) *Claim {
 		return nil
 	}
 	k := &Claim{c: c, first: c.taken, next: limit, start: c.take}
-	at := c.take
+	var at cursor
 	k.next, at = c.measure(k, c.take, c.taken, limit, max)
 	if k.rows == 0 {
 		return nil

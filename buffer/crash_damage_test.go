@@ -191,9 +191,15 @@ func (w *world) checkDamaged(name string, s *modelStream, id uint8, packs bool) 
 			waiting[r.Seq] = true
 		}
 	}
+	newest := position
+	for seq := range waiting {
+		newest = max(newest, seq)
+	}
 	missing := int64(0)
 	for seq := range s.rows {
-		if seq >= position && !waiting[seq] {
+		// The newest rows of a stream may be hidden by a header that cannot be read, with nothing behind them
+		// to say how many they were: that is reported, but not as a number.
+		if seq >= position && seq < newest && !waiting[seq] {
 			missing++
 		}
 	}
