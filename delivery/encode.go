@@ -104,10 +104,10 @@ func (w *worker) encode(ctx context.Context, j *job) {
 	if cap(c.errors.line) <= maxKeptErrorBuf {
 		w.line = c.errors.line
 	}
-	// Until its next Reset an encoder may hold on to the pack; a broken one is not to be used again.
-	c.enc.Reset(io.Discard)
 	if _, broke := errors.AsType[*encoderPanic](err); broke {
-		w.forget(j.pipe)
+		w.forget(j.pipe) // not even a Reset: outside of append and close a panic ends the process
+	} else {
+		c.enc.Reset(io.Discard) // until its next Reset an encoder may hold on to the pack
 	}
 	if err != nil {
 		j.err = err

@@ -45,15 +45,22 @@ type lineEncoder struct {
 	stats format.Stats
 	buf   []byte
 	gate  func()
+	broke bool
 }
 
-func (e *lineEncoder) Reset(w io.Writer) { e.w, e.stats = w, format.Stats{} }
+func (e *lineEncoder) Reset(w io.Writer) {
+	if e.broke {
+		panic("a broken encoder is used again")
+	}
+	e.w, e.stats = w, format.Stats{}
+}
 
 func (e *lineEncoder) Append(row record.Row) error {
 	if bytes.HasPrefix(row.Data, []byte("bad")) {
 		return &format.RowError{Code: "DataFormatConversion.MalformedData", Message: "not \"good\""}
 	}
 	if bytes.HasPrefix(row.Data, []byte("panic")) {
+		e.broke = true
 		panic("cannot stand this row")
 	}
 	if bytes.HasPrefix(row.Data, []byte("wait")) {
