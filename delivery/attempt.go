@@ -161,8 +161,9 @@ func (s *stream) afterFailure(ctx context.Context, t *task, err error) (outcome,
 		return local, slow
 	}
 	var after time.Duration
+	full := false
 	if e, ok := errors.AsType[*sinks.Error](err); ok {
-		after = e.After
+		after, full = e.After, e.Full
 	}
 	switch sinks.ClassOf(err) {
 	case sinks.RefusedDestination:
@@ -173,7 +174,7 @@ func (s *stream) afterFailure(ctx context.Context, t *task, err error) (outcome,
 			return unwell, max(slow, after)
 		case !alone:
 			return local, max(slow, after)
-		case d < deniedAlone || info.Role == buffer.Error:
+		case d < deniedAlone || full || info.Role == buffer.Error:
 			s.alarm("denied", "object is refused while others are stored", "key", info.Key, "err", err)
 			return again, max(slow, after)
 		}

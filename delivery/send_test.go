@@ -258,6 +258,48 @@ func TestDeniedPrefix(t *testing.T) {
 	})
 }
 
+// A store that is full takes small objects for a while, and one whose refusals are answered by time-outs in
+// between does not refuse an object for a quarter of an hour: in neither case is it given up.
+func TestRefusedAloneGivesNothingUp(t *testing.T) {
+	for name, refuse := range map[string]func(attempt int) error{
+		"full": func(int) error {
+			return &sinks.Error{Class: sinks.RefusedDestination, Code: "QuotaExceeded", Full: true, Err: errors.New("no room")}
+		},
+		"now and then": func(attempt int) error {
+			if attempt%3 == 0 {
+				return refusal(sinks.NotStored, "SlowDown")
+			}
+			return refusal(sinks.RefusedDestination, "AccessDenied")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, map[string]spec{"s": {Prefix: "m=!{timestamp:mm}/", Interval: -1}}, func(t *testing.T, w *world) {
+				w.shop().set(func(o sinks.Object, attempt int) *fault {
+					if strings.HasPrefix(o.Key, "m=00/") {
+						return &fault{err: refuse(attempt)}
+					}
+					return nil
+				})
+				w.put("s", "a", "b")
+				for i := range 40 {
+					time.Sleep(time.Minute)
+					w.put("s", ten(i, 1)...)
+				}
+				time.Sleep(30 * time.Second)
+				if st := w.status("s"); st.Failed != 0 || st.Delivered < 39 || w.shop().bodies("errors/") != nil {
+					t.Fatalf("after 40 minutes %d are delivered and %d failed, want no failure", st.Delivered, st.Failed)
+				}
+				w.shop().set(nil)
+				w.flush("s")
+				w.balanced("s", 42)
+				if got := w.shop().bodies("errors/"); got != nil {
+					t.Errorf("error output %q", got)
+				}
+			})
+		})
+	}
+}
+
 // A destination that refuses everything is asked for ever: nothing is given up.
 func TestDeniedDestinationGivesNothingUp(t *testing.T) {
 	inWorld(t, map[string]spec{"s": {Interval: time.Hour}}, func(t *testing.T, w *world) {

@@ -253,6 +253,7 @@ func (u *uploader) finish(s start, result outcome, began time.Time, after time.D
 			l.retryAt = now.Add(max(backoff(l.streak, retryBase, retryCap), after))
 		}
 		l.window = 1
+		t.denied = time.Time{} // it was not refused alone all the time
 	case done, again:
 		l.answered(now, result == done)
 	case local:

@@ -102,7 +102,10 @@ type Error struct {
 	Class Class
 	Code  string        // the store's own code (NoSuchBucket, SlowDown), or ""
 	After time.Duration // the store asked to wait this long, or 0
-	Err   error
+	// Full says that the place has no room. Smaller objects may be taken meanwhile, so a refusal of some objects
+	// alone says nothing about them: they are never given up for it.
+	Full bool
+	Err  error
 }
 
 func (e *Error) Error() string { return e.Err.Error() }

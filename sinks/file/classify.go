@@ -23,6 +23,7 @@ func (s *Sink) classified(verb, name string, err error) *sinks.Error {
 		case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		case diskFull(err):
 			e.Class, e.Code, hint = sinks.RefusedDestination, "DiskFull", ": the destination's file system is full, or a quota is used up"
+			e.Full = true
 		case readOnly(err):
 			e.Class, e.Code, hint = sinks.RefusedDestination, "ReadOnly", ": the destination's file system is read-only"
 		case errors.Is(err, fs.ErrPermission):

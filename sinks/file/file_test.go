@@ -235,6 +235,9 @@ func TestErrors(t *testing.T) {
 			if !ok || e.Class != c.class || e.Code != c.code || !strings.Contains(err.Error(), c.text) || !strings.Contains(err.Error(), filepath.Join(dir, "a/x")) {
 				t.Errorf("got %v (%+v), want class %v, code %q and text %q", err, e, c.class, c.code, c.text)
 			}
+			if ok && e.Full != (c.code == "DiskFull") {
+				t.Errorf("Full is %v", e.Full)
+			}
 			if keys, left := (tree{t, dir}).Keys(), (tree{t, dir}).Leftovers(); len(keys)+len(left) > 0 {
 				t.Errorf("there are files: %q %q", keys, left)
 			}

@@ -116,6 +116,12 @@ var meanings = map[string]meaning{
 	"InvalidPart":  {sinks.Unknown, ""},
 }
 
+// full are the refusals of a store without room.
+var full = map[string]bool{
+	"QuotaExceeded": true, "XMinioAdminBucketQuotaExceeded": true, "XMinioStorageFull": true,
+	"XMinioStorageQuotaExceeded": true, "InsufficientCapacity": true,
+}
+
 // renewable are the refusals that other credentials may end.
 var renewable = map[string]bool{
 	"ExpiredToken": true, "ExpiredTokenException": true, "TokenRefreshRequired": true,
@@ -186,6 +192,7 @@ func (s *Sink) classified(ctx context.Context, conn *connection, a attempt, err 
 	case status != 0:
 		e.Code = codeOf(err)
 		e.Class, fix = meaningOf(e.Code, status)
+		e.Full = full[e.Code] || status == http.StatusInsufficientStorage
 		e.After = retryAfter(err)
 		if r := regionOf(err); r != "" && r != s.opts.Region && (status == http.StatusMovedPermanently || status == http.StatusBadRequest) {
 			fix = fmt.Sprintf("the bucket is in region %q: set region", r)

@@ -167,6 +167,9 @@ func TestErrorTable(t *testing.T) {
 			s := scripted(t, c.status, nil, `<Error><Code>`+c.code+`</Code><Message>as told</Message></Error>`)
 			err := s.Put(t.Context(), object)
 			wantError(t, "put", err, c.class, c.code, c.text)
+			if e, ok := errors.AsType[*sinks.Error](err); ok && e.Full != (c.text == "full") {
+				t.Errorf("Full is %v", e.Full)
+			}
 			if !strings.Contains(err.Error(), "put s3://lake/"+object.Key) || (!strings.Contains(err.Error(), "as told")) {
 				t.Errorf("the message does not say what was tried, or what the store said: %v", err)
 			}
