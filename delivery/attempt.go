@@ -193,7 +193,7 @@ func (s *stream) afterFailure(ctx context.Context, t *task, err error) (outcome,
 		}
 		return s.replace(ctx, t, key, info.Role, "foreign object under the key")
 	case sinks.Damaged:
-		return s.damaged(t, err)
+		return s.damaged(ctx, t, err)
 	case sinks.NotStored, sinks.Unknown:
 	}
 	if key, ok := renamed(info.Key, uuid.New()); ok && sabotageReplaceSent && t.attempts == 3 {
@@ -242,7 +242,7 @@ func (s *stream) replace(ctx context.Context, t *task, key string, role buffer.R
 	head, p, err := s.copyObject(t, key, role)
 	if err != nil {
 		if _, ok := errors.AsType[*damage](err); ok {
-			return s.damaged(t, err)
+			return s.damaged(ctx, t, err)
 		}
 		s.alarm("replace", "object cannot be replaced now", "key", t.info().Key, "err", err)
 		return again, retry
@@ -340,7 +340,7 @@ func (s *stream) copyObject(t *task, key string, role buffer.Role) (head buffer.
 
 // damaged looks for itself whether the bytes are wrong, as somebody's memory may be, and sets the object
 // aside if so: to make it again would be to decide again.
-func (s *stream) damaged(t *task, cause error) (outcome, time.Duration) {
+func (s *stream) damaged(ctx context.Context, t *task, cause error) (outcome, time.Duration) {
 	info, retry := t.info(), backoff(t.attempts, slowBase, slowCap)
 	intact, err := s.intact(t)
 	if err != nil {
@@ -350,6 +350,21 @@ func (s *stream) damaged(t *task, cause error) (outcome, time.Duration) {
 	if intact {
 		s.alarm("damage", "sink read wrong bytes, here they are right; tried again", "key", info.Key, "err", cause)
 		return local, retry
+	}
+	if t.doubtful {
+		// The bytes may have been right when they were sent. Then nothing is lost.
+		kind, err := s.lookFor(ctx, t)
+		switch {
+		case err == nil:
+			s.stored(t, kind, 0)
+			return done, 0
+		case ctx.Err() != nil:
+			return shutdown, 0
+		case !nowhere(err):
+			s.alarm("damage", "object is damaged here, and the destination does not say whether it has it; asked again", "key", info.Key, "err", err)
+			return local, retry
+		}
+		t.doubtful = false
 	}
 	file, err := s.store.SetAside(t.batch.manifest.ID, []int{t.object}, cause.Error())
 	if err != nil {

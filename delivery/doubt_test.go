@@ -78,3 +78,33 @@ func TestRefusedAfterALostAnswer(t *testing.T) {
 		})
 	}
 }
+
+// The bytes of an object rot after an attempt whose answer was lost. Where that attempt stored it, nothing is lost.
+func TestDamagedAfterALostAnswer(t *testing.T) {
+	for name, stored := range map[string]bool{"stored": true, "not stored": false} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, map[string]spec{"s": {}}, func(t *testing.T, w *world) {
+				if w.model() == nil {
+					t.Skip("only the model's packs can be damaged here")
+				}
+				w.shop().set(func(sinks.Object, int) *fault {
+					return &fault{err: refusal(sinks.Unknown, ""), stored: stored}
+				})
+				w.put("s", "a", "b")
+				for w.status("s").Error == "" && len(w.status("s").Failures) == 0 {
+					time.Sleep(time.Minute)
+				}
+				d := w.model().disk
+				d.mu.Lock()
+				d.manifests[d.order[len(d.order)-1]].bytes[0][0]++
+				d.mu.Unlock()
+				w.shop().set(nil)
+				w.flush("s")
+				st := w.status("s")
+				if lost := map[bool]int64{true: 0, false: 2}[stored]; st.Unaccounted != lost || st.Delivered != 2-lost || st.BacklogRecords != 0 {
+					t.Errorf("delivered %d, unaccounted %d, backlog %d: want %d lost", st.Delivered, st.Unaccounted, st.BacklogRecords, lost)
+				}
+			})
+		})
+	}
+}

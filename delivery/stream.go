@@ -166,7 +166,10 @@ func (s *stream) reopenLocked(v *version) {
 	}
 	if v.pipe, v.err = s.openVersion(spec); v.err != nil {
 		v.pipe, v.err = nil, fmt.Errorf("open version %d of stream %q: %w", v.number, s.name, v.err)
-		s.log.Error("stream cannot be delivered; its records wait", "version", v.number, "err", v.err)
+		// Every object that is due tries again.
+		if s.loud("open "+strconv.FormatUint(v.number, 10), alarmEvery) {
+			s.log.Error("stream cannot be delivered; its records wait", "version", v.number, "err", v.err)
+		}
 		return
 	}
 	s.metrics.destination(s.name, v.pipe.Destination.Kind)
