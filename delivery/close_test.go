@@ -350,6 +350,47 @@ func TestIntervalHoldsBack(t *testing.T) {
 	})
 }
 
+// When manifests fill the ledger, a stream with many of them closes nothing by size either. Under pressure all that
+// waits becomes one manifest. A stream whose destination takes objects goes on.
+func TestCrowdedHoldsBack(t *testing.T) {
+	inWorld(t, nil, func(t *testing.T, w *world) {
+		if w.model() == nil {
+			t.Skip("the model says when it is crowded")
+		}
+		w.shops["dead"] = w.newShop()
+		w.apply(map[string]spec{"dead": {Size: 100, Shop: "dead"}, "well": {Size: 100}})
+		w.shops["dead"].set(always(refusal(0, "down")))
+		row := strings.Repeat("x", 100)
+		for range crowdedOutstanding {
+			w.put("dead", row)
+			synctest.Wait()
+		}
+		w.model().crowded.Store(true)
+		for range 50 {
+			w.put("dead", row)
+			w.put("well", row)
+			time.Sleep(time.Minute)
+		}
+		if d, g := cuts(w, "dead"), cuts(w, "well"); d != crowdedOutstanding || g != 50 {
+			t.Fatalf("%d and %d manifests, want %d and 50", d, g, crowdedOutstanding)
+		}
+		w.balanced("well", 50)
+		c := w.store.Consumer(w.m.lookup("dead").incarnation).(*modelConsumer)
+		c.press(true)
+		time.Sleep(2 * pressureAge)
+		c.press(false)
+		if n := cuts(w, "dead"); n != crowdedOutstanding+1 {
+			t.Errorf("%d manifests, want one more under pressure", n)
+		}
+		w.shops["dead"].set(nil)
+		time.Sleep(5 * time.Minute)
+		w.balanced("dead", crowdedOutstanding+50)
+		if n := len(w.shops["dead"].keys()); n != crowdedOutstanding+50 {
+			t.Errorf("%d objects, want %d of the size that was asked for", n, crowdedOutstanding+50)
+		}
+	})
+}
+
 // Many calls, many objects, several encoders: everything arrives once, and manifests are made in order,
 // which the model checks.
 func TestManyCutsInParallel(t *testing.T) {

@@ -35,6 +35,10 @@ const (
 	// before the interval stops closing epochs. From then on only size and pressure do: a long outage with
 	// a short interval fills the ledger with few large manifests instead of many small ones.
 	maxOutstanding = 1024
+	// crowdedOutstanding is the same for size while the buffer is crowded with manifests of all streams: whoever
+	// has so many then cuts under pressure only, and all that waits. Those whose destinations take objects stay
+	// below it and go on as ever.
+	crowdedOutstanding = 64
 	// marksPerInterval bounds the memory for the times at which waiting records were first seen.
 	marksPerInterval = 64
 )
@@ -163,6 +167,7 @@ type situation struct {
 	pressure bool
 	paused   bool // nothing but pressure closes
 	backlog  int  // manifests that have not ended
+	crowded  bool // there are too many of them, and this stream has its share
 }
 
 // verdict is the answer: either close is not empty, or wake may say when to ask again.
@@ -195,6 +200,8 @@ func decide(t *tally, s situation) verdict {
 	}
 	deadline := s.since.Add(s.interval)
 	switch {
+	case s.crowded && s.flushTo <= s.waiting.First:
+		// as below for maxOutstanding
 	case t.full && s.fileSize:
 		v.close = reasonFileSize
 	case t.full:

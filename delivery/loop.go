@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -30,6 +31,7 @@ type loop struct {
 
 	ver      *version
 	tally    *tally // nil: to be counted from the oldest waiting row
+	all      bool   // it counts everything into one cut
 	marks    marks
 	seen     bool   // marks know what waited at the start
 	configTo uint64 // rows below waited when the version changed
@@ -90,7 +92,7 @@ func (l *loop) advance(ctx context.Context, now time.Time) (wake time.Time) {
 		if now.Before(l.retryAt) {
 			return l.retryAt
 		}
-		l.count(w)
+		l.count(w, sit.crowded)
 		v := decide(l.tally, sit)
 		if v.close == "" {
 			return v.wake
@@ -140,6 +142,7 @@ func (l *loop) situation(w buffer.Waiting, now time.Time) situation {
 	l.marks.observe(w, now, age, sit.interval)
 	sit.since = l.marks.since(w.First, now)
 	sit.pressure = s.consumer.Pressure()
+	sit.crowded = sit.backlog >= crowdedOutstanding && s.store.Crowded()
 	switch {
 	case state == buffer.Deleting:
 		sit.flushTo, sit.why = w.Next, reasonDelete
@@ -149,10 +152,15 @@ func (l *loop) situation(w buffer.Waiting, now time.Time) situation {
 	return sit
 }
 
-// count brings the tally up to what waits.
-func (l *loop) count(w buffer.Waiting) {
-	if l.tally == nil {
-		l.tally = newTally(l.ver.pipe, l.objectBytes(), w.First)
+// count brings the tally up to what waits; all is whether one cut is to take everything, however many objects
+// that makes.
+func (l *loop) count(w buffer.Waiting, all bool) {
+	if l.tally == nil || l.all != all {
+		limit := l.objectBytes()
+		if all {
+			limit = math.MaxInt64
+		}
+		l.tally, l.all = newTally(l.ver.pipe, limit, w.First), all
 	}
 	if l.tally.full {
 		return

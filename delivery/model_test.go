@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -69,6 +70,7 @@ type modelStore struct {
 	space     int64 // bytes for packs that are being written; < 0: no end
 	used      int64
 	cutErr    error // what Cut says next
+	crowded   atomic.Bool
 	opened    int
 }
 
@@ -586,6 +588,8 @@ func (s *modelStore) Cut(c claim, packs []pack, h buffer.ManifestHead) (*buffer.
 	t.Dropped += h.Counts.Dropped
 	return &m.Manifest, nil
 }
+
+func (s *modelStore) Crowded() bool { return s.crowded.Load() }
 
 func (s *modelStore) Pending(id buffer.ManifestID) (out []int) {
 	s.disk.mu.Lock()

@@ -358,7 +358,7 @@ func TestNoClaimUnderRetiredVersion(t *testing.T) {
 		w.put("s", "a")
 		l := w.m.loops[0]
 		l.adopt()
-		l.count(l.s.consumer.Waiting())
+		l.count(l.s.consumer.Waiting(), false)
 		w.apply(map[string]spec{"s": {Prefix: "other/"}})
 		if !l.claim(t.Context(), verdict{close: reasonFlush, next: 2, max: 100}) || len(l.jobs) != 0 {
 			t.Fatalf("%d jobs under a version that is retired", len(l.jobs))

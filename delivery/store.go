@@ -36,6 +36,7 @@ type ledger interface {
 	Replace(m buffer.ManifestID, objects []int, packs []pack, h buffer.ManifestHead, reason string) (*buffer.Manifest, error)
 	SetAside(m buffer.ManifestID, objects []int, reason string) (file string, err error)
 	Outstanding() []*buffer.Manifest
+	Crowded() bool
 }
 
 // consumer is a *buffer.Consumer: the main reader of one stream.
