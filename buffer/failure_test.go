@@ -243,7 +243,7 @@ func testLedgerIsBounded(t *testing.T) {
 			crowdedAt = len(list)
 		}
 	}
-	if crowdedAt < 50 || len(list) <= crowdedAt || len(list) > 100 {
+	if crowdedAt < 20 || len(list) <= crowdedAt || len(list) > 50 {
 		t.Errorf("crowded at %d, full at %d", crowdedAt, len(list))
 	}
 	x.crash(1)

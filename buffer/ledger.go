@@ -36,9 +36,11 @@ type streamState struct {
 	cur       Stream
 	versions  map[uint64]Stream // older ones that a manifest names
 	users     map[uint64]int    // manifests that have not ended, by the version that they name
+	weight    int64             // of its manifests in a checkpoint, bytes
 	consumers []*consumerState  // ascending by id
 	next      uint64            // behind the last durable sequence
 	draw      uint64            // next sequence to give out; the committer's own
+	floor     uint64            // below it no sequence is given out again, though nobody knows of rows there
 	accepted  int64             // records
 }
 
@@ -295,6 +297,7 @@ func (l *ledger) begin(e *manifestEvent) *manifestState {
 	l.manifests[e.Head.ID] = m
 	l.weight += m.weight
 	if s := l.streams[e.Head.Incarnation]; s != nil {
+		s.weight += m.weight
 		s.users[e.Head.Version]++
 	}
 	for _, p := range e.Packs {
@@ -315,6 +318,7 @@ func (l *ledger) end(m *manifestState) {
 		}
 	}
 	if s := l.streams[m.event.Head.Incarnation]; s != nil {
+		s.weight -= m.weight
 		v := m.event.Head.Version
 		if s.users[v]--; s.users[v] == 0 {
 			delete(s.users, v)

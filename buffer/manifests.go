@@ -81,16 +81,21 @@ type Manifest struct {
 	Objects []ObjectInfo // index in this slice is the object's number
 }
 
-// ErrCrowded says that manifests that have not ended fill the room that checkpoints have for them. Rows go
-// on waiting; as soon as destinations take objects again there is room.
+// ErrCrowded says that the stream's manifests that have not ended fill its share of the room that checkpoints
+// have for them: what it has may not exceed what is still free, so that streams whose destinations are dead
+// leave room to the others. Rows go on waiting; as soon as destinations take objects again there is room.
 var ErrCrowded = errors.New("too many manifests have not ended")
 
-// Crowded tells whether the manifests that have not ended take more than half of the room that the journal
-// has for them. From then on cuts should be made under Pressure only, and as large as they come.
+// manifestRoom is how many bytes of a checkpoint, which has a quarter of a slot, are for manifests.
+func manifestRoom(geo geometry) int64 { return geo.slot / 16 * 3 }
+
+// Crowded tells whether the manifests that have not ended take more than a third of the room that the journal
+// has for them, of which one stream may have half. From then on cuts should be made under Pressure only, and as
+// large as they come.
 func (b *Buffer) Crowded() bool {
 	b.ledger.mu.RLock()
 	defer b.ledger.mu.RUnlock()
-	return b.ledger.weight > b.journal.geo.slot/8
+	return b.ledger.weight > manifestRoom(b.journal.geo)/3
 }
 
 // Cut makes one MANIFEST over a claim, whose range must begin where the last cut of its consumer ended,
@@ -130,7 +135,7 @@ func (b *Buffer) Cut(claim *Claim, packs []*Pack, h ManifestHead) (*Manifest, er
 		if b.ledger.manifests[h.ID] != nil {
 			return nil, errors.New("there is such a manifest")
 		}
-		if b.ledger.weight > b.journal.geo.slot/16*3 {
+		if s.weight > manifestRoom(b.journal.geo)-b.ledger.weight {
 			return nil, ErrCrowded
 		}
 		return []*ledgerFrame{newLedgerFrame(e, h.Incarnation, h.Consumer, first, next)}, nil
