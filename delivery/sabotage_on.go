@@ -23,16 +23,16 @@ var (
 
 func sabotaged(name string) bool { return os.Getenv("HYDRANT_SABOTAGE") == name }
 
-// waitForStores returns when every destination that something is left for has answered.
+// waitForStores returns when every destination that something is left for has answered, or had the time to.
 func (m *Manager) waitForStores() {
 	for _, s := range m.all() {
 		for _, b := range s.batches {
 			if b.use.pipe == nil {
 				continue
 			}
-			for sinks.ClassOf(b.use.pipe.Destination.Sink.Verify(context.Background(), sinks.Object{Key: "probe"})) == sinks.Unknown {
-				time.Sleep(time.Second)
-			}
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			b.use.pipe.Destination.Sink.Verify(ctx, sinks.Object{Key: "probe"})
+			cancel()
 		}
 	}
 }
