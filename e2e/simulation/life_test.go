@@ -239,6 +239,11 @@ func (l *life) step() {
 	names := w.names()
 	name := names[r.IntN(len(names))]
 	kind := r.IntN(20)
+	if s.floods {
+		// One destination is silent for good, and many objects wait for it. All that happens is that others ask
+		// for their own.
+		kind, name = 11, names[1]
+	}
 	w.trace.note("step", name, int64(kind), 0)
 	if p.disk.isMoody() && r.IntN(2) == 0 {
 		p.disk.setMood(well)
@@ -283,9 +288,6 @@ func (l *life) step() {
 func (l *life) weather() {
 	w, r := l.w, l.r
 	n := r.IntN(w.shape.streams)
-	if w.shape.floods {
-		return
-	}
 	p := w.store.place(fmt.Sprintf("b%d", n))
 	if w.shape.denials && r.IntN(2) == 0 {
 		w.store.mu.Lock()

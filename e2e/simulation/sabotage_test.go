@@ -12,7 +12,6 @@ import (
 // this simulation has to notice.
 var sabotages = []string{
 	// of delivery
-	"upload-before-manifest",
 	"new-key-on-retry",
 	"drop-after-retries",
 	"replace-after-first-byte",
@@ -23,7 +22,7 @@ var sabotages = []string{
 	// of the buffer, as far as whole lives show them
 	"unlink-before-commit",
 	"progress-lost-over-checkpoint",
-	"ack-before-sync",
+	"ack-before-sync", // what is acknowledged here includes manifests: objects are sent before theirs is durable
 	"reuse-sequence",
 	"pack-no-sync",
 	"pack-no-dir-sync",

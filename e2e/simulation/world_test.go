@@ -115,7 +115,7 @@ func newWorld(seed uint64, all bool) *world {
 		versions: map[string]versionSeen{},
 		log:      newLedger(),
 	}
-	w.offset.Store(int64(w.shape.wall.Sub(time.Now())))
+	w.offset.Store(int64(time.Until(w.shape.wall)))
 	w.store = newStore(w)
 	fs := forgetfs.New()
 	fs.SetCapacity(w.shape.capacity)
