@@ -16,7 +16,7 @@ import (
 // ordinal is that of the last counted frame below c. The raw bytes are
 //
 //	layout u16 · next incarnation u32 · streams u32 × stream · manifests u32 × manifest
-//	stream: incarnation u32 · next u64 · accepted i64 · STREAM payload blob · older versions u16 × STREAM
+//	stream: incarnation u32 · next u64 · floor u64 · accepted i64 · STREAM payload blob · older versions u16 × STREAM
 //	  payload blob · consumers u8 × {id u8 · position u64 · ok, dropped, failed, lost i64 · epoch u64 ·
 //	  accepted before it began i64 · watermark i64, 0 · holes u32 × {first u64, next u64} · epochs u16, lanes u16: 0}
 //	manifest, oldest first: incarnation u32 · consumer u8 · first u64 · next u64 · replaces 16 · MANIFEST
@@ -119,6 +119,7 @@ func (l *ledger) encodeState() []byte {
 		s := l.streams[id]
 		w.u32(id)
 		w.u64(s.next)
+		w.u64(s.floor)
 		w.i64(s.accepted)
 		w.blob(encodeStream(s, &s.cur))
 		old := make([]uint64, 0, len(s.versions))
@@ -215,8 +216,8 @@ func decodeState(raw []byte) (*ledger, error) {
 
 func (l *ledger) readStream(r *reader) {
 	id := r.u32()
-	s := &streamState{next: r.u64(), accepted: r.i64(), versions: make(map[uint64]Stream), users: make(map[uint64]int)}
-	s.draw = s.next
+	s := &streamState{next: r.u64(), floor: r.u64(), accepted: r.i64(), versions: make(map[uint64]Stream), users: make(map[uint64]int)}
+	s.draw = max(s.next, s.floor)
 	cur := readStreamBlob(r, id)
 	if cur == nil {
 		return
@@ -246,7 +247,7 @@ func (l *ledger) readStream(r *reader) {
 			at = h.next
 			c.holes = append(c.holes, h)
 		}
-		if r.u16() != 0 || r.u16() != 0 {
+		if r.u32() != 0 { // lane positions and their number: none yet
 			r.fail(errLayout)
 		}
 		if n := len(s.consumers); n > 0 && s.consumers[n-1].id >= c.id {

@@ -483,7 +483,9 @@ func (p *replayer) finish() error {
 			if from < st.next {
 				r.lost = append(r.lost, lostRange{st.cur.Incarnation, from, st.next, r.chain[len(r.chain)-1], "headers of DATA frames are damaged"})
 			}
-			st.draw = st.next + p.hidden
+			// The checkpoint keeps the floor: the start after this one may not see the damage any more.
+			st.floor = max(st.floor, st.next+p.hidden)
+			st.draw = max(st.draw, st.floor)
 		}
 	}
 	return r.finishRebuild()
