@@ -46,10 +46,14 @@ func TestMain(m *testing.M) {
 // daemon is one configuration with the process that runs it now.
 type daemon struct {
 	t          testing.TB
-	dir        string // holds hydrant.yaml, data/ and what relative paths in the configuration name
+	dir        string // holds hydrant.yaml and what relative paths in the configuration name
+	data       string // data directory
 	config     string // path of the file
 	api, admin string // base URLs
 	log        syncBuffer
+
+	program string   // binary to run; "": the one that was built for all tests
+	env     []string // beside the environment of the tests
 
 	cmd  *exec.Cmd
 	done chan error // the process's Wait, once
@@ -76,11 +80,18 @@ func (s *syncBuffer) String() string {
 // dir/data; streams is the rest of the file.
 func configure(t testing.TB, streams string) *daemon {
 	t.Helper()
-	d := &daemon{t: t, dir: t.TempDir()}
+	dir := t.TempDir()
+	return configureAt(t, dir, filepath.Join(dir, "data"), streams)
+}
+
+// configureAt is configure for directories of the caller's.
+func configureAt(t testing.TB, dir, data, streams string) *daemon {
+	t.Helper()
+	d := &daemon{t: t, dir: dir, data: data}
 	api, admin := freeAddress(t), freeAddress(t)
 	d.api, d.admin = "http://"+api, "http://"+admin
 	d.config = filepath.Join(d.dir, "hydrant.yaml")
-	text := fmt.Sprintf("data_dir: %s\napi: { listen: %s }\nadmin: { listen: %s }\n%s", filepath.Join(d.dir, "data"), api, admin, streams)
+	text := fmt.Sprintf("data_dir: %s\napi: { listen: %s }\nadmin: { listen: %s }\n%s", d.data, api, admin, streams)
 	if err := os.WriteFile(d.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -131,12 +142,19 @@ func (d *daemon) start() *daemon {
 }
 
 // launch runs the daemon without waiting for anything.
-func (d *daemon) launch() {
+func (d *daemon) launch() { d.t.Helper(); d.execute("run", "-c", d.config) }
+
+// execute runs a command of the binary as the daemon's process, without waiting for anything.
+func (d *daemon) execute(args ...string) {
 	d.t.Helper()
-	d.cmd = exec.Command(binary, "run", "-c", d.config)
+	program := d.program
+	if program == "" {
+		program = binary
+	}
+	d.cmd = exec.Command(program, args...)
 	d.cmd.Dir = d.dir
 	d.cmd.Stdout, d.cmd.Stderr = &d.log, &d.log
-	d.cmd.Env = append(os.Environ(), "AWS_EC2_METADATA_DISABLED=true")
+	d.cmd.Env = append(append(os.Environ(), "AWS_EC2_METADATA_DISABLED=true"), d.env...)
 	if err := d.cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
@@ -162,6 +180,19 @@ func (d *daemon) kill() {
 	d.cmd.Process.Kill()
 	<-d.done
 	d.cmd = nil
+}
+
+// ended waits for the process to end by itself, and tells whether it did before the limit.
+func (d *daemon) ended(limit time.Duration) bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case err := <-d.done:
+		d.done <- err
+		return true
+	case <-timer.C:
+		return false
+	}
 }
 
 // stop ends it with SIGTERM and returns the exit code.

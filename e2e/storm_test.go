@@ -1,0 +1,455 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"hydrant/e2e/parts"
+	"hydrant/e2e/parts/faultproxy"
+)
+
+// crashPoints are the instants at which a build with the tag crashpoints can die, and how often it passes
+// there before anything interesting has happened.
+var crashPoints = []struct {
+	name   string
+	passes int // the death is at one of so many first passes
+}{
+	{"group-written", 120}, {"group-synced", 120},
+	{"slot-allocated", 4}, {"slot-header", 4}, {"slot-prepared", 2}, {"slot-opened", 2}, {"ids-saved", 2},
+	{"pack-synced", 8}, {"pack-sealed", 8}, {"manifest-durable", 8}, {"object-sending", 10}, {"object-stored", 10},
+	{"replacement-sealed", 1}, {"replace-durable", 1}, {"commit-durable", 6}, {"pack-unlinked", 6},
+	{"recovery-copied", 1}, {"recovery-opened", 1}, {"recovered", 1},
+}
+
+// storm is one daemon on one ground, with what surrounds it.
+type storm struct {
+	t      *testing.T
+	random *rand.Rand
+	duck   *parts.Duck
+	store  *parts.S3Server
+	host   testing.TB // the test at whose end the store ends
+	ground *ground
+	d      *daemon
+
+	toStore, toAPI *faultproxy.Proxy
+	producers      []*producer
+	acceptedBefore map[string]int64 // by stream, at the last count
+	events         []string         // of this season, with their times
+
+	mu      sync.Mutex
+	planted map[string]bool // keys that somebody else took first; guarded by mu
+
+	tally tally
+}
+
+// streams of a storm, and what their objects look like.
+var stormStreams = []struct {
+	name          string
+	parquet, gzip bool
+	file          bool // goes to the file destination, not to S3
+	yaml          string
+}{
+	{name: "rows", parquet: true, yaml: `format: { parquet: { schema: "producer bigint, n bigint, pad string, sum string", compression: zstd } }
+    buffer: { size: 1MiB, interval: 1s }`},
+	{name: "text", gzip: true, yaml: `format: { text: { delimiter: after, compression: gzip } }
+    buffer: { size: 512KiB, interval: 1s }`},
+	{name: "large", yaml: `format: { text: { delimiter: after } }
+    buffer: { size: 24MiB, interval: 4s }`}, // more than one PUT takes: it is sent in parts
+	{name: "files", gzip: true, file: true, yaml: `format: { text: { delimiter: after, compression: gzip } }
+    buffer: { size: 512KiB, interval: 1s }`},
+}
+
+func newStorm(t *testing.T, host testing.TB, duck *parts.Duck, store *parts.S3Server, g *ground, seed uint64) *storm {
+	s := &storm{
+		t: t, random: rand.New(rand.NewPCG(seed, 1)), duck: duck, store: store, host: host, ground: g,
+		acceptedBefore: map[string]int64{}, planted: map[string]bool{},
+		tally: tally{ground: g.name, deaths: map[string]int{}, points: map[string]int{}},
+	}
+	s.toStore = faultproxy.New(t, store.Endpoint)
+	var yaml strings.Builder
+	yaml.WriteString("limits: { memory: 256MiB, disk: 2GiB }\nstreams:\n")
+	for _, st := range stormStreams {
+		names := fmt.Sprintf(`prefix: "%[1]s/dt=!{timestamp:yyyy-MM-dd}/hour=!{timestamp:HH}/", error_output_prefix: "errors/%[1]s/!{firehose:error-output-type}/"`, st.name)
+		destination := fmt.Sprintf(`s3: { bucket: lake, endpoint: %q, credentials: { access_key_id: %s, secret_access_key: %s }, %s }`, s.toStore.URL, store.AccessKey, store.SecretKey, names)
+		if st.file {
+			destination = fmt.Sprintf(`file: { path: %q, %s }`, g.lake, names)
+		}
+		fmt.Fprintf(&yaml, "  - name: %s\n    %s\n    destination: { %s }\n", st.name, st.yaml, destination)
+	}
+	s.d = configureAt(t, t.TempDir(), g.data, yaml.String())
+	s.toAPI = faultproxy.New(t, s.d.api)
+	for i, stream := range []string{"rows", "text", "files", "rows", "text", "large"} {
+		p := &producer{number: i, stream: stream, endpoint: s.toAPI.URL, records: 80, pad: 300, pause: 20 * time.Millisecond, misfits: stream == "rows"}
+		if i >= 3 {
+			p.endpoint = s.d.api
+		}
+		if stream == "large" {
+			p.records, p.pad, p.pause = 250, 16<<10, 200*time.Millisecond
+		}
+		s.producers = append(s.producers, p)
+	}
+	return s
+}
+
+// season is some deaths, and then a count.
+func (s *storm) season(rounds int) {
+	s.t.Helper()
+	end := season(s.t, s.producers)
+	defer end()
+	for range rounds {
+		s.round()
+		if s.t.Failed() {
+			return
+		}
+	}
+	s.quiet()
+	s.d.launch()
+	eventually(s.t, "ready after the last death", s.d.ready)
+	before := acknowledged(s.producers)
+	eventually(s.t, "records acknowledged after the last death", func() bool { return acknowledged(s.producers) > before })
+	if s.random.IntN(2) == 0 { // drained by the command, or by the daemon
+		s.d.kill()
+		end()
+		s.d.cli(0, nil, "drain", "-c", s.d.config)
+		s.d.start()
+	} else {
+		end()
+		for _, st := range stormStreams {
+			s.d.flush(st.name)
+		}
+	}
+	s.count()
+	s.d.kill()
+}
+
+// quiet ends all that is bad but the daemon's own death.
+func (s *storm) quiet() {
+	s.tally.puts += int64(s.toStore.Hits() + s.toAPI.Hits())
+	s.toStore.Clear()
+	s.toAPI.Clear()
+	if s.ground.free != nil {
+		s.ground.free()
+	}
+	s.d.program, s.d.env = "", nil
+}
+
+// note keeps what was done, for the case that the count is wrong.
+func (s *storm) note(format string, args ...any) {
+	s.events = append(s.events, time.Now().Format("15:04:05.000000 ")+fmt.Sprintf(format, args...))
+}
+
+// until lets a random part of a time pass.
+func (s *storm) until(most time.Duration) {
+	<-time.After(time.Duration(s.random.Int64N(int64(most))))
+}
+
+// round is one life of the daemon, from its start to its death.
+func (s *storm) round() {
+	s.quiet()
+	s.weather()
+	death := s.choose()
+	point := ""
+	if death == deathPoint || death == deathPower && s.random.IntN(2) == 0 || death == deathFull && s.random.IntN(3) == 0 {
+		p := crashPoints[s.random.IntN(len(crashPoints))]
+		point = p.name
+		if strings.HasPrefix(point, "replace") {
+			s.toStore.Inject(faultproxy.Rule{Fault: s.plant(), Match: faultproxy.On("PutObject"), Times: 2})
+		}
+		s.d.program = withCrashPoints(s.t)
+		s.d.env = []string{fmt.Sprintf("HYDRANT_CRASH_POINT=%s:%d", point, 1+s.random.IntN(p.passes))}
+	}
+	s.note("start (to end %s) %v", death, s.d.env)
+	full := death == deathFull && s.random.IntN(2) == 0
+	if full {
+		s.ground.fill() // it starts on a full disk
+	}
+	if death == deathDraining {
+		s.d.execute("drain", "-c", s.d.config)
+	} else {
+		s.d.launch()
+	}
+	if death == deathFull {
+		s.until(500 * time.Millisecond)
+		if !full {
+			s.ground.fill()
+		} else if s.random.IntN(2) == 0 {
+			s.ground.free()
+		}
+	}
+	if point != "" && s.d.ended(3*time.Second) {
+		s.tally.points[point]++
+		s.note("died at %s", point)
+	}
+	switch death {
+	case deathPoint:
+	case deathStart:
+		s.until(40 * time.Millisecond)
+	case deathDraining:
+		s.until(300 * time.Millisecond)
+	default:
+		if point == "" {
+			s.until(900 * time.Millisecond)
+		}
+	}
+	switch death {
+	case deathStore:
+		s.store.Kill(s.host)
+		s.until(500 * time.Millisecond)
+	case deathPower:
+		s.note("cut")
+		s.ground.cut()
+		s.note("power is off")
+		s.until(200 * time.Millisecond) // a daemon that lives sees errors, and must not acknowledge
+	}
+	// One that has no disk yet, or no more, may give up: it has acknowledged nothing that it did not store.
+	if point == "" && death != deathDraining && death != deathPower && s.d.ended(time.Millisecond) {
+		s.t.Errorf("the daemon ended by itself (%s)\n%s", death, tail(s.d.log.String(), 4000))
+	}
+	if death == deathStop {
+		if code := s.d.stop(); code != 0 {
+			s.t.Errorf("exit code %d after SIGTERM", code)
+		}
+	} else {
+		s.note("kill")
+		s.d.kill()
+	}
+	switch death {
+	case deathPower:
+		s.ground.restore()
+		s.note("power is on")
+	case deathStore:
+		s.store.Restart(s.host)
+	}
+	s.tally.deaths[death]++
+}
+
+// choose draws how the next life ends.
+func (s *storm) choose() string {
+	n := s.random.IntN(100)
+	switch {
+	case s.ground.cut != nil && n < 75:
+		return deathPower
+	case s.ground.fill != nil && n < 70:
+		return deathFull
+	}
+	switch n = s.random.IntN(100); {
+	case n < 40:
+		return deathPoint
+	case n < 65:
+		return deathRandom
+	case n < 75:
+		return deathStart
+	case n < 88:
+		return deathStore
+	case n < 95:
+		return deathDraining
+	}
+	return deathStop
+}
+
+// weather puts a few faults before the store and before the API.
+func (s *storm) weather() {
+	pick := func(faults ...faultproxy.Fault) faultproxy.Fault { return faults[s.random.IntN(len(faults))] }
+	for range s.random.IntN(5) {
+		s.toStore.Inject(faultproxy.Rule{Times: 1 + s.random.IntN(2), Skip: s.random.IntN(6),
+			Match: func(r *http.Request) bool { return faultproxy.Operation(r) != "" },
+			Fault: pick(faultproxy.DropBefore(), faultproxy.DropAfter(), faultproxy.DropAfter(), faultproxy.TruncateRequest(), faultproxy.TruncateAnswer(),
+				faultproxy.Answer(503, "SlowDown"), faultproxy.Answer(502, ""), faultproxy.AnswerAfter(500, "InternalError"),
+				faultproxy.Answer(409, "ConditionalRequestConflict"), faultproxy.Duplicate(true), faultproxy.Duplicate(false), faultproxy.Delay(300*time.Millisecond))})
+	}
+	if s.random.IntN(8) == 0 { // an answer of 200 with an error in it, which only this operation knows
+		s.toStore.Inject(faultproxy.Rule{Fault: faultproxy.Answer(200, "InternalError"), Match: faultproxy.On("CompleteMultipartUpload")})
+	}
+	if s.random.IntN(8) == 0 { // a refusal for good: the object goes to the error output as it is
+		s.toStore.Inject(faultproxy.Rule{Fault: faultproxy.Answer(400, "KeyTooLongError"), Match: faultproxy.On("PutObject")})
+	}
+	if s.random.IntN(8) == 0 {
+		s.toStore.Inject(faultproxy.Rule{Fault: s.plant(), Match: faultproxy.On("PutObject", "CreateMultipartUpload")})
+	}
+	for range s.random.IntN(5) {
+		s.toAPI.Inject(faultproxy.Rule{Times: 1 + s.random.IntN(3), Skip: s.random.IntN(20),
+			Fault: pick(faultproxy.DropBefore(), faultproxy.DropAfter(), faultproxy.DropAfter(), faultproxy.TruncateRequest(), faultproxy.TruncateAnswer(), faultproxy.Delay(100*time.Millisecond))})
+	}
+}
+
+const somebodyElses = "somebody else's"
+
+// plant lets somebody else store another object under the key, a moment earlier.
+func (s *storm) plant() faultproxy.Fault {
+	return faultproxy.PassAfterDoing("somebody else's object", func(r *http.Request) {
+		bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if _, err := s.store.Client().PutObject(ctx, &s3.PutObjectInput{Bucket: &bucket, Key: &key, IfNoneMatch: new("*"), Body: strings.NewReader(somebodyElses)}); err != nil {
+			return // ours was there, or the store is dead
+		}
+		s.mu.Lock()
+		s.planted[key] = true
+		s.mu.Unlock()
+	})
+}
+
+// count drains nothing: everything has been. It reads the destinations, holds them against the logs of the
+// producers and against the counters of the daemon, and clears them.
+func (s *storm) count() {
+	t := s.t
+	t.Helper()
+	dir, err := os.MkdirTemp(t.TempDir(), "count")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	bucket := filepath.Join(dir, "lake")
+	s.store.Fetch(t, "lake", bucket)
+	s.mu.Lock()
+	for key := range s.planted {
+		path := filepath.Join(bucket, filepath.FromSlash(key))
+		if b, err := os.ReadFile(path); err != nil || string(b) != somebodyElses {
+			t.Errorf("somebody else's object %s was changed: %.40q %v", key, b, err)
+		}
+		os.Remove(path)
+	}
+	clear(s.planted)
+	s.mu.Unlock()
+
+	var places []place
+	for _, st := range stormStreams {
+		from := bucket
+		if st.file {
+			from = s.ground.lake
+		}
+		places = append(places, placeOf(t, from, st.name, st.parquet, st.gzip))
+	}
+	sent, acked := logs(t, dir, s.producers)
+	v, found := judge(t, s.duck, sent, acked, places)
+	t.Logf("season %d: %s", s.tally.seasons, &v)
+	s.tally.verdict.add(v)
+	s.tally.seasons++
+	if !v.clean() {
+		t.Errorf("%s: %s", s.ground.name, &v)
+		s.explain()
+	}
+	s.events = nil
+	if v.acked == 0 {
+		t.Error("nothing was put to the test: no acknowledged records")
+	}
+	for _, st := range stormStreams {
+		got := s.d.status(st.name)
+		want := status{State: "active", Accepted: s.acceptedBefore[st.name] + found[st.name], Delivered: got.Delivered, Failed: got.Failed}
+		if got != want || got.Delivered+got.Failed != got.Accepted {
+			t.Errorf("counters of %s do not balance: %+v, with %d records in this season's objects and %d accepted before it", st.name, got, found[st.name], s.acceptedBefore[st.name])
+		}
+		s.acceptedBefore[st.name] = got.Accepted
+	}
+	s.clear()
+}
+
+// explain says when the lost records were acknowledged, among all that happened.
+func (s *storm) explain() {
+	story := slices.Clone(s.events)
+	for _, row := range s.duck.Query("select producer, n from acked a anti join found f using (stream, producer, n) order by producer, n") {
+		if call, ok := s.producers[row["producer"].(int64)].call(row["n"].(int64)); ok {
+			story = append(story, fmt.Sprintf("%s lost: acknowledged to producer %d, %d…, as %s", call.at.Format("15:04:05.000000"), row["producer"], call.first, call.id))
+		}
+	}
+	slices.Sort(story)
+	s.t.Logf("what happened:\n%s", strings.Join(slices.Compact(story), "\n"))
+}
+
+// clear removes what was delivered.
+func (s *storm) clear() {
+	t := s.t
+	t.Helper()
+	client := s.store.Client()
+	for {
+		page, err := client.ListObjectsV2(context.Background(), &s3.ListObjectsV2Input{Bucket: new("lake")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page.Contents) == 0 {
+			break
+		}
+		var ids []types.ObjectIdentifier
+		for _, o := range page.Contents {
+			ids = append(ids, types.ObjectIdentifier{Key: o.Key})
+		}
+		if _, err := client.DeleteObjects(context.Background(), &s3.DeleteObjectsInput{Bucket: new("lake"), Delete: &types.Delete{Objects: ids}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dirs := map[string]bool{}
+	for _, path := range walk(t, s.ground.lake) {
+		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		dirs[filepath.Dir(path)] = true
+	}
+	for dir := range dirs { // or a power cut brings them back
+		f, err := os.Open(dir)
+		if err == nil {
+			err = f.Sync()
+			f.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// withCrashPoints is the daemon in a build that can be made to die at crash points. It is built once.
+func withCrashPoints(t testing.TB) string {
+	t.Helper()
+	path, err := buildWithCrashPoints()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+var buildWithCrashPoints = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(filepath.Dir(binary), "hydrant-crashpoints")
+	build := exec.Command("go", "build", "-trimpath", "-tags", "crashpoints", "-o", path, "hydrant/cmd/hydrant")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the daemon with crash points: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// TestEveryCrashPointIsReached: a name that nothing passes would make rounds that test nothing.
+func TestEveryCrashPointIsReached(t *testing.T) {
+	placed := map[string]bool{}
+	call := regexp.MustCompile(`CrashPoint\("([a-z-]+)"\)`)
+	for _, path := range withSuffix(append(walk(t, "../buffer"), walk(t, "../delivery")...), ".go") {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range call.FindAllSubmatch(b, -1) {
+			placed[string(m[1])] = true
+		}
+	}
+	for _, p := range crashPoints {
+		if !placed[p.name] {
+			t.Errorf("no place in the code has the crash point %s", p.name)
+		}
+		delete(placed, p.name)
+	}
+	for name := range placed {
+		t.Errorf("no storm knows the crash point %s", name)
+	}
+}
