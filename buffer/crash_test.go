@@ -296,7 +296,7 @@ var scripts = []script{
 // will be found after a crash nobody knows, so the old objects may not be sent meanwhile.
 var replaceFails = script{name: "a replace fails", faults: func(w *world) func(forgetfs.Op) *forgetfs.Fault {
 	return func(op forgetfs.Op) *forgetfs.Fault {
-		if isSlot(op.Path) && (op.Kind == forgetfs.OpDatasync || op.Kind == forgetfs.OpCreate) && w.broke {
+		if isSlot(op.Path) && (op.Kind == forgetfs.OpDatasync || op.Kind == forgetfs.OpCreate) && w.broke.Load() {
 			return &forgetfs.Fault{Err: syscall.EIO}
 		}
 		return nil
@@ -311,7 +311,8 @@ var replaceFails = script{name: "a replace fails", faults: func(w *world) func(f
 			if m == nil {
 				return nil
 			}
-			w.broke, w.waits = true, true
+			w.waits = true
+			w.broke.Store(true)
 			done := make(chan error, 1)
 			go func() {
 				_, err := w.replace("a", m, 1)
@@ -320,7 +321,7 @@ var replaceFails = script{name: "a replace fails", faults: func(w *world) func(f
 			w.rest(7 * time.Second)
 			w.deliver(m)
 			w.rest(300 * time.Millisecond)
-			w.broke = false
+			w.broke.Store(false)
 			w.rest(7 * time.Second)
 			if w.disk.Dead() {
 				w.stop()

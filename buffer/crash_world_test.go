@@ -12,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 
@@ -40,7 +41,7 @@ type world struct {
 	errs   []error         // that callers got
 	ended  bool            // the Buffer was closed
 	waits  bool            // for scripts: a replace may wait
-	broke  bool            // for scripts: the disk fails from now on
+	broke  atomic.Bool     // for scripts: the disk fails from now on
 	faulty bool            // the disk fails: files may stay that could not be removed
 }
 

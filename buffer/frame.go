@@ -105,8 +105,7 @@ const (
 	// flagOpening: written into a slot while it was prepared. Such a frame repeats something older (the
 	// ledger's state, rows of another segment) and counts only once the slot has been opened.
 	flagOpening = 1 << 0
-	// flagEncrypted is reserved for payloads that are sealed with a data key.
-	flagEncrypted = 1 << 1
+	// 1 << 1 is reserved for payloads that are sealed with a data key.
 )
 
 // frameHead is a frame's header.

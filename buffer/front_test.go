@@ -370,25 +370,24 @@ func TestIdleSlabsAreReturned(t *testing.T) {
 			c[0].Take(0, 1<<30).consumed()
 		}
 		fill(1, 10)
-		full := f.freeBytes
-		if full == 0 || f.capacity != 0 {
-			t.Fatalf("%d bytes free, %d in use", full, f.capacity)
+		if s := f.stats(); s.Free == 0 || s.Used != 0 {
+			t.Fatalf("%d bytes free, %d in use", s.Free, s.Used)
 		}
 		time.Sleep(slabIdle + time.Second) // they came after the timer was set: not idle for long enough
 		synctest.Wait()
-		if f.freeBytes == 0 {
+		if f.stats().Free == 0 {
 			t.Fatal("slabs went that were in use a moment ago")
 		}
 		fill(11, 1) // needs one
 		time.Sleep(slabIdle)
 		synctest.Wait()
-		if f.freeBytes != minSlab {
-			t.Errorf("%d bytes free, want the slab that was needed, %d", f.freeBytes, minSlab)
+		if free := f.stats().Free; free != minSlab {
+			t.Errorf("%d bytes free, want the slab that was needed, %d", free, minSlab)
 		}
 		time.Sleep(slabIdle)
 		synctest.Wait()
-		if f.freeBytes != 0 || f.timer != nil {
-			t.Errorf("%d bytes free, timer %v", f.freeBytes, f.timer)
+		if free := f.stats().Free; free != 0 {
+			t.Errorf("%d bytes free", free)
 		}
 	})
 }

@@ -74,7 +74,8 @@ func (r *recovery) newIdent(geo geometry) (ident, error) {
 	}
 	id := ident{Slot: geo.slot}
 	var salt [4]byte
-	if _, err := io.ReadFull(b.rand, id.Directory[:]); err == nil {
+	_, err = io.ReadFull(b.rand, id.Directory[:])
+	if err == nil {
 		_, err = io.ReadFull(b.rand, salt[:])
 	}
 	if err != nil {
