@@ -21,7 +21,7 @@ TIMEOUT  ?= 10m
 NOCGO    := CGO_ENABLED=0
 
 # The tests that drive the built binary as a process are one package with targets of its own.
-PROCESS_TESTS := /e2e$$
+PROCESS_TESTS := /e2e(/simulation)?$$
 
 .PHONY: help
 help: ## this list
@@ -43,7 +43,7 @@ tools: ## build and install what the tests drive, into .cache (minutes the first
 check: lint unit ## formatting, linters, unit tests with the race detector; uses those tools that are there
 
 .PHONY: test
-test: tools lint cross unit sabotage e2e crash fuzz ## everything: what CI runs
+test: tools lint cross unit sim sabotage e2e crash fuzz ## everything: what CI runs
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
@@ -72,6 +72,10 @@ e2e: ## the real binary with real clients, real S3 servers and an independent Pa
 .PHONY: crash
 crash: ## kill -9, power cuts and full disks under load, and a count of what arrived (N=30 deaths)
 	HYDRANT_CRASH_ROUNDS=$(or $(N),30) $(GO) test -count=1 -v -timeout 4h -run '^TestStorm$$' ./e2e
+
+.PHONY: sim
+sim: ## whole lives of the daemon's core in simulated time, from seeds; its order is not that of a race build
+	$(GO) test -count=1 -timeout 4h ./e2e/simulation
 
 .PHONY: crash-sim
 crash-sim: ## simulated crashes of the buffer at every operation, far more than CI does (SEEDS=200000)

@@ -75,7 +75,8 @@ func newShape(r *rand.Rand) shape {
 		s.late = false
 	}
 	if s.floods {
-		s.streams, s.slots, s.disk, s.memory, s.pace = 2, 8, 64<<20, 64<<20, 2*time.Minute
+		// A stream's share of the journal has to hold more manifests than there are upload slots.
+		s.streams, s.slot, s.slots, s.disk, s.memory, s.pace = 2, 512<<10, 8, 64<<20, 64<<20, 2*time.Minute
 		s.sickness, s.clocks, s.foreign, s.denials = false, false, false, false
 	}
 	s.capacity = s.disk + s.disk/2
