@@ -185,6 +185,9 @@ func (u *uploader) pick(now time.Time) (starts []start, wake time.Time) {
 	for given := true; given && u.inFlight < maxInFlight; {
 		given = false
 		for i := range u.lanes {
+			if u.inFlight >= maxInFlight {
+				break
+			}
 			l := u.lanes[(u.turn+i)%len(u.lanes)]
 			l.promote(now)
 			if l.paused || len(l.ready) == 0 || !u.mayStart(l) {
@@ -213,6 +216,9 @@ func (u *uploader) pick(now time.Time) (starts []start, wake time.Time) {
 	}
 	if len(u.lanes) > 0 {
 		u.turn = (u.turn + 1) % len(u.lanes)
+	}
+	if u.inFlight >= maxInFlight {
+		return starts, time.Time{} // whatever is due, it is the end of an attempt that makes room for it
 	}
 	for _, l := range u.lanes {
 		if !l.paused && len(l.later) > 0 {
