@@ -247,7 +247,7 @@ func TestDeliveryOnAFullDisk(t *testing.T) {
 	}
 	g.fill() // still full, but for what delivery has given back
 	judgeOutage(t, duck, store, d, producers, "alive")
-	if code, body := d.call("POST", d.api+"/", "", "Content-Type", "application/x-amz-json-1.1", "X-Amz-Target", "Firehose_20150804.ListDeliveryStreams"); code != http.StatusOK {
+	if code, body := d.call("POST", d.api+"/", "{}", "Content-Type", "application/x-amz-json-1.1", "X-Amz-Target", "Firehose_20150804.ListDeliveryStreams"); code != http.StatusOK {
 		t.Errorf("the API on a full disk: %d %s", code, body)
 	}
 }

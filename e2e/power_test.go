@@ -6,11 +6,38 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"hydrant/e2e/parts"
 )
+
+// freeze stops the process where it is: nothing leaves it from now on, no acknowledgement and no object. A
+// power cut ends process and disk at one instant, while a shutdown of the file system takes some time, and
+// during it a sync of space that was allocated and never written can succeed without being durable (xfs and
+// ext4 alike). No program sees that where the power really goes, so none may see it here.
+func (d *daemon) freeze() {
+	d.t.Helper()
+	if d.cmd.Process.Signal(syscall.SIGSTOP) != nil {
+		return // it has died
+	}
+	eventually(d.t, "all threads of the daemon have stopped", func() bool {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", d.cmd.Process.Pid))
+		for _, thread := range threads {
+			b, err := os.ReadFile(thread)
+			if err != nil {
+				continue
+			}
+			_, state, _ := strings.Cut(string(b), ") ")
+			// One that waits for the disk (D) stops before it returns from there; T is stopped, Z and X are dead.
+			if !strings.ContainsAny(state[:1], "TtDZX") {
+				return false
+			}
+		}
+		return true
+	})
+}
 
 // ground is what a daemon's files stand on, and what can befall it.
 type ground struct {

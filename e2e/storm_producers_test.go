@@ -104,7 +104,7 @@ func (p *producer) run(ctx context.Context, t *testing.T) {
 		client = firehoseClient(p.endpoint, 1)
 	}
 	random := rand.New(rand.NewPCG(uint64(p.number), uint64(p.next)))
-	filler := make([]byte, p.pad)
+	filler := make([]byte, p.pad+1<<20) // longer than what compressors remember
 	for i := range filler {
 		filler[i] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"[random.IntN(64)]
 	}
@@ -114,7 +114,7 @@ func (p *producer) run(ctx context.Context, t *testing.T) {
 		records := make([]types.Record, 1+random.IntN(p.records))
 		first := p.next
 		for i := range records {
-			records[i].Data = p.record(p.next, filler[random.IntN(p.pad):], random)
+			records[i].Data = p.record(p.next, filler[random.IntN(1<<20):][:random.IntN(p.pad)], random)
 			p.sent = append(p.sent, p.next)
 			p.next++
 		}

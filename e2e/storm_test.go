@@ -210,10 +210,10 @@ func (s *storm) round() {
 		s.store.Kill(s.host)
 		s.until(500 * time.Millisecond)
 	case deathPower:
+		s.d.freeze()
 		s.note("cut")
 		s.ground.cut()
 		s.note("power is off")
-		s.until(200 * time.Millisecond) // a daemon that lives sees errors, and must not acknowledge
 	}
 	// One that has no disk yet, or no more, may give up: it has acknowledged nothing that it did not store.
 	if point == "" && death != deathDraining && death != deathPower && s.d.ended(time.Millisecond) {
