@@ -74,8 +74,8 @@ crash: ## kill -9, power cuts and full disks under load, and a count of what arr
 	HYDRANT_CRASH_ROUNDS=$(or $(N),30) $(GO) test -count=1 -v -timeout 4h -run '^TestStorm$$' ./e2e
 
 .PHONY: sim
-sim: ## whole lives of the daemon's core in simulated time, from seeds; its order is not that of a race build
-	$(GO) test -count=1 -timeout 4h ./e2e/simulation
+sim: ## whole lives of the daemon's core in simulated time, for 45 s or SEEDS=n of them; its order is not that of a race build
+	HYDRANT_SIM_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 12h ./e2e/simulation
 
 .PHONY: crash-sim
 crash-sim: ## simulated crashes of the buffer at every operation, far more than CI does (SEEDS=200000)

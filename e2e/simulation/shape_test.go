@@ -75,8 +75,12 @@ func newShape(r *rand.Rand) shape {
 		s.late = false
 	}
 	if s.floods {
-		// A stream's share of the journal has to hold more manifests than there are upload slots.
-		s.streams, s.slot, s.slots, s.disk, s.memory, s.pace = 2, 512<<10, 8, 64<<20, 64<<20, 2*time.Minute
+		// What the silent destination can take from others is the upload slots, if its stream's share of the
+		// journal holds more manifests than there are of those, or else that room in the journal.
+		s.streams, s.slots, s.disk, s.memory, s.pace = 2, 8, 64<<20, 64<<20, 2*time.Minute
+		if s.slot > 64<<10 {
+			s.slot = 512 << 10
+		}
 		s.sickness, s.clocks, s.foreign, s.denials = false, false, false, false
 	}
 	s.capacity = s.disk + s.disk/2

@@ -69,6 +69,7 @@ type object struct {
 type sending struct {
 	sha      [32]byte
 	manifest string
+	tries    int
 	process  int // that sent it last
 	answered int // process that was told that it is stored, 0: none
 	at       time.Duration
@@ -265,6 +266,13 @@ func (s *store) decide(p *place, o *sinks.Object) (a answer) {
 	switch {
 	case s.w.shape.refusals && strings.HasPrefix(o.Key, "data/") && some(o.Key, 8):
 		a.err = failure(sinks.RefusedObject, "KeyTooLong", "the store does not take this object")
+	case s.w.shape.refusals && strings.HasPrefix(o.Key, "data/") && some(o.Key+" turns", 8):
+		// The store has it, and refuses it from then on.
+		if s.sent[o.Key].tries == 1 {
+			lost()
+		} else {
+			a.err = failure(sinks.RefusedObject, "EntityTooLarge", "the store does not take this object any more")
+		}
 	case p.denied && strings.HasPrefix(o.Key, "data/") && some(o.Key, 3):
 		a.err = failure(sinks.RefusedDestination, "AccessDenied", "this prefix is denied")
 	case p.weather == silent:
@@ -369,7 +377,7 @@ func (s *store) arrive(k *sink, o *sinks.Object, body []byte) (look bool) {
 	defer s.mu.Unlock()
 	h := s.sent[o.Key]
 	if h == nil {
-		s.sent[o.Key] = &sending{sha: sha, manifest: id, process: p.number}
+		s.sent[o.Key] = &sending{sha: sha, manifest: id, process: p.number, tries: 1}
 		return s.luckLocked(o.Key).IntN(6) == 0
 	}
 	if h.sha != sha || h.manifest != id {
@@ -384,6 +392,7 @@ func (s *store) arrive(k *sink, o *sinks.Object, body []byte) (look bool) {
 		w.violated("%q is sent by process %d, which did not find it in the journal", o.Key, p.number)
 	}
 	h.process = p.number
+	h.tries++
 	return !s.looked[o.Key] && s.luckLocked(o.Key).IntN(4) == 0
 }
 
