@@ -154,6 +154,9 @@ func (r *recovery) reopen() error {
 		if sabotageAppendOldTail {
 			return r.continueOld(last)
 		}
+		if err := r.secure(last); err != nil {
+			return err
+		}
 	}
 	for _, s := range r.slots {
 		if !s.used {
@@ -235,6 +238,28 @@ func (r *recovery) release(s *slot) {
 		return
 	}
 	r.j.free = append(r.j.free, s)
+}
+
+// secure sees to it that the newest segment is the newest one after the next crash too. Its headers may stand in
+// the page cache only: the process that opened it was killed before it had synced them. The slots that it made
+// free may be the only ones that a power cut leaves a header in, and they are about to be erased. The headers
+// are written anew, since after a failed sync another one would prove nothing (I8); what was in the slot before
+// them was durable before they were written.
+func (r *recovery) secure(last *oldSegment) error {
+	b := last.head.encode()
+	places := []int64{0, r.j.geo.framesEnd()}
+	if last.slot.bad {
+		places = places[:1] // the file is too short: it would only grow
+	}
+	for _, off := range places {
+		if _, err := last.slot.file.WriteAt(b, off); err != nil {
+			return fmt.Errorf("write header of slot %q again: %w", last.slot.name, err)
+		}
+	}
+	if err := last.slot.file.Datasync(); err != nil {
+		return fmt.Errorf("sync slot %q: %w", last.slot.name, err)
+	}
+	return nil
 }
 
 // dead tells whether a segment was needed by nobody before the crash. What frames say that are not proven
