@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -314,6 +315,16 @@ func (d *daemon) metric(sample string) string {
 	}
 	d.t.Fatalf("no sample %s in /metrics", sample)
 	return ""
+}
+
+// counter is the value of a sample.
+func (d *daemon) counter(sample string) int64 {
+	d.t.Helper()
+	v, err := strconv.ParseFloat(d.metric(sample), 64)
+	if err != nil {
+		d.t.Fatalf("%s: %v", sample, err)
+	}
+	return int64(v)
 }
 
 // eventually polls until ok says yes.

@@ -24,6 +24,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/firehose"
 	"github.com/aws/aws-sdk-go-v2/service/firehose/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"hydrant/e2e/parts"
 )
 
 // producer puts numbered records into one stream and writes down what it sent and what was acknowledged. Its
@@ -190,6 +193,18 @@ func logs(t *testing.T, dir string, producers []*producer) (sent, acked string) 
 	}
 	return write("sent.csv", func(p *producer) []int64 { return p.sent }),
 		write("acked.csv", func(p *producer) []int64 { return p.acked })
+}
+
+// serves waits until a store that was started again answers for its buckets. MinIO answers at all before it
+// does, and a put that comes in between may wait for minutes.
+func serves(t testing.TB, store *parts.S3Server, bucket string) {
+	t.Helper()
+	eventually(t, "the store serves again", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_, err := store.Client().HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &bucket})
+		return err == nil
+	})
 }
 
 // number is a positive number from the environment.

@@ -1,3 +1,5 @@
+//go:build unix
+
 package e2e
 
 import (
@@ -233,6 +235,7 @@ func (s *storm) round() {
 		s.note("power is on")
 	case deathStore:
 		s.store.Restart(s.host)
+		serves(s.t, s.store, "lake")
 	}
 	s.tally.deaths[death]++
 }
