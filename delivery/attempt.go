@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -48,9 +49,6 @@ func (m *Manager) attempt(ctx context.Context, t *task) (outcome, time.Duration)
 		return shutdown, 0
 	}
 	s.attemptFailed(t, kind, err)
-	if _, unsent := errors.AsType[*localError](err); !unsent && sinks.ClassOf(err) == sinks.Unknown {
-		t.doubtful = true
-	}
 	return s.afterFailure(ctx, t, err)
 }
 
@@ -63,10 +61,12 @@ func (e *localError) Unwrap() error { return e.err }
 // put makes the object exist. kind is the destination's, as metrics call it.
 func (s *stream) put(ctx context.Context, t *task) (kind string, err error) {
 	info := t.info()
-	sink, old, kind, err := s.sinkFor(t)
+	to, first, kind, err := s.placesFor(t)
 	if err != nil {
 		return kind, &localError{err}
 	}
+	defer s.release(to.v)
+	s.suspect(t, first, to)
 	r, err := s.store.OpenObject(t.batch.manifest, t.object)
 	if err != nil {
 		return kind, &localError{fmt.Errorf("open the bytes of %q: %w", info.Key, err)}
@@ -75,17 +75,12 @@ func (s *stream) put(ctx context.Context, t *task) (kind string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTime+time.Duration(info.Size/attemptRate)*time.Second)
 	defer cancel()
 	o := s.object(t, r)
-	if old != nil && !t.moved {
-		// The stream has another place now. The object may be at the one for which it was made: then it
-		// stays there. Only where it certainly is not does it go to the new one.
-		err := old.Verify(ctx, o)
-		if err == nil {
-			return kind, nil
-		}
-		if !nowhere(err) {
-			return kind, fmt.Errorf("ask the former destination for %q: %w", info.Key, err)
-		}
-		t.moved = true
+	// Where the stream has another place by now, the object may be at a former one: then it stays there. Only
+	// where it certainly is not does it go to the new one.
+	if found, err := s.lookAt(ctx, t, o, func(p place) bool { return p.name != to.name }); err != nil {
+		return kind, fmt.Errorf("ask a former destination for %q: %w", info.Key, err)
+	} else if found {
+		return kind, nil
 	}
 	if sabotageConfirmEarly {
 		s.store.Confirm(t.batch.manifest.ID, t.object)
@@ -94,30 +89,91 @@ func (s *stream) put(ctx context.Context, t *task) (kind string, err error) {
 		o.Key, _ = renamed(o.Key, uuid.New())
 	}
 	buffer.CrashPoint("object-sending")
-	if err := sink.Put(ctx, o); err != nil {
+	if err := to.sink.Put(ctx, o); err != nil {
+		if sinks.ClassOf(err) == sinks.Unknown {
+			s.mayBeAt(t, to)
+		}
 		return kind, fmt.Errorf("put %q: %w", info.Key, err)
 	}
 	return kind, nil
 }
 
-// lookFor asks the destination whether the object is there. The error is that of Verify.
-func (s *stream) lookFor(ctx context.Context, t *task) (kind string, err error) {
-	info := t.info()
-	sink, _, kind, err := s.sinkFor(t)
-	if err != nil {
-		return kind, err
+// doubtful tells whether the object may be stored somewhere.
+func (t *task) doubtful() bool { return t.left || len(t.places) > 0 }
+
+// suspect notes the places that may have the object although this process knows of no lost answer: those that an
+// earlier process may have sent it to, and, once the stream has another place, the one that it was made for.
+// One that the stream had in between, in a process that is gone, nobody knows.
+func (s *stream) suspect(t *task, first, to place) {
+	if t.left {
+		t.left = false
+		s.mayBeAt(t, to)
+		s.mayBeAt(t, first)
 	}
+	if first.name != to.name && !t.moved {
+		t.moved = true
+		s.mayBeAt(t, first)
+	}
+}
+
+// mayBeAt notes a place that may have the object. Its version is kept meanwhile.
+func (s *stream) mayBeAt(t *task, p place) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.useLocked(p.v)
+	for i, old := range t.places {
+		if old.name == p.name {
+			t.places[i] = p // its newest credentials
+			s.unuseLocked(old.v)
+			return
+		}
+	}
+	t.places = append(t.places, p)
+}
+
+// lookAt asks those places that may have the object whether they do, and forgets those that certainly do not. An
+// error says that one of them did not tell.
+func (s *stream) lookAt(ctx context.Context, t *task, o sinks.Object, which func(place) bool) (found bool, err error) {
+	for i := 0; i < len(t.places); {
+		p := t.places[i]
+		if !which(p) {
+			i++
+			continue
+		}
+		err := p.sink.Verify(ctx, o)
+		if err == nil {
+			return true, nil
+		}
+		if !nowhere(err) {
+			return false, err
+		}
+		t.places = slices.Delete(t.places, i, i+1)
+		s.release(p.v)
+	}
+	return false, nil
+}
+
+// lookFor tells whether any place has the object that an answer was lost from. Where one does not say, it is an
+// error.
+func (s *stream) lookFor(ctx context.Context, t *task) (found bool, kind string, err error) {
+	info := t.info()
+	to, first, kind, err := s.placesFor(t)
+	if err != nil {
+		return false, kind, err
+	}
+	defer s.release(to.v)
+	s.suspect(t, first, to)
 	r, err := s.store.OpenObject(t.batch.manifest, t.object)
 	if err != nil {
-		return kind, fmt.Errorf("open the bytes of %q: %w", info.Key, err)
+		return false, kind, fmt.Errorf("open the bytes of %q: %w", info.Key, err)
 	}
 	defer r.Close()
 	ctx, cancel := context.WithTimeout(ctx, attemptTime+time.Duration(info.Size/attemptRate)*time.Second)
 	defer cancel()
-	if err := sink.Verify(ctx, s.object(t, r)); err != nil {
-		return kind, fmt.Errorf("look for %q: %w", info.Key, err)
+	if found, err = s.lookAt(ctx, t, s.object(t, r), func(place) bool { return true }); err != nil {
+		return false, kind, fmt.Errorf("look for %q: %w", info.Key, err)
 	}
-	return kind, nil
+	return found, kind, nil
 }
 
 // nowhere tells whether a Verify's answer means that the object is certainly not there.
@@ -206,21 +262,20 @@ func (s *stream) afterFailure(ctx context.Context, t *task, err error) (outcome,
 // divert gives the object up for its place: the same bytes go under the error output.
 func (s *stream) divert(ctx context.Context, t *task, cause error) (outcome, time.Duration) {
 	info := t.info()
-	if t.doubtful {
+	if t.doubtful() {
 		// An attempt whose answer was lost may have stored it, and a store that has an object can refuse it
 		// afterwards: credentials that have changed, a gateway with another limit.
-		kind, err := s.lookFor(ctx, t)
+		found, kind, err := s.lookFor(ctx, t)
 		switch {
-		case err == nil:
+		case found:
 			s.stored(t, kind, 0)
 			return done, 0
 		case ctx.Err() != nil:
 			return shutdown, 0
-		case !nowhere(err):
+		case err != nil:
 			s.alarm("refused", "object is refused, and the destination does not say whether an earlier attempt has stored it; it is kept and tried again", "key", info.Key, "refusal", cause, "err", err)
 			return again, backoff(t.attempts, slowBase, slowCap)
 		}
-		t.doubtful = false
 	}
 	s.alarm("refused", "object is refused for good and goes to the error output as it is", "key", info.Key, "err", cause)
 	p := t.batch.use.pipe
@@ -351,20 +406,19 @@ func (s *stream) damaged(ctx context.Context, t *task, cause error) (outcome, ti
 		s.alarm("damage", "sink read wrong bytes, here they are right; tried again", "key", info.Key, "err", cause)
 		return local, retry
 	}
-	if t.doubtful {
+	if t.doubtful() {
 		// The bytes may have been right when they were sent. Then nothing is lost.
-		kind, err := s.lookFor(ctx, t)
+		found, kind, err := s.lookFor(ctx, t)
 		switch {
-		case err == nil:
+		case found:
 			s.stored(t, kind, 0)
 			return done, 0
 		case ctx.Err() != nil:
 			return shutdown, 0
-		case !nowhere(err):
+		case err != nil:
 			s.alarm("damage", "object is damaged here, and the destination does not say whether it has it; asked again", "key", info.Key, "err", err)
 			return local, retry
 		}
-		t.doubtful = false
 	}
 	file, err := s.store.SetAside(t.batch.manifest.ID, []int{t.object}, cause.Error())
 	if err != nil {

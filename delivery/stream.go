@@ -134,7 +134,7 @@ func newStream(m *Manager, def buffer.Stream, outstanding []*buffer.Manifest) *s
 		}
 		if b, tasks := s.addBatchLocked(man, s.versionLocked(man.Version), pending, ""); b != nil {
 			for _, t := range tasks {
-				t.doubtful = true // nobody knows what the process before has sent
+				t.left = true // nobody knows what the process before has sent
 			}
 			s.up.submit(b.use.lane, tasks)
 		}
@@ -297,6 +297,10 @@ func (s *stream) addBatchLocked(m *buffer.Manifest, v *version, pending []int, r
 // endObjectLocked notes that one object of a batch has ended.
 func (s *stream) endObjectLocked(t *task) {
 	b, info := t.batch, t.info()
+	for _, p := range t.places {
+		s.unuseLocked(p.v)
+	}
+	t.places = nil
 	b.pending--
 	b.records -= info.Records
 	b.bytes -= info.Size
@@ -350,28 +354,43 @@ func (s *stream) givenBack(jobs []*job, v map[*job]*version, why string) {
 	s.signalLocked()
 }
 
-// sinkFor says where an object goes. old is not nil where the stream has another place by now: the place
-// for which the object was made.
-func (s *stream) sinkFor(t *task) (sink, old sinks.Sink, kind string, err error) {
+// place is somewhere that objects are sent to. One and the same has one name, whatever version of the stream
+// and with whatever credentials it is reached.
+type place struct {
+	name string
+	sink sinks.Sink
+	v    *version // that the sink is of
+}
+
+// placesFor says where an object goes, and for which place it was made: another one where the stream has moved
+// since. Where err is nil, the version of the former is kept, and its sink open, until release.
+func (s *stream) placesFor(t *task) (to, first place, kind string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v, cur, want := t.batch.use, s.cur, t.info().Destination
 	if v.pipe == nil {
 		if s.reopenLocked(v); v.pipe == nil {
-			return nil, nil, "", v.err
+			return to, first, "", v.err
 		}
 	}
 	d := v.pipe.Destination
 	if d.ID != want {
-		return nil, nil, d.Kind, fmt.Errorf("object is meant for destination %q, version %d of the stream has %q", want, v.number, d.ID)
+		return to, first, d.Kind, fmt.Errorf("object is meant for destination %q, version %d of the stream has %q", want, v.number, d.ID)
 	}
+	first = place{d.Place, d.Sink, v}
 	if v == cur || cur.pipe == nil || cur.pipe.Destination.ID != d.ID || d.Place == "" || cur.pipe.Destination.Place == "" {
-		return d.Sink, nil, d.Kind, nil
+		s.useLocked(v)
+		return first, first, d.Kind, nil
 	}
-	if cur.pipe.Destination.Place == d.Place {
-		return cur.pipe.Destination.Sink, nil, d.Kind, nil
-	}
-	return cur.pipe.Destination.Sink, d.Sink, d.Kind, nil
+	s.useLocked(cur)
+	return place{cur.pipe.Destination.Place, cur.pipe.Destination.Sink, cur}, first, d.Kind, nil
+}
+
+// release gives a version free that placesFor or mayBeAt has kept.
+func (s *stream) release(v *version) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unuseLocked(v)
 }
 
 // stored notes that an object is in its destination.

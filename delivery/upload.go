@@ -56,8 +56,9 @@ type task struct {
 	next     time.Time // not before
 	failed   time.Time // when the last attempt failed
 	denied   time.Time // since when it alone is refused while others are stored; zero: not so
-	moved    bool      // it is certain that the place of an earlier version has it not
-	doubtful bool      // an attempt, of this process or of an earlier one, may have stored it
+	moved    bool      // the place that it was made for has been noted, as the stream has another one
+	left     bool      // an earlier process may have sent it
+	places   []place   // that may have it, as an answer was lost: looked at before it goes anywhere else
 }
 
 func (t *task) info() *buffer.ObjectInfo { return &t.batch.manifest.Objects[t.object] }
