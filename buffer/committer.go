@@ -244,7 +244,7 @@ func (c *committer) run() {
 			}
 			g := c.build()
 			if g == nil {
-				if w := c.look(); w.stopping && w.queued == 0 && w.ops == 0 {
+				if w := c.look(); w.stopping && w.queued == 0 && w.ops == 0 && !w.due {
 					if !c.marked() {
 						c.mark()
 					}

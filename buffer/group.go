@@ -153,9 +153,11 @@ func (c *committer) buildOps(g *group) {
 		c.ops = append(later, c.ops...)
 		c.mu.Unlock()
 	}
+	if full {
+		c.setDue() // for confirmations that found no room
+	}
 	if full && len(g.frames) == 0 {
 		// the active segment is full for the ledger too
-		c.setDue()
 		c.openNext()
 	}
 }
