@@ -28,6 +28,9 @@ const (
 	// forgotten by somebody. Sinks have their own, shorter limits for a store that does not answer.
 	attemptTime = 10 * time.Minute
 	attemptRate = 64 << 10 // bytes a second
+	// lingering is how long a store may still carry out a request whose connection is gone. An object that is
+	// not there may turn up until then, so only afterwards does its absence mean anything.
+	lingering = time.Minute
 )
 
 // codeNoSuchBucket is the store's word for a place that is not there.
@@ -120,6 +123,7 @@ func (s *stream) suspect(t *task, first, to place) {
 func (s *stream) mayBeAt(t *task, p place) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	p.since = time.Now()
 	s.useLocked(p.v)
 	for i, old := range t.places {
 		if old.name == p.name {
@@ -146,6 +150,9 @@ func (s *stream) lookAt(ctx context.Context, t *task, o sinks.Object, which func
 		}
 		if !nowhere(err) {
 			return false, err
+		}
+		if left := lingering - time.Since(p.since); left > 0 {
+			return false, fmt.Errorf("it is not there; a request that was cut off may still arrive within %s", left.Round(time.Second))
 		}
 		t.places = slices.Delete(t.places, i, i+1)
 		s.release(p.v)

@@ -108,3 +108,41 @@ func TestDamagedAfterALostAnswer(t *testing.T) {
 		})
 	}
 }
+
+// A request that was cut off arrives late: it was on its way when its process died, or its connection was gone.
+// Until none can any more, an object that is not there is not given up for it.
+func TestRefusedBeforeALateArrival(t *testing.T) {
+	for name, late := range map[string]time.Duration{"at once": 0, "after seconds": 10 * time.Second, "after most of a minute": 50 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, map[string]spec{"s": {}}, func(t *testing.T, w *world) {
+				var cutOff atomic.Int64 // UnixNano
+				w.shop().set(func(o sinks.Object, try int) *fault {
+					switch {
+					case strings.HasPrefix(o.Key, "errors/"):
+						return nil
+					case try == 1:
+						cutOff.Store(time.Now().UnixNano())
+						return &fault{err: refusal(sinks.Unknown, "")}
+					}
+					return &fault{err: refusal(sinks.RefusedObject, "KeyTooLong")}
+				})
+				w.shop().mu.Lock()
+				w.shop().verify = func(o sinks.Object) error {
+					if !strings.HasPrefix(o.Key, "errors/") && time.Since(time.Unix(0, cutOff.Load())) >= late {
+						return nil
+					}
+					return refusal(sinks.NotStored, "NoSuchKey")
+				}
+				w.shop().mu.Unlock()
+				w.put("s", "a", "b")
+				time.Sleep(2 * time.Hour)
+				if keys := w.shop().keys(); len(keys) != 0 {
+					t.Errorf("the store has %q besides the object that arrived late", keys)
+				}
+				if st := w.status("s"); st.Failed != 0 || st.Delivered != 2 || st.BacklogRecords != 0 {
+					t.Errorf("status %+v, want 2 delivered", st)
+				}
+			})
+		})
+	}
+}

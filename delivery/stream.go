@@ -360,6 +360,8 @@ type place struct {
 	name string
 	sink sinks.Sink
 	v    *version // that the sink is of
+
+	since time.Time // of a place that may have an object: when the last request for it had ended
 }
 
 // placesFor says where an object goes, and for which place it was made: another one where the stream has moved
@@ -377,13 +379,13 @@ func (s *stream) placesFor(t *task) (to, first place, kind string, err error) {
 	if d.ID != want {
 		return to, first, d.Kind, fmt.Errorf("object is meant for destination %q, version %d of the stream has %q", want, v.number, d.ID)
 	}
-	first = place{d.Place, d.Sink, v}
+	first = place{name: d.Place, sink: d.Sink, v: v}
 	if v == cur || cur.pipe == nil || cur.pipe.Destination.ID != d.ID || d.Place == "" || cur.pipe.Destination.Place == "" {
 		s.useLocked(v)
 		return first, first, d.Kind, nil
 	}
 	s.useLocked(cur)
-	return place{cur.pipe.Destination.Place, cur.pipe.Destination.Sink, cur}, first, d.Kind, nil
+	return place{name: cur.pipe.Destination.Place, sink: cur.pipe.Destination.Sink, v: cur}, first, d.Kind, nil
 }
 
 // release gives a version free that placesFor or mayBeAt has kept.
