@@ -27,7 +27,6 @@ func TestStorm(t *testing.T) {
 	withCrashPoints(t)
 	duck := parts.DuckDB(t)
 	store := parts.MinIO(t)
-	store.CreateBucket(t, "lake")
 
 	var tallies []*tally
 	for i, c := range []struct {
@@ -42,7 +41,7 @@ func TestStorm(t *testing.T) {
 	} {
 		host := t
 		t.Run(c.name, func(t *testing.T) {
-			s := newStorm(t, host, duck, store, c.ground(t), uint64(seed)<<8+uint64(i))
+			s := newStorm(t, host, duck, store, "storm-"+c.name, c.ground(t), uint64(seed)<<8+uint64(i))
 			tallies = append(tallies, &s.tally)
 			for left := max(rounds*c.share/100, 1); left > 0 && !t.Failed(); left -= seasonRounds {
 				s.season(min(left, seasonRounds))
