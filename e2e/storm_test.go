@@ -427,15 +427,18 @@ func withCrashPoints(t testing.TB) string {
 	return path
 }
 
-var buildWithCrashPoints = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(filepath.Dir(binary), "hydrant-crashpoints")
-	build := exec.Command("go", "build", "-trimpath", "-tags", "crashpoints", "-o", path, "hydrant/cmd/hydrant")
+var buildWithCrashPoints = sync.OnceValues(func() (string, error) { return buildTagged("crashpoints") })
+
+// buildTagged builds the daemon with a tag, beside the one that has none.
+func buildTagged(tag string) (string, error) {
+	path := binary + "-" + tag
+	build := exec.Command("go", "build", "-trimpath", "-tags", tag, "-o", path, "hydrant/cmd/hydrant")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the daemon with crash points: %w\n%s", err, out)
+		return "", fmt.Errorf("build the daemon with the tag %s: %w\n%s", tag, err, out)
 	}
 	return path, nil
-})
+}
 
 // TestEveryCrashPointIsReached: a name that nothing passes would make rounds that test nothing.
 func TestEveryCrashPointIsReached(t *testing.T) {

@@ -57,7 +57,12 @@ func (osFS) Rename(from, to string) error { return os.Rename(from, to) }
 
 func (osFS) Remove(name string) error { return os.Remove(name) }
 
-func (osFS) SyncDir(name string) error { return syncDir(name) }
+func (osFS) SyncDir(name string) error {
+	if !syncing {
+		return nil
+	}
+	return syncDir(name)
+}
 
 func (osFS) Statfs(name string) (Space, error) {
 	s, err := statfs(name)
@@ -91,7 +96,12 @@ func (f osFile) WritevAt(bufs [][]byte, off int64) (int64, error) {
 	return n, f.fault("writev", err)
 }
 
-func (f osFile) Datasync() error { return f.fault("datasync", datasync(f.File)) }
+func (f osFile) Datasync() error {
+	if !syncing {
+		return nil
+	}
+	return f.fault("datasync", datasync(f.File))
+}
 
 func (f osFile) Allocate(off, n int64) error { return f.fault("allocate", allocate(f.File, off, n)) }
 
