@@ -30,7 +30,7 @@ const (
 	attemptRate = 64 << 10 // bytes a second
 	// lingering is how long a store may still carry out a request whose connection is gone. An object that is
 	// not there may turn up until then, so only afterwards does its absence mean anything.
-	lingering = time.Minute
+	lingering = 30 * time.Second
 )
 
 // codeNoSuchBucket is the store's word for a place that is not there.
@@ -152,12 +152,19 @@ func (s *stream) lookAt(ctx context.Context, t *task, o sinks.Object, which func
 			return false, err
 		}
 		if left := lingering - time.Since(p.since); left > 0 {
-			return false, fmt.Errorf("it is not there; a request that was cut off may still arrive within %s", left.Round(time.Second))
+			return false, &tooSoon{left}
 		}
 		t.places = slices.Delete(t.places, i, i+1)
 		s.release(p.v)
 	}
 	return false, nil
+}
+
+// tooSoon says that the object is not there and may turn up for so long.
+type tooSoon struct{ left time.Duration }
+
+func (e *tooSoon) Error() string {
+	return fmt.Sprintf("it is not there; a request that was cut off may still arrive within %s", e.left.Round(time.Second))
 }
 
 // lookFor tells whether any place has the object that an answer was lost from. Where one does not say, it is an
@@ -219,6 +226,9 @@ func (s *stream) object(t *task, r io.ReaderAt) sinks.Object {
 // afterFailure decides, by the class of the error, what becomes of an object that was not put.
 func (s *stream) afterFailure(ctx context.Context, t *task, err error) (outcome, time.Duration) {
 	info, slow := t.info(), backoff(t.attempts, slowBase, slowCap)
+	if soon, ok := errors.AsType[*tooSoon](err); ok {
+		return local, soon.left
+	}
 	if _, ok := errors.AsType[*localError](err); ok {
 		s.alarm("local", "object cannot be sent", "key", info.Key, "err", err)
 		return local, slow
@@ -280,6 +290,9 @@ func (s *stream) divert(ctx context.Context, t *task, cause error) (outcome, tim
 		case ctx.Err() != nil:
 			return shutdown, 0
 		case err != nil:
+			if soon, ok := errors.AsType[*tooSoon](err); ok {
+				return local, soon.left
+			}
 			s.alarm("refused", "object is refused, and the destination does not say whether an earlier attempt has stored it; it is kept and tried again", "key", info.Key, "refusal", cause, "err", err)
 			return again, backoff(t.attempts, slowBase, slowCap)
 		}

@@ -112,7 +112,7 @@ func TestDamagedAfterALostAnswer(t *testing.T) {
 // A request that was cut off arrives late: it was on its way when its process died, or its connection was gone.
 // Until none can any more, an object that is not there is not given up for it.
 func TestRefusedBeforeALateArrival(t *testing.T) {
-	for name, late := range map[string]time.Duration{"at once": 0, "after seconds": 10 * time.Second, "after most of a minute": 50 * time.Second} {
+	for name, late := range map[string]time.Duration{"at once": 0, "after seconds": 10 * time.Second, "just before it is too late": 25 * time.Second} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, map[string]spec{"s": {}}, func(t *testing.T, w *world) {
 				var cutOff atomic.Int64 // UnixNano
