@@ -37,6 +37,9 @@ var crashPoints = []struct {
 	{"recovery-copied", 1}, {"recovery-opened", 1}, {"recovered", 1},
 }
 
+// slotAllocated is the index of that crash point.
+const slotAllocated = 2
+
 // storm is one daemon on one ground, with what surrounds it.
 type storm struct {
 	t      *testing.T
@@ -165,10 +168,19 @@ func (s *storm) until(most time.Duration) {
 func (s *storm) round() {
 	s.quiet()
 	s.weather()
-	death := s.choose()
+	death, first := s.choose(), len(s.tally.deaths) == 0
+	if first {
+		death = deathPoint
+		if s.ground.cut != nil {
+			death = deathPower
+		}
+	}
 	point := ""
-	if death == deathPoint || death == deathPower && s.random.IntN(2) == 0 || death == deathFull && s.random.IntN(3) == 0 {
+	if death == deathPoint || first || death == deathPower && s.random.IntN(2) == 0 || death == deathFull && s.random.IntN(3) == 0 {
 		p := crashPoints[s.random.IntN(len(crashPoints))]
+		if first { // slots are allocated by the first start, and hardly ever again
+			p = crashPoints[slotAllocated]
+		}
 		point = p.name
 		if strings.HasPrefix(point, "replace") {
 			s.toStore.Inject(faultproxy.Rule{Fault: s.plant(), Match: faultproxy.On("PutObject"), Times: 2})
