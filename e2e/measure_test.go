@@ -92,7 +92,7 @@ func TestMeasureRecovery(t *testing.T) {
     destination: { s3: { bucket: lake, endpoint: %q, prefix: "%s/", credentials: { access_key_id: %s, secret_access_key: %s } } }
 `, name, buffer, proxy.URL, name, store.AccessKey, store.SecretKey)
 	}
-	d := configure(t, "limits: { memory: 6GiB, disk: 40GiB }\nstreams:\n"+stream("packs", "{ size: 64MiB, interval: 5s }")+stream("rows", "{ size: 8GiB, interval: 1h }"))
+	d := configure(t, "limits: { memory: 6GiB, disk: 40GiB }\nstreams:\n"+stream("packs", "{ size: 64MiB, interval: 5s }")+stream("rows", "{ size: 5GiB, interval: 1h }"))
 	d.start()
 	fill := func(name string, until func() bool) {
 		var producers []*producer
