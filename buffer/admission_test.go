@@ -44,7 +44,7 @@ func (b *budgets) put(stream uint32, size int) error {
 	if err != nil {
 		return err
 	}
-	b.front.push(stream, b.seq[stream], 1, int64(size), 0, call.Encoded(), true)
+	b.front.push(stream, b.seq[stream], 1, int64(size), 0, call.Encoded(), call.Buffer())
 	b.seq[stream]++
 	b.front.publish()
 	b.space.settle(h)
@@ -124,7 +124,7 @@ func TestPromisesCount(t *testing.T) {
 				b.space.release(h)
 				continue
 			}
-			b.front.push(1, uint64(i), 1, int64(size), 0, call.Encoded(), true)
+			b.front.push(1, uint64(i), 1, int64(size), 0, call.Encoded(), call.Buffer())
 			b.front.publish()
 			b.space.settle(h)
 		}

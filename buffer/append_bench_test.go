@@ -51,7 +51,8 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 func benchAppend(b *testing.B, writers, records int) {
-	x, err := Open(Options{Dir: b.TempDir(), Disk: 6 << 30})
+	pool := new(record.Pool)
+	x, err := Open(Options{Dir: b.TempDir(), Buffers: pool})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -73,7 +74,7 @@ func benchAppend(b *testing.B, writers, records int) {
 	bufs := make([]*record.Batch, writers)
 	call := func(w int) error {
 		if bufs[w] == nil {
-			bufs[w] = record.NewBatch(make([]byte, 0, record.Headroom+records*(len(row)+2)))
+			bufs[w] = record.NewBatch(pool.Get(record.Headroom + records*(len(row)+2)))
 			for range records {
 				bufs[w].Append(row)
 			}
@@ -182,7 +183,7 @@ func (p *probe) run(n int64, long time.Duration) (syncs int64, took time.Duratio
 		if p.off+n > p.size {
 			p.off = 0
 		}
-		if _, err := p.f.WritevAt([][]byte{p.buf[:n]}, p.off); err != nil {
+		if _, err := p.f.WriteAt(p.buf[:n], p.off); err != nil {
 			p.b.Fatal(err)
 		}
 		if err := p.f.Datasync(); err != nil {

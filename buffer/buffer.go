@@ -55,6 +55,7 @@ type Options struct {
 	Disk     int64            // bytes for ring, runs and packs together (limits.disk); 0: DefaultDisk; at least MinDisk
 	Memory   int64            // limits.memory, of which the buffer uses its shares; 0: DefaultMemory
 	OnDamage DamagePolicy
+	Buffers  *record.Pool // gets the buffers of calls that Append has adopted, once nothing needs them; nil: nowhere
 
 	// SlotSize (bytes, a multiple of 64 KiB) and Slots (the most there may be) give the journal another shape
 	// than Disk does, and Disk may then be smaller than MinDisk: a test goes through several laps of a small
@@ -450,7 +451,7 @@ func (b *Buffer) AdmitBody(n int64) (release func(), err error) { return b.space
 
 // Append stores the records of a call in a stream and returns when they are durable (I1). All or none
 // are stored. The batch's buffer belongs to the Buffer until Append returns, and for ever where adopted
-// is true. Errors: *record.NotFound, *record.Refusal (nothing kept, may be sent again), ErrTooLarge.
+// is true; it goes to Options.Buffers in the end. Errors: *record.NotFound, *record.Refusal (nothing kept, may be sent again), ErrTooLarge.
 // When ctx ends early the records may be stored all the same.
 func (b *Buffer) Append(ctx context.Context, stream string, c record.Call) (r record.Receipt, adopted bool, err error) {
 	batch := c.Batch

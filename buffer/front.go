@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"sync"
 	"time"
+
+	"hydrant/record"
 )
 
 const (
@@ -28,6 +30,7 @@ const slabClasses = 4
 // chunks and slabs without the lock: both are immutable once published.
 type front struct {
 	budget int64
+	bufs   *record.Pool // where adopted buffers go when they are free; nil: nowhere
 
 	mu       sync.Mutex
 	space    *space // nil in tests of the front alone
@@ -60,7 +63,8 @@ type frontStream struct {
 // slab is a piece of memory with rows of one stream.
 type slab struct {
 	mem    []byte
-	size   int64 // that it counts with: of an adopted buffer, what stays allocated
+	whole  []byte // the adopted buffer that mem is a part of; nil: it is not recycled
+	size   int64  // that it counts with: of an adopted buffer, what stays allocated
 	used   int
 	refs   int  // chunks in queues that name it
 	class  int8 // of the free list, -1: not recycled
@@ -219,11 +223,11 @@ func (f *front) consumer(incarnation uint32, consumer uint8) *Consumer {
 }
 
 // push adds the records of one call, in sequence order for each stream (gaps are allowed, they hold
-// nothing): count records with data bytes of Data, laid out as record.Batch.Encoded. Where adoptable is
-// true and the call is large, the front keeps encoded itself and returns true: nobody may write to that
-// buffer any more. Otherwise it is copied. Each consumer of the stream gets what is at or above its
+// nothing): count records with data bytes of Data, laid out as record.Batch.Encoded. whole is
+// the buffer that encoded is a part of; where the call is large the front keeps it and returns true: nobody may
+// write to it any more. Otherwise, and where whole is nil, encoded is copied. Each consumer of the stream gets what is at or above its
 // position. The rows cannot be taken before publish.
-func (f *front) push(incarnation uint32, firstSeq uint64, count int, data, arrived int64, encoded []byte, adoptable bool) (adopted bool) {
+func (f *front) push(incarnation uint32, firstSeq uint64, count int, data, arrived int64, encoded, whole []byte) (adopted bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.streams[incarnation]
@@ -239,8 +243,8 @@ func (f *front) push(incarnation uint32, firstSeq uint64, count int, data, arriv
 		return false
 	}
 	k := chunk{seq: firstSeq, arrived: arrived, size: uint32(len(encoded)), count: uint32(count), data: uint32(data)}
-	if adoptable && worthAdopting(encoded) {
-		k.slab = f.newSlab(s, &slab{mem: encoded[:len(encoded):len(encoded)], used: len(encoded), class: -1}, int64(cap(encoded)))
+	if whole != nil && worthAdopting(encoded) {
+		k.slab = f.newSlab(s, &slab{mem: encoded[:len(encoded):len(encoded)], whole: whole, used: len(encoded), class: -1}, int64(cap(encoded)))
 		adopted = true
 	} else {
 		k.slab = f.room(s, len(encoded))
@@ -318,6 +322,9 @@ func (f *front) drop() {
 		for _, c := range s.consumers {
 			for at := c.pub; at != c.end; at.step() {
 				k := at.chunk()
+				if k.slab != nil {
+					k.slab.whole = nil // its caller has it again
+				}
 				c.drop(k)
 				*k = chunk{}
 			}
@@ -457,6 +464,10 @@ func (f *front) unref(k *slab, n int) {
 	k.stream, k.used = nil, 0
 	s.held -= size
 	f.capacity -= size
+	if k.whole != nil {
+		f.bufs.Put(k.whole)
+		k.mem, k.whole = nil, nil
+	}
 	if k.class < 0 || f.closed {
 		return
 	}

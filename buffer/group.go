@@ -239,7 +239,7 @@ func (c *committer) buildPuts(g *group) {
 			First: r.receipt.First, Count: uint32(batch.Count()), Incarnation: r.receipt.Incarnation, Arrived: arrived,
 		}
 		g.add(h, r.buf[dataStart:])
-		r.adopted = c.b.front.push(r.receipt.Incarnation, h.First, batch.Count(), batch.Payload(), arrived, batch.Encoded(), true)
+		r.adopted = c.b.front.push(r.receipt.Incarnation, h.First, batch.Count(), batch.Payload(), arrived, batch.Encoded(), batch.Buffer())
 	}
 }
 

@@ -118,6 +118,7 @@ func (r *recovery) wire(o Options) error {
 	b, j := r.b, r.j
 	b.ledger = r.l
 	b.front = newFront(frontShare(b.memory))
+	b.front.bufs = o.Buffers
 	total := o.Disk
 	if s, err := b.fs.Statfs(b.dir); err == nil {
 		total = min(total, s.Total)

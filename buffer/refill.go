@@ -174,7 +174,7 @@ func (f *refiller) push(h *frameHead, payload []byte) error {
 		f.holesBelow(consumerKey{h.Incarnation, c.id}, h.First)
 	}
 	data := int64(len(records)) - lengthBytes(records)
-	f.r.b.front.push(h.Incarnation, h.First, int(h.Count), data, h.Arrived, records, false)
+	f.r.b.front.push(h.Incarnation, h.First, int(h.Count), data, h.Arrived, records, nil)
 	f.at[h.Incarnation] = max(f.at[h.Incarnation], h.next())
 	return nil
 }

@@ -19,6 +19,7 @@ func (d *daemon) apiHandler() (http.Handler, error) {
 		Admitter:  d.buffer,
 		AccountID: d.c.AWS.AccountID,
 		Region:    d.c.AWS.Region,
+		Buffers:   d.buffers,
 		Log:       d.log.With("component", "api"),
 	})
 	if err != nil {

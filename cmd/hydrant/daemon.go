@@ -18,6 +18,7 @@ import (
 	"hydrant/buffer"
 	"hydrant/config"
 	"hydrant/delivery"
+	"hydrant/record"
 	"hydrant/sources/directput"
 )
 
@@ -31,6 +32,7 @@ type daemon struct {
 	notReady atomic.Pointer[string] // why /readyz says no; "" when ready
 	streams  atomic.Pointer[steering]
 
+	buffers *record.Pool // of calls, on their way from the API through the buffer and back
 	buffer  *buffer.Buffer
 	manager *delivery.Manager
 	api     *server
@@ -42,7 +44,7 @@ type daemon struct {
 }
 
 func newDaemon(c *config.Config, log *slog.Logger) *daemon {
-	d := &daemon{c: c, log: log, metrics: prometheus.NewRegistry(), failed: make(chan error, 8)}
+	d := &daemon{c: c, log: log, metrics: prometheus.NewRegistry(), buffers: new(record.Pool), failed: make(chan error, 8)}
 	d.setNotReady("recovering the data directory")
 	b := buildInfo()
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "hydrant_build_info", Help: "1, with the version of the binary.",
@@ -107,6 +109,7 @@ func (d *daemon) openBuffer() error {
 		Disk:     int64(d.c.Limits.Disk),
 		Memory:   int64(d.c.Limits.Memory),
 		OnDamage: policy,
+		Buffers:  d.buffers,
 	})
 	if err != nil {
 		return err // it names the directory

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -235,40 +234,6 @@ func TestMemoryIsFreeWhileWaiting(t *testing.T) {
 	}
 }
 
-func TestPoolClasses(t *testing.T) {
-	var p pool
-	rng := rand.New(rand.NewPCG(1, 2))
-	sizes := []int{0, 1, smallest, smallest + 1, 5 << 10, 5<<10 + 1, MaxBody, MaxBody + 1, 1 << 30}
-	for range 2000 {
-		sizes = append(sizes, rng.IntN(MaxBody))
-	}
-	for _, n := range sizes {
-		i, size := class(n)
-		if size < n || n > smallest && size > n+n/4+1 {
-			t.Fatalf("class of %d has %d bytes", n, size)
-		}
-		if again, _ := class(size); again != i {
-			t.Fatalf("%d is in class %d, its size %d in %d", n, i, size, again)
-		}
-		if next, _ := class(size + 1); next != i+1 {
-			t.Fatalf("%d is in class %d, %d in %d", size, i, size+1, next)
-		}
-		if n <= MaxBody {
-			b := p.get(n)
-			if len(b) != 0 || cap(b) < n {
-				t.Fatalf("get(%d): %d of %d", n, len(b), cap(b))
-			}
-			p.put(b)
-		}
-	}
-	p.put(make([]byte, 0, 12345)) // of no class
-	p.put(nil)
-	if b := p.get(12345); cap(b) != 14<<10 {
-		t.Errorf("get(12345) has %d bytes", cap(b))
-	}
-}
-
-// TestBuffersDoNotMix: many calls at once, with buffers that go back to the pool and ones that do not.
 func TestBuffersDoNotMix(t *testing.T) {
 	s := newStore(t, "s")
 	s.adopt = func(call int) bool { return call%3 == 0 }

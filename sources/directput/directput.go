@@ -78,6 +78,7 @@ type Options struct {
 	AccountID string // 12 digits, in ARNs and messages; "": 000000000000
 	Region    string // in ARNs; "": us-east-1
 
+	Buffers     *record.Pool  // of bodies and batches, shared with the Appender; nil: one of its own
 	BodyTimeout time.Duration // for a client to send a body; 0: DefaultBodyTimeout
 	Log         *slog.Logger  // nil: discarded
 }
@@ -86,7 +87,7 @@ type Options struct {
 type Handler struct {
 	o       Options
 	metrics *metrics
-	bufs    pool
+	bufs    *record.Pool
 }
 
 var _ http.Handler = (*Handler)(nil)
@@ -102,13 +103,16 @@ func New(o Options) (*Handler, error) {
 	if o.Region == "" {
 		o.Region = "us-east-1"
 	}
+	if o.Buffers == nil {
+		o.Buffers = new(record.Pool)
+	}
 	if o.BodyTimeout == 0 {
 		o.BodyTimeout = DefaultBodyTimeout
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Handler{o: o, metrics: newMetrics(o.Directory)}, nil
+	return &Handler{o: o, metrics: newMetrics(o.Directory), bufs: o.Buffers}, nil
 }
 
 // Collectors of this package's metrics.

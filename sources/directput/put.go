@@ -15,11 +15,11 @@ func (h *Handler) put(w http.ResponseWriter, r *http.Request, op string) (answer
 		return nil, err
 	}
 	defer body.free()
-	batch := record.NewBatch(h.bufs.get(bound(len(body.bytes))))
+	batch := record.NewBatch(h.bufs.Get(bound(len(body.bytes))))
 	adopted := false
 	defer func() {
 		if !adopted {
-			h.bufs.put(batch.Buffer())
+			h.bufs.Put(batch.Buffer())
 		}
 	}()
 	single := op == opPutRecord

@@ -72,7 +72,7 @@ type body struct {
 // free gives the memory back. The bytes may not be used any more.
 func (b *body) free() {
 	if b.bytes != nil {
-		b.h.bufs.put(b.bytes)
+		b.h.bufs.Put(b.bytes)
 		b.bytes = nil
 	}
 	if b.release != nil {
@@ -98,7 +98,7 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) (b body, err 
 		if b.release, err = h.admit(n); err != nil {
 			return b, err
 		}
-		b.bytes = h.bufs.get(int(n))[:n]
+		b.bytes = h.bufs.Get(int(n))[:n]
 		if _, err := io.ReadFull(r.Body, b.bytes); err != nil {
 			return b, errBody(err)
 		}
@@ -110,7 +110,7 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) (b body, err 
 		if err != nil {
 			return b, err
 		}
-		grown := h.bufs.get(size)
+		grown := h.bufs.Get(size)
 		have := copy(grown[:size], b.bytes)
 		b.free()
 		b.bytes, b.release = grown[:size], release

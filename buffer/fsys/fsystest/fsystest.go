@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -169,6 +170,30 @@ var cases = []struct {
 		e.want(n, want.Len())
 		if e.content(f) != want.String() {
 			e.Fatal("the bytes are others")
+		}
+	}},
+	{"a gathered write of megabytes", func(e *env) {
+		f := e.create("a", "....")
+		r := rand.New(rand.NewPCG(1, 1))
+		for _, sizes := range [][]int{{3<<20 + 1}, {5, 1 << 20, 0, 700 << 10, 1}, {300 << 10, 300 << 10, 300 << 10, 1}, {512 << 10, 512 << 10}} {
+			var bufs [][]byte
+			for _, n := range sizes {
+				b := make([]byte, n)
+				for i := range b {
+					b[i] = byte(r.Uint32())
+				}
+				bufs = append(bufs, b)
+			}
+			want := bytes.Join(bufs, nil)
+			n, err := f.WritevAt(bufs, 4)
+			e.ok(err)
+			e.want(n, len(want))
+			if e.content(f)[4:4+len(want)] != string(want) {
+				e.Fatalf("sizes %d: the bytes are others", sizes)
+			}
+			if !bytes.Equal(bytes.Join(bufs, nil), want) {
+				e.Fatalf("sizes %d: the buffers were changed", sizes)
+			}
 		}
 	}},
 	{"allocate extends with zeros and keeps what is there", func(e *env) {

@@ -1,13 +1,14 @@
-package directput
+package record
 
 import (
 	"math/bits"
 	"sync"
 )
 
-// pool recycles buffers of request bodies and batches by size, four sizes to an octave: a buffer that the
-// Appender keeps holds little more than it needs. The zero pool is ready to use.
-type pool struct {
+// Pool recycles the buffers of batches, and of the bodies that they come in, by size, four sizes to an octave:
+// a buffer that is kept for long holds little more than it needs. The zero Pool is ready to use; a nil one
+// recycles nothing. Safe for concurrent use.
+type Pool struct {
 	classes [4 * 16]sync.Pool // of *[]byte
 }
 
@@ -25,11 +26,11 @@ func class(n int) (index, size int) {
 	return 4*(top-bits.Len(smallest)+1) + quarter + 1, 1<<top + (quarter+1)<<(top-2)
 }
 
-// get returns a buffer with room for n bytes and whatever content.
-func (p *pool) get(n int) []byte {
+// Get returns an empty buffer with room for n bytes, with whatever content.
+func (p *Pool) Get(n int) []byte {
 	i, size := class(n)
-	if i >= len(p.classes) {
-		return make([]byte, n)
+	if p == nil || i >= len(p.classes) {
+		return make([]byte, 0, n)
 	}
 	if b, ok := p.classes[i].Get().(*[]byte); ok {
 		return (*b)[:0]
@@ -37,10 +38,11 @@ func (p *pool) get(n int) []byte {
 	return make([]byte, 0, size)
 }
 
-// put takes a buffer back. One of another size than a class's is left to the garbage collector.
-func (p *pool) put(b []byte) {
+// Put takes a buffer back that nobody reads or writes any more. One of another size than a class's is left to
+// the garbage collector.
+func (p *Pool) Put(b []byte) {
 	i, size := class(cap(b))
-	if i >= len(p.classes) || size != cap(b) {
+	if p == nil || i >= len(p.classes) || size != cap(b) {
 		return
 	}
 	p.classes[i].Put(&b)
