@@ -86,6 +86,7 @@ func sampleEvents() map[string]event {
 		"commit":           &commitEvent{Manifest: head.ID},
 		"replace-manifest": &replaceEvent{Manifest: head.ID, Objects: setOf(0, 2), Minus: Counts{OK: 2}, Reason: "foreign", New: &replaced},
 		"replace-file":     &replaceEvent{Manifest: head.ID, Objects: setOf(1), Minus: Counts{OK: 1}, Reason: "sha256", File: "quarantine/x", Lost: 1},
+		"replace-nothing":  &replaceEvent{Manifest: head.ID, Objects: setOf(1), Minus: Counts{OK: 1}, Reason: "deleted", Discard: true, Dropped: 1},
 		"hole":             &holeEvent{Incarnation: 7, First: 100, Next: 103, Cause: "a DATA frame is damaged", File: "quarantine/j-0001-segment-4"},
 	}
 }

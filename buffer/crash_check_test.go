@@ -137,9 +137,14 @@ func (w *world) checkManifests(name string, s *modelStream, outstanding map[Mani
 		done := true
 		for i := range m.objects {
 			if m.maybe[i] && !pending[i] && !m.sent[i] {
-				m.gone[i], m.lost[i] = true, true
+				m.gone[i], m.lost[i] = true, !m.dropped[i]
 			}
 			done = done && (m.sent[i] || m.gone[i])
+		}
+		for i := range m.maybe {
+			if !m.gone[i] {
+				delete(m.dropped, i)
+			}
 		}
 		m.maybe = map[int]bool{}
 		switch {
@@ -275,10 +280,15 @@ func (w *world) checkTotals(name string, s *modelStream, c *Consumer) error {
 		want.OK += m.head.Counts.OK
 		want.Dropped += m.head.Counts.Dropped
 		want.Failed += m.head.Counts.Failed
-		for i := range m.lost {
-			want.Lost += m.objects[i].Records
+		for i, lost := range m.lost {
+			if lost {
+				want.Lost += m.objects[i].Records
+			}
 		}
 		for i := range m.gone {
+			if m.dropped[i] {
+				want.Dropped += m.objects[i].Records
+			}
 			if m.objects[i].Role == Data {
 				want.OK -= m.objects[i].Records
 			} else {

@@ -167,6 +167,34 @@ var scripts = []script{
 			func() error { w.rest(300 * time.Millisecond); return nil },
 		)
 	}},
+	{name: "discard", run: func(w *world) error {
+		var m *modelManifest
+		return steps(
+			func() error { return w.define("a", "v1", Active) },
+			func() error { return w.put("a", 50, 6) },
+			func() (err error) { m, err = w.cut("a", 1<<30, 3); return err },
+			func() error {
+				if m != nil {
+					return w.discard(m, 1)
+				}
+				return nil
+			},
+			func() error {
+				if m != nil {
+					w.confirm(m, 0)
+				}
+				return w.put("a", 50, 1)
+			},
+			func() error { w.rest(300 * time.Millisecond); return nil },
+			func() error {
+				if m != nil {
+					return w.discard(m, 2)
+				}
+				return nil
+			},
+			func() error { w.rest(300 * time.Millisecond); return nil },
+		)
+	}},
 	{name: "a stream ends", run: func(w *world) error {
 		return steps(
 			func() error { return w.define("a", "v1", Active) },
@@ -804,6 +832,9 @@ func randomSteps(w *world, r *rand.Rand, log *strings.Builder) error {
 				case r.IntN(4) == 0:
 					fmt.Fprintf(log, "set aside %s %x %d\n", name, m.head.ID[:4], i)
 					err = w.setAside(m, i)
+				case r.IntN(4) == 0:
+					fmt.Fprintf(log, "discard %s %x %d\n", name, m.head.ID[:4], i)
+					err = w.discard(m, i)
 				default:
 					fmt.Fprintf(log, "replace %s %x %d\n", name, m.head.ID[:4], i)
 					_, err = w.replace(name, m, i)

@@ -96,6 +96,7 @@ type modelManifest struct {
 	stays   map[int]bool // and a frame says so
 	gone    map[int]bool // replaced or set aside
 	lost    map[int]bool // set aside
+	dropped map[int]bool // discarded, or perhaps where it is in maybe
 	maybe   map[int]bool // perhaps set aside
 	ended   bool         // and a frame says so
 	claimed bool         // takes rows, that is, is not a replacement
@@ -119,7 +120,7 @@ func (m *model) clone() *model {
 		for id, mm := range s.manifests {
 			n := *mm
 			n.sent, n.stays, n.gone = maps.Clone(mm.sent), maps.Clone(mm.stays), maps.Clone(mm.gone)
-			n.lost, n.maybe = maps.Clone(mm.lost), maps.Clone(mm.maybe)
+			n.lost, n.dropped, n.maybe = maps.Clone(mm.lost), maps.Clone(mm.dropped), maps.Clone(mm.maybe)
 			t.manifests[id] = &n
 		}
 		c.streams[name] = &t
@@ -475,7 +476,7 @@ func (w *world) makeCut(name string, s *modelStream, claim *Claim, rows []record
 func newManifest(h ManifestHead, objects []ObjectInfo, bodies [][]byte) *modelManifest {
 	return &modelManifest{
 		head: h, objects: objects, bodies: bodies,
-		sent: map[int]bool{}, stays: map[int]bool{}, gone: map[int]bool{}, lost: map[int]bool{}, maybe: map[int]bool{},
+		sent: map[int]bool{}, stays: map[int]bool{}, gone: map[int]bool{}, lost: map[int]bool{}, dropped: map[int]bool{}, maybe: map[int]bool{},
 	}
 }
 
@@ -493,6 +494,24 @@ func (w *world) setAside(m *modelManifest, objects ...int) error {
 	for _, i := range objects {
 		delete(m.maybe, i)
 		m.gone[i], m.lost[i] = true, true
+	}
+	return nil
+}
+
+// discard gives objects up for nothing.
+func (w *world) discard(m *modelManifest, objects ...int) error {
+	for _, i := range objects {
+		m.maybe[i], m.dropped[i] = true, true
+	}
+	err := w.b.Discard(m.head.ID, objects, "deleted")
+	synctest.Wait()
+	if err != nil {
+		w.errs = append(w.errs, err)
+		return err
+	}
+	for _, i := range objects {
+		delete(m.maybe, i)
+		m.gone[i] = true
 	}
 	return nil
 }

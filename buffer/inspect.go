@@ -208,9 +208,12 @@ func describe(h *frameHead, payload []byte) (ordinal uint64, detail, fault strin
 		detail = fmt.Sprintf("manifest %x", e.Manifest)
 	case *replaceEvent:
 		detail = fmt.Sprintf("manifest %x: %d objects by ", e.Manifest, e.Objects.n)
-		if e.New != nil {
+		switch {
+		case e.New != nil:
 			detail += e.New.describe()
-		} else {
+		case e.Discard:
+			detail += fmt.Sprintf("nothing, %d records dropped", e.Dropped)
+		default:
 			detail += e.File
 		}
 		detail += " because " + e.Reason

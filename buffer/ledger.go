@@ -345,6 +345,7 @@ func (l *ledger) applyReplace(e *replaceEvent) error {
 			if c := s.consumer(m.event.Head.Consumer); c != nil {
 				c.add(e.Minus, -1)
 				c.lost += e.Lost
+				c.counts.Dropped += e.Dropped
 				if e.New != nil {
 					c.add(e.New.Head.Counts, 1)
 				}

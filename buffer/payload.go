@@ -236,21 +236,25 @@ func (e *commitEvent) encode(w *writer) { w.raw(e.Manifest[:]) }
 const (
 	replacedByManifest = 1
 	replacedByFile     = 2
+	replacedByNothing  = 3
 )
 
-// replaceEvent: these objects are never sent again. By a new manifest, or by a file in quarantine/ and then
-// their records are lost. The extent is the old manifest's.
+// replaceEvent: these objects are never sent again. By a new manifest; or by a file in quarantine/ and then
+// their records are lost; or by nothing at all, and then their records are dropped. The extent is the old
+// manifest's.
 //
 //	old id 16 · set · taken back: ok i64, failed i64 · reason str · u8 1 + manifest payload, or u8 2 + file
-//	str + lost i64
+//	str + lost i64, or u8 3 + dropped i64
 type replaceEvent struct {
 	Manifest ManifestID
 	Objects  objectSet
 	Minus    Counts // what the old manifest had counted for these objects
 	Reason   string
-	New      *manifestEvent // nil: set aside
+	New      *manifestEvent // nil: set aside or discarded
 	File     string
 	Lost     int64
+	Discard  bool // nothing takes their place
+	Dropped  int64
 }
 
 func (e *replaceEvent) kind() frameType { return frameReplace }
@@ -264,6 +268,11 @@ func (e *replaceEvent) encode(w *writer) {
 	if e.New != nil {
 		w.u8(replacedByManifest)
 		e.New.encode(w)
+		return
+	}
+	if e.Discard {
+		w.u8(replacedByNothing)
+		w.i64(e.Dropped)
 		return
 	}
 	w.u8(replacedByFile)
@@ -285,6 +294,9 @@ func readReplaceEvent(r *reader, h *frameHead) *replaceEvent {
 	case replacedByFile:
 		e.File = r.str()
 		e.Lost = r.i64()
+	case replacedByNothing:
+		e.Discard = true
+		e.Dropped = r.i64()
 	default:
 		r.fail(errReplace)
 	}
