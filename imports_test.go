@@ -19,6 +19,7 @@ var mayImport = map[string][]string{
 	"buffer":   {"record"},
 	"config":   {},
 	"delivery": {"record", "prefix", "buffer", "format", "sinks"},
+	"firehose": {"config", "prefix"},
 	"format":   {"record"},
 	"prefix":   {},
 	"record":   {},
