@@ -245,6 +245,10 @@ const (
 	Paused
 	Deleting // takes no records, what waits is delivered
 	Gone     // nothing of it is left
+
+	// Discarding takes no records, and what waits is dropped. It stands behind Gone because data directories
+	// hold these numbers.
+	Discarding
 )
 
 // Stream is one version of a delivery stream as STREAM frames hold it.
@@ -317,7 +321,7 @@ func (b *Buffer) Define(s Stream) (Stream, error) {
 	if s.Name == "" || len(s.Name) > 255 {
 		return Stream{}, fmt.Errorf("define stream: name of %d bytes", len(s.Name))
 	}
-	if s.State > Gone || len(slices.Compact(slices.Clone(s.Consumers))) != len(s.Consumers) {
+	if s.State > Discarding || len(slices.Compact(slices.Clone(s.Consumers))) != len(s.Consumers) {
 		return Stream{}, fmt.Errorf("define stream %q: no such state, or a consumer twice", s.Name)
 	}
 	var in Stream
@@ -365,8 +369,8 @@ func (b *Buffer) next(s *Stream) (*streamEvent, error) {
 	}
 	s.Incarnation, s.Version, s.Created, s.Changed = old.cur.Incarnation, old.cur.Version, old.cur.Created, old.cur.Changed
 	if s.State == Gone {
-		if old.cur.State != Deleting {
-			return nil, errors.New("a stream that still takes records cannot end: it must be Deleting before")
+		if old.cur.State < Deleting {
+			return nil, errors.New("a stream that still takes records cannot end: it must be Deleting or Discarding before")
 		}
 		for _, m := range l.manifests {
 			if m.event.Head.Incarnation == s.Incarnation {

@@ -198,7 +198,7 @@ func describe(h *frameHead, payload []byte) (ordinal uint64, detail, fault strin
 	}
 	switch e := e.(type) {
 	case *streamEvent:
-		states := []string{"active", "paused", "deleting", "gone"}
+		states := []string{"active", "paused", "deleting", "gone", "discarding"}
 		detail = fmt.Sprintf("%q version %d %s", e.Stream.Name, e.Stream.Version, states[e.Stream.State])
 	case *manifestEvent:
 		detail = e.describe()

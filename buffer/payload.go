@@ -100,7 +100,7 @@ func readStreamEvent(r *reader, h *frameHead) *streamEvent {
 	s := &e.Stream
 	s.Created = time.UnixMicro(r.i64()).UTC()
 	s.Changed = time.UnixMicro(r.i64()).UTC()
-	if s.State > Gone {
+	if s.State > Discarding {
 		r.fail(errState)
 	}
 	for range r.list(int(r.u8()), 9) {

@@ -666,7 +666,24 @@ func testStreams(t *testing.T) {
 	if _, err := x.Define(s); err == nil || !strings.Contains(err.Error(), "not ended") {
 		t.Errorf("a stream with a manifest ended: %v", err)
 	}
-	x.Confirm(m.ID, 0)
+	s.State = Discarding
+	s = change(s, 2)
+	_, _, err = x.Append(context.Background(), "clicks", record.Call{Batch: batch("c")})
+	if e, ok := errors.AsType[*record.NotFound](err); !ok || !e.Inactive {
+		t.Errorf("append: %v", err)
+	}
+	before := x.Consumer(s.Incarnation, Main).Totals()
+	if err := x.Discard(m.ID, []int{0}, "deleted"); err != nil {
+		t.Fatal(err)
+	}
+	after := x.Consumer(s.Incarnation, Main).Totals()
+	if after.Dropped != before.Dropped+1 || after.OK != before.OK-1 {
+		t.Errorf("totals %+v after a discard, %+v before", after, before)
+	}
+	if err := x.Discard(m.ID, []int{0}, "deleted"); !errors.Is(err, ErrUnknownManifest) {
+		t.Errorf("discard of what has ended: %v", err)
+	}
+	s.State = Gone
 	until(t, "all end", func() bool { return len(x.Outstanding()) == 0 })
 	if _, err := x.Define(s); err != nil {
 		t.Fatal(err)

@@ -40,6 +40,9 @@ const codeNoSuchBucket = "NoSuchBucket"
 // time.
 func (m *Manager) attempt(ctx context.Context, t *task) (outcome, time.Duration) {
 	s := t.batch.stream
+	if s.state() == buffer.Discarding {
+		return s.discardObject(t)
+	}
 	t.attempts++
 	began := time.Now()
 	kind, err := s.put(ctx, t)

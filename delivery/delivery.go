@@ -54,9 +54,12 @@ type Open func(s buffer.Stream) (*Pipeline, error)
 
 // Options of a Manager.
 type Options struct {
-	Buffer  *buffer.Buffer
-	Open    Open
-	Workers int   // encoders at work at once, all streams together; 0: number of cores
-	Memory  int64 // limits.memory, of which delivery uses its shares
-	Log     *slog.Logger
+	Buffer *buffer.Buffer
+	Open   Open
+	// Declares tells whether a stream is one that Apply makes and ends; nil: all are. The others live beside
+	// it, by Change.
+	Declares func(s buffer.Stream) bool
+	Workers  int   // encoders at work at once, all streams together; 0: number of cores
+	Memory   int64 // limits.memory, of which delivery uses its shares
+	Log      *slog.Logger
 }

@@ -84,6 +84,9 @@ func (l *loop) advance(ctx context.Context, now time.Time) (wake time.Time) {
 	c := l.s.consumer
 	for {
 		l.adopt()
+		if l.s.state() == buffer.Discarding {
+			return l.discard(now)
+		}
 		w := c.Waiting()
 		sit := l.situation(w, now)
 		if l.ver.pipe == nil || len(l.jobs) >= l.depth {

@@ -31,6 +31,7 @@ var ErrDeleting = errors.New("stream is being deleted")
 type Manager struct {
 	store   store
 	open    Open
+	ours    func(s buffer.Stream) bool // that Apply declares
 	log     *slog.Logger
 	workers *workers
 	up      *uploader
@@ -66,12 +67,16 @@ func newManager(o Options, st store) (*Manager, error) {
 	if o.Memory == 0 {
 		o.Memory = DefaultMemory
 	}
+	if o.Declares == nil {
+		o.Declares = func(buffer.Stream) bool { return true }
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
 	m := &Manager{
 		store:    st,
 		open:     o.Open,
+		ours:     o.Declares,
 		log:      o.Log,
 		workers:  newWorkers(o.Workers),
 		up:       newUploader(o.Memory),
@@ -125,6 +130,13 @@ func (m *Manager) all() []*stream {
 	return out
 }
 
+// OwnedError says that a declared stream has the name of one that lives beside those that are declared.
+type OwnedError struct{ Stream string }
+
+func (e *OwnedError) Error() string {
+	return fmt.Sprintf("stream %q is there already and was created over the API: delete it there first, or declare another name", e.Stream)
+}
+
 // Declared is a stream as the configuration has it.
 type Declared struct {
 	Name string
@@ -134,8 +146,9 @@ type Declared struct {
 
 // Apply makes the streams that take puts be exactly these: new ones are created, changed ones get a new
 // version and close their epoch, those that are gone take no more puts and drain under their last
-// version. A paused stream stays paused. Durable on return. Where it fails for some streams, it has done
-// its work for the others.
+// version. A paused stream stays paused. Streams that Options.Declares does not count are left alone, and a
+// declaration of their name fails with *OwnedError, unless they are on their way out: then it takes them over.
+// Durable on return. Where it fails for some streams, it has done its work for the others.
 func (m *Manager) Apply(streams []Declared) error {
 	m.defining.Lock()
 	defer m.defining.Unlock()
@@ -149,10 +162,17 @@ func (m *Manager) Apply(streams []Declared) error {
 		declared[d.Name] = true
 		state := buffer.Active
 		s := m.lookup(d.Name)
-		if s != nil && s.state() == buffer.Paused {
-			state = buffer.Paused
+		if s != nil {
+			def := s.definition()
+			if def.State < buffer.Deleting && !m.ours(def) {
+				errs = append(errs, &OwnedError{Stream: d.Name})
+				continue
+			}
+			if def.State == buffer.Paused {
+				state = buffer.Paused
+			}
 		}
-		if err := m.define(s, buffer.Stream{Name: d.Name, State: state, Tags: d.Tags, Consumers: []uint8{buffer.Main}, Spec: d.Spec}); err != nil {
+		if _, err := m.define(s, buffer.Stream{Name: d.Name, State: state, Tags: d.Tags, Consumers: []uint8{buffer.Main}, Spec: d.Spec}); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -161,12 +181,15 @@ func (m *Manager) Apply(streams []Declared) error {
 		if declared[s.name] {
 			continue
 		}
-		if def.State == buffer.Deleting {
+		if def.State >= buffer.Deleting {
 			s.adopt(def) // what could not be opened may be by now
 			continue
 		}
+		if !m.ours(def) {
+			continue
+		}
 		def.State = buffer.Deleting
-		if err := m.define(s, def); err != nil {
+		if _, err := m.define(s, def); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -174,25 +197,28 @@ func (m *Manager) Apply(streams []Declared) error {
 }
 
 // define makes def what is in force for s, or a new stream where s is nil. The caller holds m.defining.
-func (m *Manager) define(s *stream, def buffer.Stream) error {
+func (m *Manager) define(s *stream, def buffer.Stream) (buffer.Stream, error) {
 	if s != nil {
 		s.cutting.Lock()
 		defer s.cutting.Unlock()
 	}
 	now, err := m.store.Define(def)
 	if err != nil {
-		return fmt.Errorf("define stream %q: %w", def.Name, err)
+		return buffer.Stream{}, fmt.Errorf("define stream %q: %w", def.Name, err)
 	}
 	if s == nil {
 		m.add(newStream(m, now, nil))
 		m.log.Info("stream created", "stream", now.Name, "version", now.Version)
-		return nil
+		return now, nil
 	}
 	if old := s.definition(); old.Version != now.Version || old.State != now.State {
 		s.log.Info("stream changed", "version", now.Version, "state", stateName(now.State))
 	}
 	s.adopt(now)
-	return nil
+	if now.State == buffer.Discarding {
+		s.hurry() // what waits for its destination need not
+	}
+	return now, nil
 }
 
 // retire ends a stream that was deleted when nothing of it is left. It is called by the stream's loop.
@@ -213,6 +239,8 @@ func (m *Manager) retire(s *stream) bool {
 		}
 	}
 	def := s.definition()
+	discarded := def.State == buffer.Discarding
+	dropped := s.consumer.Totals().Dropped
 	def.State = buffer.Gone
 	if _, err := m.store.Define(def); err != nil {
 		s.alarm("cut", "deleted stream cannot be ended now", "err", err)
@@ -223,7 +251,12 @@ func (m *Manager) retire(s *stream) bool {
 	delete(m.streams, s.name)
 	m.mu.Unlock()
 	s.end()
-	s.log.Info("stream is gone")
+	if discarded {
+		m.metrics.departed(s.name, dropped)
+		s.log.Warn("stream is gone; what waited was discarded, as it was deleted by force", "dropped_records", dropped)
+	} else {
+		s.log.Info("stream is gone")
+	}
 	return true
 }
 
@@ -269,7 +302,7 @@ func (m *Manager) Append(ctx context.Context, stream string, c record.Call) (r r
 		return r, false, &record.NotFound{Stream: stream}
 	case stopping:
 		return r, false, &record.Refusal{Reason: "stopping", Message: "the service is stopping"}
-	case s.state() == buffer.Deleting:
+	case s.state() >= buffer.Deleting:
 		return r, false, &record.NotFound{Stream: stream, Inactive: true}
 	}
 	return m.store.Append(ctx, stream, c)
@@ -298,7 +331,7 @@ func (m *Manager) steer(name string, from, to buffer.State) error {
 		return fmt.Errorf("stream %q: %w", name, ErrDeleting)
 	}
 	def.State = to
-	if err := m.define(s, def); err != nil {
+	if _, err := m.define(s, def); err != nil {
 		return err
 	}
 	if to == buffer.Active {
@@ -323,7 +356,7 @@ func (s *stream) definition() buffer.Stream {
 func (s *stream) empty() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.def.State != buffer.Deleting || len(s.inWork) > 0 || len(s.batches) > 0 {
+	if s.def.State < buffer.Deleting || len(s.inWork) > 0 || len(s.batches) > 0 {
 		return false
 	}
 	w := s.consumer.Waiting()

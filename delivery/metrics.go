@@ -1,6 +1,8 @@
 package delivery
 
 import (
+	"maps"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,6 +48,9 @@ type metrics struct {
 	replacements *prometheus.CounterVec
 	seconds      *prometheus.HistogramVec
 	objects      *prometheus.HistogramVec
+
+	mu    sync.Mutex       // guards what follows
+	ended map[string]int64 // records dropped with streams that are gone and were discarded
 }
 
 // snapshot is one stream's part of what is read.
@@ -64,6 +69,7 @@ func newMetrics() *metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hydrant_" + name, Help: help}, append([]string{"stream"}, labels...))
 	}
 	return &metrics{
+		ended:        map[string]int64{},
 		read:         newDescriptions(),
 		cuts:         counter("batches_cut_total", "Epochs that were closed and made a batch of objects, by what closed them.", "reason"),
 		failures:     counter("failed_records_total", "Records that were put into the error output, by stage and code.", "stage", "code"),
@@ -116,6 +122,29 @@ func (m *metrics) vanish(stream string) {
 	}
 }
 
+// maxEnded bounds the streams of which something is shown after their end.
+const maxEnded = 1000
+
+// departed keeps what was dropped with a stream, which would otherwise be seen only by who happens to look
+// before the stream is gone. It is shown until a stream of that name is there again, or the process ends.
+func (m *metrics) departed(stream string, dropped int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if dropped > 0 && len(m.ended) < maxEnded {
+		m.ended[stream] = dropped
+	}
+}
+
+// gone returns what was dropped with streams that are not there any more.
+func (m *metrics) gone(present []snapshot) map[string]int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range present {
+		delete(m.ended, s.stream)
+	}
+	return maps.Clone(m.ended)
+}
+
 func (m *metrics) alarm(stream, kind string) { m.alarms.WithLabelValues(stream, kind).Inc() }
 
 // cut counts a manifest that was made.
@@ -149,7 +178,7 @@ func newDescriptions() descriptions {
 	return descriptions{
 		delivered:    describe("delivered_records_total", "Records in objects that are in the destination, since the stream was created."),
 		bytes:        describe("delivered_bytes_total", "Bytes of objects that this process has put into the destination."),
-		dropped:      describe("dropped_records_total", "Records that were dropped because the configuration says so, since the stream was created."),
+		dropped:      describe("dropped_records_total", "Records that were dropped because the configuration says so or the stream was deleted by force, since the stream was created."),
 		unaccounted:  describe("unaccounted_records", "Accepted records that are neither delivered, failed, dropped nor waiting. Must be 0."),
 		freshness:    describe("data_freshness_seconds", "Age of the oldest record that is not delivered; 0 when there is none."),
 		backlog:      describe("backlog_records", "Records that are accepted and not delivered yet."),
@@ -175,7 +204,11 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	d, now := &m.read, time.Now()
-	for _, s := range m.collect() {
+	present := m.collect()
+	for name, n := range m.gone(present) {
+		ch <- prometheus.MustNewConstMetric(d.dropped, prometheus.CounterValue, float64(n), name)
+	}
+	for _, s := range present {
 		put := func(desc *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
 			ch <- prometheus.MustNewConstMetric(desc, t, v, append([]string{s.stream}, labels...)...)
 		}

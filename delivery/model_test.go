@@ -187,7 +187,7 @@ func (s *modelStore) Append(_ context.Context, name string, c record.Call) (r re
 		if st.def.Name != name || st.def.State == buffer.Gone {
 			continue
 		}
-		if st.def.State == buffer.Deleting {
+		if st.def.State >= buffer.Deleting {
 			return r, false, &record.NotFound{Stream: name, Inactive: true}
 		}
 		r.Incarnation, r.First = inc, st.next
@@ -670,6 +670,32 @@ func (s *modelStore) SetAside(id buffer.ManifestID, objects []int, _ string) (st
 		st.totals.Lost += m.Objects[i].Records
 	}
 	return "quarantine/1", nil
+}
+
+func (s *modelStore) Discard(id buffer.ManifestID, objects []int, _ string) error {
+	s.disk.mu.Lock()
+	defer s.disk.mu.Unlock()
+	if s.dead {
+		return errDead
+	}
+	m := s.disk.manifests[id]
+	st := s.disk.streams[m.Incarnation]
+	if st.def.State != buffer.Discarding {
+		s.bug("objects of %x are discarded in state %d", id, st.def.State)
+	}
+	for _, i := range objects {
+		if m.reply[i] || m.ended[i] {
+			s.bug("object %d of %x is discarded after it has ended", i, id)
+		}
+		m.reply[i], m.ended[i] = true, true
+		if m.Objects[i].Role == buffer.Error {
+			st.totals.Failed -= m.Objects[i].Records
+		} else {
+			st.totals.OK -= m.Objects[i].Records
+		}
+		st.totals.Dropped += m.Objects[i].Records
+	}
+	return nil
 }
 
 func (s *modelStore) Outstanding() (out []*buffer.Manifest) {

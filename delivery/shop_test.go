@@ -280,6 +280,8 @@ type world struct {
 	workers int
 	memory  int64
 	gate    func() // of the encoders
+
+	declares func(buffer.Stream) bool // Options.Declares
 }
 
 func (w *world) shop() *shop { return w.shops[""] }
@@ -327,7 +329,7 @@ func (w *world) start() {
 	if w.workers == 0 {
 		w.workers = 2
 	}
-	m, err := newManager(Options{Open: w.open, Workers: w.workers, Memory: w.memory, Log: slog.New(slog.DiscardHandler)}, w.store)
+	m, err := newManager(Options{Open: w.open, Declares: w.declares, Workers: w.workers, Memory: w.memory, Log: slog.New(slog.DiscardHandler)}, w.store)
 	if err != nil {
 		w.t.Fatal(err)
 	}

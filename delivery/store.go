@@ -35,6 +35,7 @@ type ledger interface {
 	Confirm(m buffer.ManifestID, objects ...int)
 	Replace(m buffer.ManifestID, objects []int, packs []pack, h buffer.ManifestHead, reason string) (*buffer.Manifest, error)
 	SetAside(m buffer.ManifestID, objects []int, reason string) (file string, err error)
+	Discard(m buffer.ManifestID, objects []int, reason string) error
 	Outstanding() []*buffer.Manifest
 	Crowded() bool
 }

@@ -1,0 +1,84 @@
+package delivery
+
+import (
+	"time"
+
+	"hydrant/buffer"
+)
+
+// discardBytes is how much of what waits is dropped at a time.
+const discardBytes = 64 << 20
+
+// discard drops what waits in a stream that was deleted by force: rows under manifests without objects, counted
+// as dropped. It returns when to look again if nothing happens. What is under manifests already is dropped by
+// the uploader, object by object.
+func (l *loop) discard(now time.Time) (wake time.Time) {
+	s := l.s
+	l.giveBack(l.jobs, "")
+	l.jobs, l.tally = nil, nil
+	if now.Before(l.retryAt) {
+		return l.retryAt
+	}
+	for {
+		s.mu.Lock() // nobody may see these rows neither waiting nor in work
+		taken := s.consumer.Take(0, discardBytes)
+		if taken == nil {
+			s.mu.Unlock()
+			return time.Time{}
+		}
+		j := &job{store: s.store, name: s.name, version: l.ver.number, reason: reasonDelete, claim: taken, bytes: taken.Bytes()}
+		j.first, j.next = taken.Range()
+		s.took(j, l.ver)
+		s.mu.Unlock()
+		j.head = buffer.ManifestHead{
+			ID:          s.store.NewManifestID(),
+			Incarnation: s.incarnation,
+			Consumer:    buffer.Main,
+			Version:     l.ver.number,
+			Epoch:       s.consumer.NewEpoch(),
+			First:       j.first,
+			Next:        j.next,
+		}
+		for range taken.Rows() {
+			j.head.Counts.Dropped++
+		}
+		l.versions[j] = l.ver
+		m, err, current := l.cut(j)
+		if err != nil || !current {
+			s.mu.Lock()
+			taken.Release()
+			s.mu.Unlock()
+			delete(l.versions, j)
+			if err == nil { // the stream has another version
+				s.givenBack([]*job{j}, map[*job]*version{j: l.ver}, "")
+				s.wake()
+				return time.Time{}
+			}
+			s.givenBack([]*job{j}, map[*job]*version{j: l.ver}, err.Error())
+			l.failures++
+			l.retryAt = now.Add(backoff(l.failures, cutBase, cutCap))
+			s.alarm("cut", "records of a deleted stream cannot be discarded now", "err", err)
+			return l.retryAt
+		}
+		l.failures = 0
+		l.marks.prune(j.next)
+		v := l.versions[j]
+		delete(l.versions, j)
+		s.committed(j, v, m)
+	}
+}
+
+// discardObject gives up one object of a stream that was deleted by force. The destination is not asked: an
+// object whose answer was lost may be there, and counts as dropped all the same.
+func (s *stream) discardObject(t *task) (outcome, time.Duration) {
+	t.attempts++
+	if err := s.store.Discard(t.batch.manifest.ID, []int{t.object}, "stream deleted by force"); err != nil {
+		s.alarm("cut", "object of a deleted stream cannot be discarded now", "key", t.info().Key, "err", err)
+		return local, backoff(t.attempts, retryBase, retryCap)
+	}
+	s.mu.Lock()
+	s.endObjectLocked(t)
+	s.mu.Unlock()
+	s.wake() // the stream may be empty now
+	return done, 0
+}
