@@ -74,12 +74,13 @@ crash: ## kill -9, power cuts and full disks under load, and a count of what arr
 	HYDRANT_CRASH_ROUNDS=$(or $(N),30) $(GO) test -count=1 -v -timeout 4h -run '^TestStorm$$' ./e2e
 
 .PHONY: sim
-sim: ## whole lives of the daemon's core in simulated time, for 45 s or SEEDS=n of them; its order is not that of a race build
+sim: ## 20,000 random lives of the buffer, then whole lives of the daemon's core in simulated time, for 45 s or SEEDS=n of them; their order is not that of a race build
+	GOGC=400 HYDRANT_CRASH_SEEDS=20000 $(GO) test -count=1 -timeout $(TIMEOUT) -run '^TestCrashRandom$$' ./buffer
 	HYDRANT_SIM_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 12h ./e2e/simulation
 
 .PHONY: crash-sim
-crash-sim: ## simulated crashes of the buffer at every operation, far more than CI does (SEEDS=200000)
-	HYDRANT_CRASH_SEEDS=$(or $(SEEDS),200000) $(GO) test -count=1 -timeout 4h -run 'Crash' ./buffer/...
+crash-sim: ## simulated crashes of the buffer at every operation, and a million random lives (SEEDS=n)
+	HYDRANT_CRASH_SEEDS=$(or $(SEEDS),1000000) $(GO) test -count=1 -timeout 24h -run 'Crash' ./buffer/... ./delivery
 
 .PHONY: sabotage
 sabotage: ## builds with a deliberate fault each must fail the tests

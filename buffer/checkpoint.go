@@ -64,7 +64,7 @@ func parseCheckpointPart(payload []byte) (h checkpointHead, body []byte, err err
 
 // packCheckpoint compresses raw and cuts it into payloads of at most part bytes, ready for their frames.
 func packCheckpoint(raw []byte, ordinal, c uint64, part int) ([][]byte, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderCRC(true), zstd.WithWindowSize(checkpointWindow))
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(true), zstd.WithWindowSize(checkpointWindow))
 	if err != nil {
 		return nil, fmt.Errorf("compress checkpoint: %w", err)
 	}

@@ -675,19 +675,25 @@ func seedRange(t *testing.T) (first, next uint64) {
 // TestCrashRandom lives through random scripts on disks that fail at random, with several crashes each.
 // HYDRANT_CRASH_SEEDS is how many, HYDRANT_CRASH_SEED one of them alone.
 func TestCrashRandom(t *testing.T) {
-	first, seeds := seedRange(t)
-	for seed := first; seed < seeds && !t.Failed(); seed++ {
-		var trace string
-		err := inBubble(t, func() (err error) {
-			trace, err = randomLife(seed)
-			return err
-		})
-		if err != nil {
-			if seeds == first+1 {
-				t.Log(trace)
+	first, next := seedRange(t)
+	shards := uint64(runtime.GOMAXPROCS(0))
+	for shard := range shards {
+		t.Run(fmt.Sprint(shard), func(t *testing.T) {
+			t.Parallel()
+			for seed := first + shard; seed < next && !t.Failed(); seed += shards {
+				var trace string
+				err := inBubble(t, func() (err error) {
+					trace, err = randomLife(seed)
+					return err
+				})
+				if err != nil {
+					if next == first+1 {
+						t.Log(trace)
+					}
+					t.Errorf("seed %d: %v\nreplay: HYDRANT_CRASH_SEED=%d go test ./buffer -run TestCrashRandom -v", seed, err, seed)
+				}
 			}
-			t.Errorf("seed %d: %v\nreplay: HYDRANT_CRASH_SEED=%d go test ./buffer -run TestCrashRandom -v", seed, err, seed)
-		}
+		})
 	}
 }
 
