@@ -81,6 +81,7 @@ sim: ## 20,000 random lives of the buffer, then whole lives of the daemon's core
 .PHONY: crash-sim
 crash-sim: ## simulated crashes of the buffer at every operation, and a million random lives (SEEDS=n)
 	HYDRANT_CRASH_SEEDS=$(or $(SEEDS),1000000) $(GO) test -count=1 -timeout 24h -run 'Crash' ./buffer/... ./delivery
+	HYDRANT_SIM_EVERYWHERE=1 $(GO) test -count=1 -timeout 24h -run TestEveryOperation ./e2e/simulation
 
 .PHONY: sabotage
 sabotage: ## builds with a deliberate fault each must fail the tests

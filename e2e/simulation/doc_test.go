@@ -7,6 +7,8 @@
 // a disk that forgets what was not synced, before a store whose memory outlives every process. Nothing is kept:
 // the same seed lives the same life again, but for what testdata/seeds.txt and TestDeterminism say about that.
 //
+// TestEveryOperation is exhaustive where seeds are random: short lives, with a power cut at every operation.
+//
 // The store checks each request when it comes: one key has one content, nothing is sent before its manifest
 // would survive a power cut, nothing again that is known to be there. It judges each object when it lands.
 // After everything has been healed and drained, what was acknowledged has to be there, once.

@@ -260,11 +260,7 @@ func TestWorker(t *testing.T) {
 	// Collections come between lives, so that none comes into one.
 	debug.SetGCPercent(-1)
 	for s := bufio.NewScanner(os.Stdin); s.Scan(); {
-		seed, err := strconv.ParseUint(strings.TrimSpace(s.Text()), 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		sum, fault := life1(t, seed)
+		sum, fault := life1(t, strings.TrimSpace(s.Text()))
 		if fault != "" {
 			fmt.Fprintln(os.Stderr, fault)
 			fmt.Println("worker: bad " + sum)
@@ -278,17 +274,35 @@ func TestWorker(t *testing.T) {
 	}
 }
 
-// life1 runs one life and returns the hash of its trace and what was wrong.
-func life1(t *testing.T, seed uint64) (sum, fault string) {
+// life1 runs one life, of a seed or of a moment, and returns what was wrong, and the hash of its trace or what
+// the moment's life took.
+func life1(t *testing.T, text string) (sum, fault string) {
+	m, seed, err := moment{}, uint64(0), error(nil)
+	if isMoment(text) {
+		m, err = parseMoment(text)
+		seed = m.workload
+	} else {
+		seed, err = strconv.ParseUint(text, 10, 64)
+	}
+	if err != nil {
+		t.Fatalf("seed %q: %v", text, err)
+	}
 	synctest.Test(t, func(t *testing.T) {
 		cryptotest.SetGlobalRandom(t, seed)
 		w := newWorld(seed, os.Getenv(envLog) != "")
 		if os.Getenv(envLog) != "" {
 			w.logs = os.Stderr
 		}
-		fault = w.live()
-		hash, events := w.trace.sum()
-		sum = fmt.Sprintf("%016x/%d", hash, events)
+		if isMoment(text) {
+			w.simple()
+			var r momentResult
+			r.ops, r.recovery, fault = m.live(w)
+			sum = fmt.Sprintf("%d/%d", r.ops, r.recovery)
+		} else {
+			fault = w.live()
+			hash, events := w.trace.sum()
+			sum = fmt.Sprintf("%016x/%d", hash, events)
+		}
 		if fault != "" {
 			fault += "\n\n" + w.trace.String()
 		} else if os.Getenv(envLog) != "" {
