@@ -15,17 +15,18 @@ const module = "hydrant"
 // mayImport says which packages of this module each folder's own packages may import. A sub-folder may
 // import its parent besides, and what its parent may; cmd may import everything.
 var mayImport = map[string][]string{
-	"admin":    {},
-	"buffer":   {"record"},
-	"config":   {},
-	"delivery": {"record", "prefix", "buffer", "format", "sinks"},
-	"firehose": {"config", "prefix"},
-	"format":   {"record"},
-	"prefix":   {},
-	"record":   {},
-	"sample":   {"format"}, // the declared schemas of the data sets
-	"sinks":    {"record"},
-	"sources":  {"record"},
+	"admin":        {},
+	"buffer":       {"record"},
+	"config":       {},
+	"controlplane": {"buffer", "config", "firehose"},
+	"delivery":     {"record", "prefix", "buffer", "format", "sinks"},
+	"firehose":     {"config", "prefix"},
+	"format":       {"record"},
+	"prefix":       {},
+	"record":       {},
+	"sample":       {"format"}, // the declared schemas of the data sets
+	"sinks":        {"record"},
+	"sources":      {"record"},
 }
 
 // private sub-folders are parts of their parent, which may import them.

@@ -12,12 +12,19 @@ import (
 // Description is a delivery stream as DescribeDeliveryStream shows it.
 type Description struct {
 	Name        string
-	Status      string    // ACTIVE, DELETING, ...; "": ACTIVE
+	Status      string    // CREATING, ACTIVE, DELETING, ...; "": ACTIVE
 	Version     uint64    // of its configuration
 	Created     time.Time // of the stream
 	Updated     time.Time // of the last effective change; zero where there was none
 	Destination Destination
+
+	// Answer is the whole answer to DescribeDeliveryStream of a stream that was made by a ControlPlane, which
+	// has a document of its own. nil: it is made from the rest.
+	Answer []byte
 }
+
+// statusCreating is the status of a stream that takes no records yet.
+const statusCreating = "CREATING"
 
 // Destination is where a stream delivers to: exactly one of S3 and File, with what both have.
 type Destination struct {
@@ -298,6 +305,9 @@ func (h *Handler) describe(body []byte) ([]byte, error) {
 	d, ok := h.o.Directory.Describe(*q.name)
 	if !ok {
 		return nil, h.errNotFound(*q.name)
+	}
+	if d.Answer != nil {
+		return d.Answer, nil
 	}
 	return json.Marshal(struct{ DeliveryStreamDescription wireDescription }{h.wire(d)})
 }

@@ -1,5 +1,5 @@
 // Package directput is the Firehose API on HTTP: PutRecord and PutRecordBatch, with DescribeDeliveryStream
-// and ListDeliveryStreams beside them.
+// and ListDeliveryStreams beside them. Calls that change streams are passed on to a ControlPlane.
 //
 // Requests of AWS JSON 1.1 flow in. Each put becomes one record.Call whose records are laid out as the
 // journal stores them, and goes to an Appender; a put is answered with success only after the Appender has
@@ -73,6 +73,7 @@ type BodyAdmitter interface {
 type Options struct {
 	Appender  Appender     // required
 	Directory Directory    // required
+	Control   ControlPlane // nil: streams cannot be changed over the API
 	Admitter  BodyAdmitter // nil: every body is read
 
 	AccountID string // 12 digits, in ARNs and messages; "": 000000000000
@@ -136,7 +137,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case opDescribe, opList:
 			answer, err = h.read(w, r, op)
 		default:
-			err = errNotSupported(op)
+			answer, err = h.control(w, r, op)
 		}
 	}
 	if err != nil {
@@ -154,8 +155,8 @@ const (
 	opList           = "ListDeliveryStreams"
 )
 
-// otherOperations are those of the API that are not served.
-var otherOperations = [...]string{
+// controlOperations are those that change streams, and ListTags, which goes with them.
+var controlOperations = [...]string{
 	"CreateDeliveryStream", "DeleteDeliveryStream", "ListTagsForDeliveryStream", "StartDeliveryStreamEncryption",
 	"StopDeliveryStreamEncryption", "TagDeliveryStream", "UntagDeliveryStream", "UpdateDestination",
 }

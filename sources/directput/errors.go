@@ -33,7 +33,7 @@ func errUnknownOperation(message string) error {
 
 func errNotSupported(op string) error {
 	return &apiError{status: http.StatusBadRequest, code: "InvalidArgumentException",
-		message: op + " is not supported yet: streams are declared in the configuration file.", reason: "unsupported"}
+		message: op + " is not supported here: streams are declared in the configuration file.", reason: "unsupported"}
 }
 
 func errSerialization(format string, args ...any) error {
@@ -79,7 +79,8 @@ func errBody(err error) error {
 // errAppend translates what an Appender said.
 func (h *Handler) errAppend(ctx context.Context, stream string, err error) error {
 	if notFound, ok := errors.AsType[*record.NotFound](err); ok {
-		if notFound.Inactive {
+		// One that is being created is known before it takes records.
+		if d, known := h.o.Directory.Describe(stream); notFound.Inactive || known && d.Status == statusCreating {
 			return &apiError{status: http.StatusBadRequest, code: "ResourceNotFoundException",
 				message: fmt.Sprintf("Firehose %s is not active in %s account.", stream, h.o.AccountID), reason: "inactive"}
 		}

@@ -262,8 +262,8 @@ func TestProtocol(t *testing.T) {
 	f("putRecord", 400, errorBody("UnknownOperationException", "Firehose has no such operation."))
 	f("PutRecord", 400, errorBody("UnknownOperationException", "The header X-Amz-Target must begin with Firehose_20150804."), "X-Amz-Target", "Kinesis_20131202.PutRecord")
 	f("", 400, errorBody("UnknownOperationException", "The header X-Amz-Target, Firehose_20150804.<operation>, is missing."), "X-Amz-Target", "")
-	for _, op := range otherOperations {
-		f(op, 400, errorBody("InvalidArgumentException", op+" is not supported yet: streams are declared in the configuration file."))
+	for _, op := range controlOperations {
+		f(op, 400, errorBody("InvalidArgumentException", op+" is not supported here: streams are declared in the configuration file."))
 	}
 	if got, want := len(s.calls), 3; got != want {
 		t.Errorf("stored %d calls, want %d", got, want)

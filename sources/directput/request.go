@@ -34,7 +34,7 @@ func operationOf(r *http.Request) (op string, err error) {
 	case !ours:
 		return "", errUnknownOperation("The header X-Amz-Target must begin with " + targetPrefix)
 	case slices.Contains([]string{opPutRecord, opPutRecordBatch, opDescribe, opList}, op):
-	case slices.Contains(otherOperations[:], op):
+	case slices.Contains(controlOperations[:], op):
 	default:
 		return "", errUnknownOperation("Firehose has no such operation.")
 	}

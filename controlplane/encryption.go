@@ -1,0 +1,49 @@
+package controlplane
+
+import (
+	"hydrant/buffer"
+	"hydrant/firehose"
+)
+
+// mayEncrypt tells whether a stream can have encryption at rest: where the data directory is encrypted, all of
+// it is, with the daemon's own key. What the caller names is recorded and described.
+func (p *Plane) mayEncrypt(k firehose.Key) error {
+	if err := k.Check(p.settings()); err != nil {
+		return err
+	}
+	if !p.o.Encrypted {
+		return &firehose.Error{Code: firehose.CodeInvalidKMS,
+			Message: "There is no key for encryption at rest: the configuration has no encryption.key_file."}
+	}
+	return nil
+}
+
+func (p *Plane) startEncryption(c *Call) (answer []byte, unknown int, err error) {
+	r, err := firehose.DecodeStartEncryption(c.Body)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := c.Allow(r.Name); err != nil {
+		return nil, r.Unknown, err
+	}
+	err = p.change(c.Operation, r.Name, func(now *buffer.Stream) error {
+		now.Tags = withKey(now.Tags, &r.Key)
+		return p.mayEncrypt(r.Key)
+	})
+	return done, r.Unknown, err
+}
+
+func (p *Plane) stopEncryption(c *Call) (answer []byte, unknown int, err error) {
+	r, err := firehose.DecodeStopEncryption(c.Body)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := c.Allow(r.Name); err != nil {
+		return nil, r.Unknown, err
+	}
+	err = p.change(c.Operation, r.Name, func(now *buffer.Stream) error {
+		now.Tags = withKey(now.Tags, nil)
+		return nil
+	})
+	return done, r.Unknown, err
+}

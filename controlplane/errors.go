@@ -1,0 +1,49 @@
+package controlplane
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"hydrant/buffer"
+	"hydrant/firehose"
+)
+
+func invalid(format string, args ...any) error {
+	return &firehose.Error{Code: firehose.CodeInvalidArgument, Message: fmt.Sprintf(format, args...)}
+}
+
+func inUse(format string, args ...any) error {
+	return &firehose.Error{Code: firehose.CodeInUse, Message: fmt.Sprintf(format, args...)}
+}
+
+func (p *Plane) notFound(name string) error {
+	return &firehose.Error{Code: firehose.CodeNotFound, Message: fmt.Sprintf("Firehose %s under account %s not found.", name, p.settings().AccountID)}
+}
+
+// notOurs refuses to change a stream of the configuration file.
+func notOurs(operation, name string) error {
+	return invalid("%s: Firehose %s is declared in the configuration file, which owns it: change it there.", operation, name)
+}
+
+// failed translates an error of Streams.
+func (p *Plane) failed(err error) error {
+	switch _, ours := errors.AsType[*firehose.Error](err); {
+	case ours:
+		return err
+	case errors.Is(err, buffer.ErrTooManyStreams):
+		return &firehose.Error{Code: firehose.CodeLimitExceeded, Message: fmt.Sprintf(
+			"You have already consumed your firehose quota of %d hoses. Firehose names: [%s]", len(p.names()), strings.Join(p.names(), ", "))}
+	case errors.Is(err, buffer.ErrFailing), errors.Is(err, buffer.ErrClosed):
+		return &firehose.Error{Code: firehose.CodeUnavailable, Message: "The journal cannot be written at present. Nothing was changed."}
+	}
+	return err
+}
+
+// status of a state, as the API calls it.
+func status(s buffer.State) string {
+	if s >= buffer.Deleting {
+		return "DELETING"
+	}
+	return "ACTIVE" // also where uploads are paused: records are taken
+}

@@ -1,0 +1,64 @@
+package directput
+
+import (
+	"context"
+	"errors"
+	"net/http"
+)
+
+// ControlPlane serves the operations that change streams. It must be safe for concurrent use.
+type ControlPlane interface {
+	// Control serves one call and returns its answer in JSON, with the number of members in it that nobody
+	// knows. body is not valid after it returns. Errors that are not a *ControlError count as failures of the
+	// daemon.
+	Control(ctx context.Context, operation string, body []byte) (answer []byte, unknown int, err error)
+}
+
+// ControlError is an answer of a ControlPlane that is not success.
+type ControlError struct {
+	Status  int    // of HTTP
+	Code    string // __type on the wire
+	Message string
+}
+
+func (e *ControlError) Error() string { return e.Code + ": " + e.Message }
+
+// control passes a call on.
+func (h *Handler) control(w http.ResponseWriter, r *http.Request, op string) ([]byte, error) {
+	if h.o.Control == nil {
+		return nil, errNotSupported(op)
+	}
+	body, err := h.readBody(w, r)
+	if err != nil {
+		return nil, err
+	}
+	defer body.free()
+	answer, unknown, err := h.o.Control.Control(r.Context(), op, body.bytes)
+	if unknown > 0 {
+		h.metrics.unknown.WithLabelValues(op).Add(float64(unknown))
+	}
+	if e, ok := errors.AsType[*ControlError](err); ok {
+		reason, known := controlReasons[e.Code]
+		if !known {
+			reason = "other"
+		}
+		return nil, &apiError{status: e.Status, code: e.Code, message: e.Message, reason: reason}
+	}
+	return answer, err
+}
+
+// controlReasons are the reason labels of refused calls by their codes.
+var controlReasons = map[string]string{
+	"ValidationException":             "validation",
+	"SerializationException":          "serialization",
+	"InvalidArgumentException":        "invalid_argument",
+	"InvalidParameterValueException":  "invalid_argument",
+	"InvalidKMSResourceException":     "encryption",
+	"ResourceNotFoundException":       "not_found",
+	"ResourceInUseException":          "in_use",
+	"LimitExceededException":          "limit",
+	"ConcurrentModificationException": "concurrent",
+	"AccessDeniedException":           "access",
+	"ServiceUnavailableException":     "failing",
+	"InternalFailure":                 "internal",
+}
