@@ -67,8 +67,10 @@ type AWS struct {
 	Region string `key:"region" default:"us-east-1" pattern:"^[a-z0-9-]{1,64}$" expect:"a region's name, like us-east-1"`
 	// Base URLs of services that are not AWS's own, for whatever gives none itself.
 	Endpoints Endpoints `key:"endpoints"`
-
-	_ later `keys:"role_arns"`
+	// What the RoleARN of a stream that is created over the API means: `ignore` delivers with the daemon's own
+	// credentials and shows the role in descriptions only; `assume` assumes the role with them, at
+	// `aws.endpoints.sts`. A role in `credentials` of this file is always assumed.
+	RoleARNs string `key:"role_arns" default:"ignore" enum:"ignore|assume"`
 }
 
 // Endpoints of services; empty is AWS's own.
@@ -87,7 +89,11 @@ type API struct {
 	// are not authenticated yet. Port 0 takes a free one.
 	Listen Listen `key:"listen" default:"127.0.0.1:4573"`
 
-	_ later `keys:"control_plane tls auth"`
+	// Whether streams can be created, changed and deleted over the API: with `read_only` they can be described
+	// and listed.
+	ControlPlane string `key:"control_plane" default:"read_write" enum:"read_write|read_only"`
+
+	_ later `keys:"tls auth"`
 }
 
 // Admin is the listener for operators.

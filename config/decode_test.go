@@ -43,8 +43,8 @@ func TestSmallestFile(t *testing.T) {
 		DataDir: "./hydrant-data", OnDamage: "quarantine",
 		Limits: Limits{Memory: 512 * MiB, Disk: 20 * GiB},
 		Log:    Log{Level: "info", Format: "text"},
-		AWS:    AWS{AccountID: "000000000000", Region: "us-east-1"},
-		API:    API{Listen: Listen{"127.0.0.1:4573"}},
+		AWS:    AWS{AccountID: "000000000000", Region: "us-east-1", RoleARNs: "ignore"},
+		API:    API{Listen: Listen{"127.0.0.1:4573"}, ControlPlane: "read_write"},
 		Admin:  Admin{Listen: Listen{"127.0.0.1:4574"}},
 		Streams: []Stream{{
 			Name:   "clicks",
