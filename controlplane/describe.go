@@ -7,21 +7,25 @@ import (
 	"hydrant/firehose"
 )
 
-// Describe is the answer to DescribeDeliveryStream for a stream that was made here, or is being made; ok is
-// false for every other name.
-func (p *Plane) Describe(name string) (answer []byte, ok bool, err error) {
+// Description is the answer to DescribeDeliveryStream.
+type Description struct {
+	Status string
+	Body   []byte // in JSON
+}
+
+// Describe describes a stream that was made here, or is being made; ok is false for every other name.
+func (p *Plane) Describe(name string) (d Description, ok bool, err error) {
 	// The creation is looked at first: whoever sees none then sees the stream, if it came to be.
 	if c := p.beingCreated(name); c != nil {
-		answer, err = c.document.Describe(p.settings(), firehose.State{Name: name, Status: "CREATING", Version: 1, Created: c.began})
-		return answer, true, err
+		return p.description(c.document, firehose.State{Name: name, Status: "CREATING", Version: 1, Created: c.began})
 	}
 	s, ok := p.o.Streams.Definition(name)
 	if !ok || !Owns(s) {
-		return nil, false, nil
+		return Description{}, false, nil
 	}
 	stored, err := readSpec(s.Spec)
 	if err != nil {
-		return nil, true, err
+		return Description{}, true, err
 	}
 	state := firehose.State{Name: name, Status: status(s.State), Version: s.Version, Created: s.Created}
 	if s.Version > 1 {
@@ -30,12 +34,13 @@ func (p *Plane) Describe(name string) (answer []byte, ok bool, err error) {
 	if k := keyOf(s.Tags); k != nil && p.o.Encrypted {
 		state.Encryption = firehose.EncryptionState{Status: "ENABLED", Key: *k}
 	}
-	answer, err = stored.document.Describe(p.settings(), state)
-	return answer, true, err
+	return p.description(stored.document, state)
 }
 
-// Creating tells whether a stream is being created: it is listed and described, and takes no records yet.
-func (p *Plane) Creating(name string) bool { return p.beingCreated(name) != nil }
+func (p *Plane) description(d *firehose.Document, s firehose.State) (Description, bool, error) {
+	body, err := d.Describe(p.settings(), s)
+	return Description{Status: s.Status, Body: body}, true, err
+}
 
 // Names of all streams, whoever made them, and of those that are being created, ascending.
 func (p *Plane) Names() []string { return p.names() }

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"hydrant/buffer"
 	"hydrant/config"
+	"hydrant/controlplane"
+	"hydrant/delivery"
+	"hydrant/firehose"
 	"hydrant/sources/directput"
 )
 
@@ -15,7 +19,8 @@ import (
 func (d *daemon) apiHandler() (http.Handler, error) {
 	h, err := directput.New(directput.Options{
 		Appender:  d.manager,
-		Directory: directory{d.buffer},
+		Directory: directory{d.manager, d.plane, d.log},
+		Control:   control{d.plane},
 		Admitter:  d.buffer,
 		AccountID: d.c.AWS.AccountID,
 		Region:    d.c.AWS.Region,
@@ -28,27 +33,60 @@ func (d *daemon) apiHandler() (http.Handler, error) {
 	return h, d.register(h.Collectors())
 }
 
-// directory shows the streams that the buffer holds as the Firehose API describes them.
-type directory struct{ b *buffer.Buffer }
+// directory shows the streams as the Firehose API describes them.
+type directory struct {
+	m     *delivery.Manager
+	plane *controlplane.Plane
+	log   *slog.Logger
+}
 
 var _ directput.Directory = directory{}
 
-func (d directory) Names() []string {
-	streams := d.b.Streams() // by name
-	names := make([]string, len(streams))
-	for i, s := range streams {
-		names[i] = s.Name
-	}
-	return names
-}
+func (d directory) Names() []string { return d.plane.Names() }
 
 func (d directory) Describe(name string) (directput.Description, bool) {
-	streams := d.b.Streams()
-	i, found := slices.BinarySearchFunc(streams, name, func(s buffer.Stream, name string) int { return strings.Compare(s.Name, name) })
-	if !found {
+	answer, ours, err := d.plane.Describe(name)
+	if err != nil {
+		d.log.Error("stream cannot be described", "stream", name, "err", err)
+	} else if ours {
+		return directput.Description{Name: name, Status: answer.Status, Answer: answer.Body}, true
+	}
+	s, ok := d.m.Definition(name)
+	if !ok {
 		return directput.Description{}, false
 	}
-	return describe(streams[i]), true
+	return describe(s), true
+}
+
+// control passes calls on to the control plane.
+type control struct{ plane *controlplane.Plane }
+
+var _ directput.ControlPlane = control{}
+
+func (c control) Control(ctx context.Context, operation string, body []byte) (answer []byte, unknown int, err error) {
+	answer, unknown, err = c.plane.Call(ctx, controlplane.Call{Operation: operation, Body: body})
+	if e, ok := errors.AsType[*firehose.Error](err); ok {
+		err = &directput.ControlError{Status: e.HTTPStatus(), Code: e.Code, Message: e.Message}
+	}
+	return answer, unknown, err
+}
+
+// openPlane makes the control plane over the delivery manager. Streams that were created over the API get the
+// file's present aws settings; one that cannot have them keeps those it had.
+func (d *daemon) openPlane(p *parts) (err error) {
+	d.plane, err = controlplane.New(controlplane.Options{
+		Streams:   d.manager,
+		Check:     p.check,
+		AWS:       d.c.AWS,
+		Encrypted: false,
+		ReadOnly:  d.c.API.ControlPlane == "read_only",
+		Log:       d.log.With("component", "controlplane"),
+	})
+	if err != nil {
+		return err
+	}
+	_ = d.plane.Adopt(d.c.AWS) // it logs each stream for which it failed
+	return nil
 }
 
 // describe translates what is stored of a stream. One whose specification this binary cannot read has a
@@ -58,10 +96,10 @@ func describe(s buffer.Stream) directput.Description {
 	if s.Version > 1 {
 		out.Updated = s.Changed
 	}
-	if s.State == buffer.Deleting {
+	if s.State >= buffer.Deleting {
 		out.Status = "DELETING"
 	}
-	if c, err := config.ParseSpec(s.Name, s.Spec); err == nil {
+	if c, err := parseSpec(s); err == nil {
 		out.Destination = describeDestination(c)
 	}
 	return out

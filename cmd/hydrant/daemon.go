@@ -17,6 +17,7 @@ import (
 	"hydrant/admin"
 	"hydrant/buffer"
 	"hydrant/config"
+	"hydrant/controlplane"
 	"hydrant/delivery"
 	"hydrant/record"
 	"hydrant/sources/directput"
@@ -35,6 +36,7 @@ type daemon struct {
 	buffers *record.Pool // of calls, on their way from the API through the buffer and back
 	buffer  *buffer.Buffer
 	manager *delivery.Manager
+	plane   *controlplane.Plane
 	api     *server
 	admin   *server
 
@@ -121,12 +123,14 @@ func (d *daemon) openBuffer() error {
 
 func (d *daemon) openDelivery() error {
 	workers := encodeWorkers(int64(d.c.Limits.Memory))
+	p := newParts(d.c, d.log)
 	m, err := delivery.New(delivery.Options{
-		Buffer:  d.buffer,
-		Open:    newParts(d.c, d.log).open,
-		Workers: workers,
-		Memory:  int64(d.c.Limits.Memory),
-		Log:     d.log.With("component", "delivery"),
+		Buffer:   d.buffer,
+		Open:     p.open,
+		Declares: func(s buffer.Stream) bool { return !controlplane.Owns(s) },
+		Workers:  workers,
+		Memory:   int64(d.c.Limits.Memory),
+		Log:      d.log.With("component", "delivery"),
 	})
 	if err != nil {
 		return fmt.Errorf("start delivery: %w", err)
@@ -143,7 +147,7 @@ func (d *daemon) openDelivery() error {
 	if err := m.Apply(declared); err != nil {
 		return fmt.Errorf("apply the configuration's streams: %w", err)
 	}
-	return nil
+	return d.openPlane(p)
 }
 
 func (d *daemon) register(cs []prometheus.Collector) error {

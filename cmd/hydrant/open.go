@@ -11,6 +11,7 @@ import (
 
 	"hydrant/buffer"
 	"hydrant/config"
+	"hydrant/controlplane"
 	"hydrant/delivery"
 	"hydrant/format"
 	"hydrant/format/parquet"
@@ -41,7 +42,7 @@ func newParts(c *config.Config, log *slog.Logger) *parts {
 
 // open is delivery.Open: a pipeline for a version of a stream that the data directory holds.
 func (p *parts) open(v buffer.Stream) (*delivery.Pipeline, error) {
-	s, err := config.ParseSpec(v.Name, v.Spec)
+	s, err := parseSpec(v)
 	if err != nil {
 		return nil, err
 	}
@@ -49,14 +50,37 @@ func (p *parts) open(v buffer.Stream) (*delivery.Pipeline, error) {
 		return nil, err
 	}
 	pipe, flaws := p.pipeline(s)
-	if len(flaws) > 0 {
-		errs := make([]error, len(flaws))
-		for i, f := range flaws {
-			errs[i] = fmt.Errorf("%s: %s", f.path, f.problem)
-		}
-		return nil, fmt.Errorf("stream %q: %w", v.Name, errors.Join(errs...))
+	if err := joined(flaws); err != nil {
+		return nil, fmt.Errorf("stream %q: %w", v.Name, err)
 	}
 	return pipe, nil
+}
+
+// parseSpec reads what the data directory holds of a stream, whoever made it.
+func parseSpec(v buffer.Stream) (*config.Stream, error) {
+	spec, err := controlplane.ConfigSpec(v.Spec)
+	if err != nil {
+		return nil, fmt.Errorf("stream %q: %w", v.Name, err)
+	}
+	return config.ParseSpec(v.Name, spec)
+}
+
+// check tells what of a stream cannot be delivered here.
+func (p *parts) check(s *config.Stream) error {
+	pipe, flaws := p.pipeline(s)
+	if err := joined(flaws); err != nil {
+		return err
+	}
+	return pipe.Destination.Sink.Close()
+}
+
+// joined is all flaws as one error, or nil.
+func joined(flaws []flaw) error {
+	errs := make([]error, len(flaws))
+	for i, f := range flaws {
+		errs[i] = fmt.Errorf("%s: %s", f.path, f.problem)
+	}
+	return errors.Join(errs...)
 }
 
 // flaw is what a part says of its settings; path is below the stream.
