@@ -1,0 +1,118 @@
+package firehose
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ARN of a delivery stream.
+func ARN(s Settings, stream string) string {
+	partition := "aws"
+	switch {
+	case strings.HasPrefix(s.Region, "cn-"):
+		partition = "aws-cn"
+	case strings.HasPrefix(s.Region, "us-gov-"):
+		partition = "aws-us-gov"
+	}
+	return "arn:" + partition + ":firehose:" + s.Region + ":" + s.AccountID + ":deliverystream/" + stream
+}
+
+// description is the wire shape.
+type description struct {
+	DeliveryStreamName                    string
+	DeliveryStreamARN                     string
+	DeliveryStreamStatus                  string
+	FailureDescription                    *Failure `json:",omitempty"`
+	DeliveryStreamEncryptionConfiguration encryptionDescription
+	DeliveryStreamType                    string
+	VersionID                             string   `json:"VersionId"`
+	CreateTimestamp                       *seconds `json:",omitempty"`
+	LastUpdateTimestamp                   *seconds `json:",omitempty"`
+	Source                                tree     `json:",omitempty"`
+	Destinations                          []tree
+	HasMoreDestinations                   bool
+}
+
+type encryptionDescription struct {
+	KeyARN  string `json:",omitempty"`
+	KeyType string `json:",omitempty"`
+	Status  string
+}
+
+// seconds is a time as the protocol writes it: seconds since 1970 with milliseconds.
+type seconds time.Time
+
+// MarshalJSON writes a number.
+func (s *seconds) MarshalJSON() ([]byte, error) {
+	return strconv.AppendFloat(nil, float64(time.Time(*s).UnixMilli())/1e3, 'f', -1, 64), nil
+}
+
+func timestamp(t time.Time) *seconds {
+	if t.IsZero() {
+		return nil
+	}
+	return (*seconds)(&t)
+}
+
+// Describe is the answer to DescribeDeliveryStream: {"DeliveryStreamDescription": ...}.
+func (d *Document) Describe(s Settings, state State) ([]byte, error) {
+	out := description{
+		DeliveryStreamName:                    state.Name,
+		DeliveryStreamARN:                     ARN(s, state.Name),
+		DeliveryStreamStatus:                  state.Status,
+		FailureDescription:                    state.Failure,
+		DeliveryStreamEncryptionConfiguration: state.Encryption.describe(),
+		DeliveryStreamType:                    DirectPut,
+		VersionID:                             strconv.FormatUint(state.Version, 10),
+		CreateTimestamp:                       timestamp(state.Created),
+		LastUpdateTimestamp:                   timestamp(state.Updated),
+		Destinations:                          []tree{d.describe()},
+	}
+	if out.DeliveryStreamStatus == "" {
+		out.DeliveryStreamStatus = "ACTIVE"
+	}
+	if d.hint > 0 {
+		out.Source = tree{"DirectPutSourceDescription": tree{"ThroughputHintInMBs": d.hint}}
+	}
+	return json.Marshal(struct{ DeliveryStreamDescription description }{out})
+}
+
+func (e EncryptionState) describe() encryptionDescription {
+	switch e.Status {
+	case "", "DISABLED":
+		return encryptionDescription{Status: "DISABLED"}
+	}
+	return encryptionDescription{KeyARN: e.Key.ARN, KeyType: e.Key.Type, Status: e.Status}
+}
+
+// describe is the destination. A destination of S3 stands in both forms, whichever created it.
+func (d *Document) describe() tree {
+	out := tree{"DestinationId": DestinationID, d.kind.description: described(d.conf)}
+	if d.kind == extendedS3 {
+		plain := tree{}
+		for _, m := range s3Config.members {
+			if v, ok := d.conf[m.name]; ok {
+				plain[m.name] = v
+			}
+		}
+		out[plainS3Description] = plain
+	}
+	return out
+}
+
+// described renames the members of a configuration to those of a description.
+func described(conf tree) tree {
+	out := make(tree, len(conf))
+	for name, v := range conf {
+		switch name {
+		case backupMember:
+			name = "S3BackupDescription"
+		case intermediateMember:
+			name = plainS3Description
+		}
+		out[name] = v
+	}
+	return out
+}

@@ -1,0 +1,209 @@
+package firehose
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"hydrant/config"
+)
+
+// GlueTable is where a conversion takes its schema from.
+type GlueTable struct {
+	RoleARN   string
+	CatalogID string // "": the account
+	Database  string
+	Table     string
+	Region    string // "": the stream's
+	Version   string // "": LATEST
+}
+
+// Table is the Glue table of the schema; ok is false for a stream that does not convert.
+func (d *Document) Table() (t GlueTable, ok bool) {
+	if !d.converts() {
+		return GlueTable{}, false
+	}
+	s := d.conf.sub(conversionMember).sub("SchemaConfiguration")
+	return GlueTable{
+		RoleARN: s.text("RoleARN"), CatalogID: s.text("CatalogId"), Database: s.text("DatabaseName"),
+		Table: s.text("TableName"), Region: s.text("Region"), Version: s.text("VersionId"),
+	}, true
+}
+
+// Config is the stream that delivers what the document describes. aws says what ARNs cannot: endpoint,
+// region, and whether roles are assumed. The error is a *NotDeliverable where this version cannot deliver it,
+// and an *Error where a value has no place in a stream. Tags are left to the caller.
+func (d *Document) Config(name string, aws config.AWS) (*config.Stream, error) {
+	if t, ok := d.Table(); ok {
+		if err := d.deliverable(); err != nil {
+			return nil, err
+		}
+		return nil, &NotDeliverable{lowerFirst(d.kind.create) + "." + lowerFirst(conversionMember) + ".schemaConfiguration",
+			fmt.Sprintf("the AWS Glue table %s.%s cannot be read. Declare the stream with its schema in the configuration file.", t.Database, t.Table)}
+	}
+	return d.ConfigWithSchema(name, aws, config.Schema{})
+}
+
+// ConfigWithSchema is Config for a caller that has read the columns of Table.
+func (d *Document) ConfigWithSchema(name string, aws config.AWS, schema config.Schema) (*config.Stream, error) {
+	if err := d.deliverable(); err != nil {
+		return nil, err
+	}
+	hints := d.conf.sub(bufferingMember)
+	_, bucket, _ := strings.Cut(d.conf.text("BucketARN"), ":::")
+	s3 := &config.S3Destination{
+		Bucket:            bucket,
+		Prefix:            d.conf.text("Prefix"),
+		ErrorOutputPrefix: d.conf.text(errorOutputPrefixMember),
+		TimeZone:          d.conf.text("CustomTimeZone"),
+		FileExtension:     d.conf.text("FileExtension"),
+		Region:            aws.Region,
+		Endpoint:          aws.Endpoints.S3,
+		PathStyle:         "auto",
+		Checksum:          "auto",
+		Encryption:        config.Encryption{Word: "none"},
+	}
+	if aws.RoleARNs == "assume" {
+		s3.Credentials.RoleARN = d.conf.text("RoleARN")
+	}
+	if key := d.conf.sub("EncryptionConfiguration").sub("KMSEncryptionConfig").text("AWSKMSKeyARN"); key != "" {
+		s3.Encryption = config.Encryption{KMS: key}
+	}
+	s := &config.Stream{
+		Name:   name,
+		Source: config.Source{DirectPut: &config.DirectPut{}},
+		Buffer: config.Buffer{
+			Size:     config.Bytes(hints.integer("SizeInMBs")) * config.MiB,
+			Interval: config.Duration(time.Duration(hints.integer("IntervalInSeconds")) * time.Second),
+		},
+		Destination: config.Destination{S3: s3},
+	}
+	if d.converts() {
+		s.Format.Parquet = d.parquet(schema)
+	} else {
+		s.Format.Text = d.text()
+	}
+	// Through its specification and back, the stream is checked by the rules of the file.
+	checked, err := config.ParseSpec(name, s.Spec())
+	if err != nil {
+		return nil, invalid("The destination cannot be delivered to: %s", err)
+	}
+	return checked, nil
+}
+
+// deliverable names what this version describes and does not deliver.
+func (d *Document) deliverable() error {
+	refuse := func(member, reason string) error {
+		path := lowerFirst(d.kind.create)
+		if member != "" {
+			path += "." + lowerFirst(member)
+		}
+		return &NotDeliverable{path, reason}
+	}
+	switch {
+	case d.kind == redshift:
+		return refuse("", "delivery into Redshift is yet to come.")
+	case d.kind == httpEndpoint:
+		return refuse("", "delivery to HTTP endpoints is yet to come.")
+	case d.partitions():
+		return refuse(partitioningMember, "dynamic partitioning is yet to come.")
+	case d.conf.text("S3BackupMode") == enabled:
+		return refuse("S3BackupMode", "backup of source records is yet to come.")
+	}
+	if c := d.conf.sub(processingMember); c.boolean("Enabled") {
+		for _, p := range c.list("Processors") {
+			if kind := p.(tree).text("Type"); kind != appendDelimiter {
+				return refuse(processingMember, "the processor "+kind+" is yet to come.")
+			}
+		}
+	}
+	if d.converts() {
+		out := d.conf.sub(conversionMember).sub("OutputFormatConfiguration").sub("Serializer")
+		if out.has("OrcSerDe") {
+			return refuse(conversionMember+".outputFormatConfiguration.serializer.orcSerDe", "ORC is not written; ParquetSerDe is.")
+		}
+	}
+	return nil
+}
+
+// text is the format of records as they came.
+func (d *Document) text() *config.Text {
+	t := &config.Text{Delimiter: "none"}
+	if c := d.conf.sub(processingMember); c.boolean("Enabled") && has(c, appendDelimiter) {
+		t.Delimiter = "between"
+	}
+	switch d.conf.text("CompressionFormat") {
+	case compressionGZIP:
+		t.Compression = "gzip"
+	case "ZIP":
+		t.Compression = "zip"
+	case "Snappy":
+		t.Compression = "snappy"
+	case "HADOOP_SNAPPY":
+		t.Compression = "hadoop_snappy"
+	default:
+		t.Compression = "none"
+	}
+	return t
+}
+
+// Limits of Hydrant's Parquet files that the API's numbers may pass.
+const (
+	maxRowGroup = config.GiB
+	maxPage     = 64 * config.MiB
+	rowGroup    = 128 * config.MiB // where the request gives none
+	page        = config.MiB
+)
+
+// parquet is the format of a conversion. Dictionaries and padding are the writer's own business.
+func (d *Document) parquet(schema config.Schema) *config.Parquet {
+	c := d.conf.sub(conversionMember)
+	out := c.sub("OutputFormatConfiguration").sub("Serializer").sub("ParquetSerDe")
+	p := &config.Parquet{
+		Schema:        schema,
+		Compression:   "snappy",
+		Encodings:     "compatible",
+		Timestamps:    "int96", // as Firehose writes them
+		RowGroup:      rowGroup,
+		Page:          page,
+		UnknownFields: config.UnknownFields{Word: "drop"},
+	}
+	switch out.text("Compression") {
+	case compressionGZIP:
+		p.Compression = "gzip"
+	case uncompressed:
+		p.Compression = "none"
+	}
+	if out.text("WriterVersion") == "V2" {
+		p.Encodings = "modern"
+	}
+	// Sizes of a stream are whole KiB.
+	if n := config.Bytes(out.integer("BlockSizeBytes")); n > 0 {
+		p.RowGroup = min(n/config.KiB*config.KiB, maxRowGroup)
+	}
+	if n := config.Bytes(out.integer("PageSizeBytes")); n > 0 {
+		p.Page = min(n/config.KiB*config.KiB, maxPage, p.RowGroup)
+	}
+	in := c.sub("InputFormatConfiguration").sub("Deserializer")
+	if hive := in.sub("HiveJsonSerDe"); hive != nil {
+		h := &config.Hive{}
+		for _, f := range hive.list("TimestampFormats") {
+			h.TimestampFormats = append(h.TimestampFormats, f.(string))
+		}
+		p.Deserializer.Hive = h
+		return p
+	}
+	openX := in.sub("OpenXJsonSerDe")
+	o := &config.OpenX{
+		CaseInsensitive:   !openX.has("CaseInsensitive") || openX.boolean("CaseInsensitive"),
+		DotsToUnderscores: openX.boolean("ConvertDotsInJsonKeysToUnderscores"),
+	}
+	if m := openX.sub("ColumnToJsonKeyMappings"); len(m) > 0 {
+		o.ColumnToJSONKey = map[string]string{}
+		for column, key := range m {
+			o.ColumnToJSONKey[column] = key.(string)
+		}
+	}
+	p.Deserializer.OpenX = o
+	return p
+}
