@@ -25,7 +25,7 @@ func TestCreateAndDescribe(t *testing.T) {
 	b.made("logs", `,"Prefix":"in/"`)
 	d := b.describe("logs")
 	if d.DeliveryStreamName != "logs" || d.DeliveryStreamARN != "arn:aws:firehose:eu-west-1:123456789012:deliverystream/logs" || d.DeliveryStreamStatus != "ACTIVE" ||
-		d.DeliveryStreamType != "DirectPut" || d.VersionId != "1" || d.CreateTimestamp == 0 || d.LastUpdateTimestamp != nil || *d.HasMoreDestinations ||
+		d.DeliveryStreamType != "DirectPut" || d.VersionID != "1" || d.CreateTimestamp == 0 || d.LastUpdateTimestamp != nil || *d.HasMoreDestinations ||
 		d.DeliveryStreamEncryptionConfiguration.Status != "DISABLED" || len(d.Destinations) != 1 {
 		t.Errorf("description %+v", d)
 	}
@@ -82,7 +82,7 @@ func TestChecklist3Creating(t *testing.T) {
 			t.Fatal("the stream is not seen while it is created")
 		}
 	}
-	if d := b.describe("young"); d.DeliveryStreamStatus != "CREATING" || d.VersionId != "1" || d.CreateTimestamp == 0 {
+	if d := b.describe("young"); d.DeliveryStreamStatus != "CREATING" || d.VersionID != "1" || d.CreateTimestamp == 0 {
 		t.Errorf("description %+v", d)
 	}
 	b.f("DeleteDeliveryStream", `{"DeliveryStreamName":"young"}`, "ResourceInUseException: Firehose young under account 123456789012 cannot be deleted in CREATING state")
@@ -137,7 +137,7 @@ func TestUpdate(t *testing.T) {
 	b.f("UpdateDestination", updateOf("nobody", "1", `"Prefix":"b/"`), "ResourceNotFoundException: Firehose nobody under account 123456789012 not found.")
 	b.f("UpdateDestination", updateOf("logs", "1", `"Prefix":"b/"`), `{}`)
 	d := b.describe("logs")
-	if d.VersionId != "2" || d.LastUpdateTimestamp == nil || d.Destinations[0].ExtendedS3DestinationDescription["Prefix"] != "b/" {
+	if d.VersionID != "2" || d.LastUpdateTimestamp == nil || d.Destinations[0].ExtendedS3DestinationDescription["Prefix"] != "b/" {
 		t.Errorf("description %+v", d)
 	}
 	s, _ := b.r.Definition("logs")
@@ -164,7 +164,7 @@ func TestChecklist6IdenticalUpdate(t *testing.T) {
 	b.made("logs", `,"Prefix":"a/","BufferingHints":{"SizeInMBs":7,"IntervalInSeconds":61}`)
 	for _, members := range []string{``, `"Prefix":"a/"`, `"BufferingHints":{"SizeInMBs":7}`, `"CompressionFormat":"UNCOMPRESSED"`, someBucket} {
 		b.f("UpdateDestination", updateOf("logs", "1", members), `{}`)
-		if d := b.describe("logs"); d.VersionId != "1" || d.LastUpdateTimestamp != nil {
+		if d := b.describe("logs"); d.VersionID != "1" || d.LastUpdateTimestamp != nil {
 			t.Errorf("%s: %+v", members, d)
 		}
 	}
@@ -251,8 +251,8 @@ func TestUndeliverable(t *testing.T) {
 	if !strings.HasPrefix(got, "InvalidArgumentException: ") || !strings.Contains(got, "not supported") || strings.Contains(got, "top secret") {
 		t.Errorf("an HTTP destination: %s", got)
 	}
-	if d := b.describe("logs"); d.VersionId != "1" || len(b.Names()) != 1 {
-		t.Errorf("names %q, version %s", b.Names(), d.VersionId)
+	if d := b.describe("logs"); d.VersionID != "1" || len(b.Names()) != 1 {
+		t.Errorf("names %q, version %s", b.Names(), d.VersionID)
 	}
 }
 

@@ -167,12 +167,12 @@ type description struct {
 	DeliveryStreamStatus                  string
 	DeliveryStreamType                    string
 	DeliveryStreamEncryptionConfiguration struct{ Status, KeyType, KeyARN string }
-	VersionId                             string
+	VersionID                             string `json:"VersionId"`
 	CreateTimestamp                       float64
 	LastUpdateTimestamp                   *float64
 	HasMoreDestinations                   *bool
 	Destinations                          []struct {
-		DestinationId                    string
+		DestinationID                    string `json:"DestinationId"`
 		S3DestinationDescription         map[string]any
 		ExtendedS3DestinationDescription map[string]any
 	}

@@ -25,7 +25,7 @@ func TestTags(t *testing.T) {
 	list(`,"ExclusiveStartTagKey":"bb"`, `{"Tags":[{"Key":"c","Value":"3"}],"HasMoreTags":false}`)
 	b.f("UntagDeliveryStream", `{"DeliveryStreamName":"logs","TagKeys":["b","never"]}`, `{}`)
 	list("", `{"Tags":[{"Key":"a","Value":"x"},{"Key":"c","Value":"3"}],"HasMoreTags":false}`)
-	if d := b.describe("logs"); d.VersionId != "1" || d.LastUpdateTimestamp != nil {
+	if d := b.describe("logs"); d.VersionID != "1" || d.LastUpdateTimestamp != nil {
 		t.Errorf("tags make a version: %+v", d)
 	}
 	for _, op := range []struct{ name, body string }{
@@ -108,7 +108,7 @@ func TestEncryption(t *testing.T) {
 		want("ENABLED", "CUSTOMER_MANAGED_CMK", arn)
 		b.f("StopDeliveryStreamEncryption", `{"DeliveryStreamName":"logs"}`, `{}`)
 		want("DISABLED", "", "")
-		if d := b.describe("logs"); d.VersionId != "1" {
+		if d := b.describe("logs"); d.VersionID != "1" {
 			t.Errorf("encryption makes a version: %+v", d)
 		}
 		b.r.set("files", yaml)
