@@ -144,8 +144,8 @@ func (c *Create) source() error {
 // stay what they were.
 func (d *Document) takeSecrets(s Secrets) Secrets {
 	take := func(t tree, name string, into *config.Secret) {
-		if v, ok := t[name].(config.Secret); ok {
-			*into = v
+		if v, ok := t[name].(hiddenText); ok {
+			*into = v()
 			delete(t, name)
 		}
 	}

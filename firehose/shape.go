@@ -23,7 +23,7 @@ const (
 	list                  // []any; an element that is null is nil
 	mapping               // tree of texts
 	text                  // string
-	secret                // config.Secret
+	secret                // hiddenText
 	integer               // int64, of 32 bits
 	number                // float64
 	boolean               // bool
@@ -82,6 +82,10 @@ func (t tree) into(name string) tree {
 	t.fill(name, tree{})
 	return t.sub(name)
 }
+
+// hiddenText is a secret in a tree. It is a function because fmt cannot ask a value in an unexported field how
+// it wants to be printed, and prints what a secret is made of.
+type hiddenText func() config.Secret
 
 // clone is a deep copy.
 func clone[T any](v T) T {
@@ -244,7 +248,7 @@ func (r *reader) value(s *shape, path string) (any, error) {
 			return nil, r.wrongType(path, "a string")
 		}
 		if s.kind == secret {
-			return config.NewSecret(v), nil
+			return hiddenText(func() config.Secret { return config.NewSecret(v) }), nil
 		}
 		return v, nil
 	case integer:
@@ -333,7 +337,7 @@ func (s *shape) check(v any, path string, f *Faults) {
 	case text:
 		s.checkText(v.(string), path, f)
 	case secret:
-		value, err := v.(config.Secret).Value()
+		value, err := v.(hiddenText)().Value()
 		if err != nil {
 			panic("bug: a secret of a request stands in no file: " + err.Error())
 		}

@@ -21,6 +21,9 @@ func (d *Document) Update(u *Update, secrets Secrets) (next *Document, nextSecre
 		}
 		next.conf = clone(d.conf)
 		next.merge(change)
+		if b := next.conf.sub(backupMember); b != nil && (!b.has("RoleARN") || !b.has("BucketARN")) {
+			return nil, Secrets{}, false, invalid("S3BackupUpdate needs RoleARN and BucketARN where the delivery stream has no S3 backup yet.")
+		}
 	default:
 		next.conf = change
 		var f Faults
@@ -29,10 +32,10 @@ func (d *Document) Update(u *Update, secrets Secrets) (next *Document, nextSecre
 			return nil, Secrets{}, false, invalid("%s has to be complete when it changes the destination type: %s", member, err.(*Error).Message)
 		}
 	}
-	nextSecrets = next.takeSecrets(secrets)
-	if kind != d.kind {
-		nextSecrets = next.takeSecrets(Secrets{})
+	if kind == d.kind {
+		nextSecrets = secrets
 	}
+	nextSecrets = next.takeSecrets(nextSecrets)
 	if err := next.complete(nextSecrets); err != nil {
 		return nil, Secrets{}, false, err
 	}
