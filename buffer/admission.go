@@ -75,6 +75,7 @@ type spaceOptions struct {
 	Grown  func() int64 // bytes of the ring that are allocated already; nil: all of it
 	Memory int64        // limits.memory
 	Front  *front       // made with frontShare(Memory)
+	Sealed bool         // frames are sealed, so each body that is read leaves a second copy for a while
 	Log    *slog.Logger // nil: discarded
 }
 
@@ -363,6 +364,9 @@ func (s *space) restock() {
 
 // admitBody is Buffer.AdmitBody.
 func (s *space) admitBody(n int64) (release func(), err error) {
+	if s.o.Sealed {
+		n *= 2
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.reading > 0 && s.reading+n > s.bodies { // one body is always read, however small the limit

@@ -55,7 +55,11 @@ type Options struct {
 	Disk     int64            // bytes for ring, runs and packs together (limits.disk); 0: DefaultDisk; at least MinDisk
 	Memory   int64            // limits.memory, of which the buffer uses its shares; 0: DefaultMemory
 	OnDamage DamagePolicy
-	Buffers  *record.Pool // gets the buffers of calls that Append has adopted, once nothing needs them; nil: nowhere
+	// Key encrypts what is written from now on (seal.go has how); nil: it is in clear. PreviousKeys are for
+	// reading what was written under others. Rand is drawn for data keys too.
+	Key          *Key
+	PreviousKeys []*Key
+	Buffers      *record.Pool // gets the buffers of calls that Append has adopted, once nothing needs them; nil: nowhere
 
 	// SlotSize (bytes, a multiple of 64 KiB) and Slots (the most there may be) give the journal another shape
 	// than Disk does, and Disk may then be smaller than MinDisk: a test goes through several laps of a small
@@ -76,6 +80,7 @@ type Buffer struct {
 	clock  clock
 	lock   io.Closer
 
+	keys      *keyring
 	journal   *journal
 	ledger    *ledger
 	front     *front
@@ -87,6 +92,7 @@ type Buffer struct {
 	metrics   *metrics
 
 	requests   sync.Pool
+	sealed     record.Pool // buffers of sealed frames
 	background sync.WaitGroup
 	closing    sync.Once
 	closeErr   error
@@ -460,7 +466,7 @@ func (b *Buffer) AdmitBody(n int64) (release func(), err error) { return b.space
 func (b *Buffer) Append(ctx context.Context, stream string, c record.Call) (r record.Receipt, adopted bool, err error) {
 	batch := c.Batch
 	encoded := batch.Encoded()
-	size := frameSize(dataPrefix + len(encoded))
+	size := frameSize(dataPrefix + len(encoded) + b.journal.seal.overhead())
 	if batch.Count() == 0 {
 		return r, false, errors.New("append: the call has no records")
 	}
@@ -489,14 +495,13 @@ func (b *Buffer) Append(ctx context.Context, stream string, c record.Call) (r re
 		}
 	}
 	q := b.requests.Get().(*request)
-	q.stream, q.call, q.buf, q.size, q.flight = stream, &c, batch.Buffer(), size, own
+	q.stream, q.call, q.size, q.flight = stream, &c, size, own
 	q.hold, err = b.space.reservePut(incarnation, batch.Count(), batch.Payload(), encoded, true)
 	if err == nil {
-		payload := q.buf[record.Headroom-dataPrefix:]
-		putDataPrefix(payload, &c)
-		q.crc = payloadCRC(payload)
+		b.frame(q, incarnation)
 		if err = b.committer.enqueue(q); err != nil {
 			b.space.release(q.hold)
+			b.sealed.Put(q.sealed)
 		}
 	}
 	if err != nil {
@@ -520,6 +525,25 @@ func (b *Buffer) Append(ctx context.Context, stream string, c record.Call) (r re
 	b.recycle(q)
 	return r, adopted, err
 }
+
+// frame makes the frame of a call, in the buffer that has its rows or, sealed, in another one.
+func (b *Buffer) frame(q *request, incarnation uint32) {
+	buf := q.call.Batch.Buffer()
+	payload := buf[record.Headroom-dataPrefix:]
+	putDataPrefix(payload, q.call)
+	q.head = frameHead{Type: frameData, Count: uint32(q.call.Batch.Count()), Incarnation: incarnation}
+	q.frame = buf[dataStart:]
+	if seal := b.journal.seal; seal != nil {
+		q.sealed = b.sealed.Get(frameHeader + len(payload) + sealOverhead)
+		stored := seal.store(&q.head, q.sealed[:frameHeader], payload)
+		q.frame = q.sealed[:frameHeader+len(stored)]
+		return
+	}
+	b.journal.seal.store(&q.head, nil, payload)
+}
+
+// Encrypted tells whether what is stored from now on is encrypted on disk.
+func (b *Buffer) Encrypted() bool { return b.keys.seal != nil }
 
 // recycle keeps a request that nobody else has for the next call.
 func (b *Buffer) recycle(q *request) {

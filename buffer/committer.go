@@ -23,9 +23,10 @@ const (
 type request struct {
 	stream string
 	call   *record.Call
-	buf    []byte // the batch's buffer: frame header and identity end where its records begin
-	crc    uint32 // of the payload
-	size   int64  // of the frame
+	head   frameHead // of the frame, but for what the committer gives it
+	frame  []byte    // room for the header and the payload as it is stored: the batch's buffer, or sealed
+	sealed []byte    // a buffer of the Buffer's own where the payload is sealed: the front keeps the rows in clear
+	size   int64     // of the frame
 	hold   hold
 	flight *flight // nil: the call is not known by an id
 
@@ -642,7 +643,10 @@ func (c *committer) answer(g *group) {
 		if r.flight != nil {
 			c.b.calls.land(r.flight, r)
 		}
-		r.buf = nil
+		if r.sealed != nil && !sabotageAckBeforeSync {
+			c.b.sealed.Put(r.sealed)
+		}
+		r.frame, r.sealed = nil, nil
 	}
 	close(g.done)
 	for _, r := range g.requests {

@@ -452,6 +452,7 @@ func inBubble(t *testing.T, fn func() error) (err error) {
 // live runs a script from the first start on, with the power going at operation n (0: it does not).
 func (s *script) live(seed uint64, n int64) (*world, error) {
 	w := newWorld(seed)
+	w.mode = int(n % cryptModes)
 	if s.faults != nil {
 		w.watch(s.faults(w))
 	}
@@ -475,6 +476,7 @@ func (s *script) live(seed uint64, n int64) (*world, error) {
 // recovery, and the third start is checked.
 func restart(w *world, fate func(int, forgetfs.Unit) forgetfs.Fate, crash int64, again func(int, forgetfs.Unit) forgetfs.Fate) (ops int64, err error) {
 	r := onDisk(w.disk.Image(fate), w.m.clone(), 99)
+	r.mode = int(int64(w.mode)+1+crash) % cryptModes
 	if crash > 0 {
 		r.disk.CrashAt(crash)
 		r.open() // most likely an error
@@ -487,7 +489,9 @@ func restart(w *world, fate func(int, forgetfs.Unit) forgetfs.Fate, crash int64,
 		if !died {
 			return -1, nil
 		}
+		mode := (r.mode + 1) % cryptModes
 		r = onDisk(r.disk.Image(again), r.m, 100)
+		r.mode = mode
 	}
 	if err := r.open(); err != nil {
 		return 0, bug("start after the crash: %v", err)

@@ -42,6 +42,9 @@ type world struct {
 	waits  bool            // for scripts: a replace may wait
 	broke  atomic.Bool     // for scripts: the disk fails from now on
 	faulty bool            // the disk fails: files may stay that could not be removed
+	mode   int             // of encryption, below cryptModes
+	nonces *nonceWatch
+	seal   atomic.Pointer[sealer] // of b
 }
 
 // model is what callers were told.
@@ -135,7 +138,7 @@ func newWorld(seed uint64) *world {
 
 // onDisk is a machine with this disk.
 func onDisk(disk *forgetfs.FS, m *model, seed uint64) *world {
-	w := &world{disk: disk, m: m, rand: rand.New(rand.NewPCG(seed, 7)), broken: map[string]bool{}}
+	w := &world{disk: disk, m: m, rand: rand.New(rand.NewPCG(seed, 7)), broken: map[string]bool{}, mode: int(seed % cryptModes), nonces: newNonceWatch()}
 	w.watch(nil)
 	return w
 }
@@ -150,6 +153,9 @@ func (w *world) watch(fn func(forgetfs.Op) *forgetfs.Fault) {
 			}
 		case forgetfs.OpWrite:
 			w.checkNamed(op)
+			w.nonces.write(op)
+			w.faults = append(w.faults, w.nonces.faults...)
+			w.nonces.faults = nil
 		case forgetfs.OpRemove, forgetfs.OpCreate:
 			delete(w.broken, op.Path)
 		}
@@ -183,7 +189,15 @@ func (w *world) checkNamed(op forgetfs.Op) {
 		if h.Type != frameManifest && h.Type != frameReplace || off+frameHeader+int(h.Length) > len(data) {
 			continue
 		}
-		_, e, err := decodeEvent(&h, data[off+frameHeader:off+frameHeader+int(h.Length)])
+		payload := data[off+frameHeader : off+frameHeader+int(h.Length)]
+		if h.Flags = data[off+57]; h.Flags&flagSealed != 0 {
+			h.Consumer, h.Count = data[off+58], binary.LittleEndian.Uint32(data[off+44:])
+			var err error
+			if payload, err = w.seal.Load().key().reveal(&h, nil, payload); err != nil {
+				continue // of a start, where nothing new is named
+			}
+		}
+		_, e, err := decodeEvent(&h, payload)
 		if err != nil {
 			continue
 		}
@@ -216,7 +230,9 @@ func (r randReader) Read(b []byte) (int, error) {
 
 // open starts a Buffer. Its error is the Buffer's.
 func (w *world) open() error {
+	key, previous := w.keys()
 	b, err := Open(Options{
+		Key: key, PreviousKeys: previous,
 		Dir: crashDir, FS: w.disk, Rand: randReader{w.rand}, Disk: 256 << 20, Memory: 64 << 20,
 		geometry: geometry{slot: minSlotSize, limit: 6, first: 4},
 	})
@@ -224,6 +240,7 @@ func (w *world) open() error {
 		return err
 	}
 	w.b = b
+	w.seal.Store(b.keys.seal)
 	synctest.Wait()
 	return nil
 }

@@ -32,6 +32,7 @@ type lostObjects struct {
 type knownPack struct {
 	footer *packFooter
 	ref    packRef
+	key    *dataKey
 	err    error
 }
 
@@ -41,7 +42,11 @@ func (r *recovery) pack(id PackID) *knownPack {
 		return k
 	}
 	k := &knownPack{}
-	k.footer, k.ref, k.err = openPack(r.b.fs, r.packPath(id))
+	if c, err := openPack(r.b.fs, r.packPath(id), r.b.keys); err != nil {
+		k.err = err
+	} else {
+		k.footer, k.ref, k.key = c.foot, c.ref, c.key
+	}
 	r.footers[id] = k
 	return k
 }
@@ -58,7 +63,11 @@ func (r *recovery) allPacks() (list []*knownPack, err error) {
 	}
 	for _, e := range entries {
 		if id, ok := parsePackName(e.Name); ok {
-			if k := r.pack(id); k.err == nil {
+			k := r.pack(id)
+			if key, ok := errors.AsType[*KeyError](k.err); ok {
+				return nil, key // it may be the one that is looked for
+			}
+			if k.err == nil {
 				list = append(list, k)
 			}
 		}
@@ -280,6 +289,9 @@ func (r *recovery) judge() error {
 		}
 		if _, newer := errors.AsType[*NewerVersionError](err); newer {
 			return err
+		}
+		if key, ok := errors.AsType[*KeyError](err); ok {
+			return key
 		}
 		_, damaged := errors.AsType[*packDamage](err)
 		missing := errors.Is(err, fs.ErrNotExist)

@@ -105,7 +105,9 @@ const (
 	// flagOpening: written into a slot while it was prepared. Such a frame repeats something older (the
 	// ledger's state, rows of another segment) and counts only once the slot has been opened.
 	flagOpening = 1 << 0
-	// 1 << 1 is reserved for payloads that are sealed with a data key.
+	// flagSealed: the payload is sealed with the data key in the slot's header (seal.go); length and checksum
+	// are those of the sealed bytes, so that damage can be found without the key.
+	flagSealed = 1 << 1
 )
 
 // frameHead is a frame's header.
@@ -129,6 +131,7 @@ var (
 	errFramePlace  = errors.New("frame header belongs to another place")
 	errFrameLength = errors.New("frame is longer than a frame can be")
 	errPayload     = errors.New("payload does not match its checksum")
+	errBrokenSeal  = fmt.Errorf("%w, or its seal is broken", errPayload)
 )
 
 // put writes the header into b[:64].
@@ -172,7 +175,7 @@ func parseFrameHead(b []byte, salt uint32) (frameHead, error) {
 	if b[59] != 0 {
 		return frameHead{}, errNoFrame
 	}
-	if h.Length > maxPayload {
+	if h.Length > maxPayload+sealOverhead {
 		return frameHead{}, errFrameLength
 	}
 	return h, nil

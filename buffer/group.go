@@ -117,7 +117,7 @@ func (c *committer) buildOps(g *group) {
 		}
 		var need int64
 		for _, f := range frames {
-			need += frameSize(len(f.payload))
+			need += c.ledgerSize(f)
 		}
 		if !c.ledgerRoom(g, need) {
 			full = true
@@ -126,7 +126,7 @@ func (c *committer) buildOps(g *group) {
 		}
 		o.frames = frames
 		for _, f := range frames {
-			g.addLedger(f)
+			g.addLedger(f, c.j.seal)
 		}
 		g.ops = append(g.ops, o)
 		g.alone = g.alone || o.alone
@@ -137,7 +137,7 @@ func (c *committer) buildOps(g *group) {
 			c.unlinkEarly(g.noted)
 		}
 		for i, f := range g.noted {
-			if !c.ledgerRoom(g, frameSize(len(f.payload))) {
+			if !c.ledgerRoom(g, c.ledgerSize(f)) {
 				for _, f := range g.noted[i:] {
 					c.l.dropNoted(f.event)
 				}
@@ -145,7 +145,7 @@ func (c *committer) buildOps(g *group) {
 				full = true
 				break
 			}
-			g.addLedger(f)
+			g.addLedger(f, c.j.seal)
 		}
 	}
 	if len(later) > 0 {
@@ -178,14 +178,20 @@ func (c *committer) ledgerRoom(g *group, n int64) bool {
 	return g.size+n+3*blockSize <= c.j.geo.maxGroup() && c.j.active().end+g.size+n+2*blockSize <= c.j.geo.ledgerEnd()
 }
 
-// addLedger gives a ledger frame its ordinal and puts it into the group.
-func (g *group) addLedger(f *ledgerFrame) {
+// ledgerSize is the room that a ledger frame takes.
+func (c *committer) ledgerSize(f *ledgerFrame) int64 {
+	return frameSize(len(f.payload) + c.j.seal.overhead())
+}
+
+// addLedger gives a ledger frame its ordinal and puts it into the group, sealed. There are few of them and they
+// are small, and what they say of ordinals is not known before.
+func (g *group) addLedger(f *ledgerFrame, seal *sealer) {
 	g.ordinal++
 	setOrdinal(f.payload, g.ordinal)
-	f.head.PayloadCRC = payloadCRC(f.payload)
-	b := make([]byte, frameHeader+len(f.payload))
-	copy(b[frameHeader:], f.payload)
-	g.add(f.head, b)
+	b := make([]byte, frameHeader, frameHeader+len(f.payload)+seal.overhead())
+	h := f.head
+	b = append(b, seal.store(&h, nil, f.payload)...)
+	g.add(h, b)
 }
 
 // buildPuts takes calls, gives them sequences and brings their rows to the front.
@@ -217,7 +223,8 @@ func (c *committer) buildPuts(g *group) {
 	c.l.mu.Lock()
 	for _, r := range g.requests {
 		s := c.l.names[r.stream]
-		if s == nil || s.cur.State >= Deleting {
+		// A stream that was made again under the name since is another one, for which the call was not admitted.
+		if s == nil || s.cur.State >= Deleting || s.cur.Incarnation != r.head.Incarnation {
 			r.err = &record.NotFound{Stream: r.stream, Inactive: s != nil}
 			refused = append(refused, r)
 			continue
@@ -234,11 +241,9 @@ func (c *committer) buildPuts(g *group) {
 	}
 	for _, r := range g.requests {
 		batch := r.call.Batch
-		h := frameHead{
-			Type: frameData, Length: uint32(dataPrefix + len(batch.Encoded())), PayloadCRC: r.crc,
-			First: r.receipt.First, Count: uint32(batch.Count()), Incarnation: r.receipt.Incarnation, Arrived: arrived,
-		}
-		g.add(h, r.buf[dataStart:])
+		h := r.head
+		h.First, h.Arrived = r.receipt.First, arrived
+		g.add(h, r.frame)
 		r.adopted = c.b.front.push(r.receipt.Incarnation, h.First, batch.Count(), batch.Payload(), arrived, batch.Encoded(), batch.Buffer())
 	}
 }

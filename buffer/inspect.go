@@ -23,6 +23,7 @@ type FrameInfo struct {
 	Durable     uint64 `json:"durable_lsn"`
 	Group       uint32 `json:"group"`
 	Opening     bool   `json:"opening,omitempty"`
+	Encrypted   bool   `json:"encrypted,omitempty"`
 	Incarnation uint32 `json:"incarnation,omitempty"`
 	Consumer    uint8  `json:"consumer,omitempty"`
 	First       uint64 `json:"first_seq,omitempty"`
@@ -43,15 +44,17 @@ type SlotInfo struct {
 	Prev      uint64 `json:"previous_segment"`
 	PrevEnd   uint64 `json:"previous_end_lsn"`
 	Size      int64  `json:"size"`
-	Opened    int64  `json:"opened"`         // where the opening frames end
-	Free      bool   `json:"free,omitempty"` // without a header: of no segment
+	Opened    int64  `json:"opened"`           // where the opening frames end
+	KeyID     string `json:"key_id,omitempty"` // of the key that its frames are encrypted under; "": they are in clear
+	Free      bool   `json:"free,omitempty"`   // without a header: of no segment
 }
 
 // InspectJournal reads a slot file, or all slots of a journal's folder by segment, without changing or
 // locking anything. It calls slot for each slot and then frame for its frames; frame returns false to go on
 // with the next slot. After the first place without a frame it looks for frames further on, so that damage
-// shows, and stops at the end of what the segment holds. fs nil: the operating system's.
-func InspectJournal(f fsys.FS, name string, slot func(SlotInfo), frame func(FrameInfo) bool) error {
+// shows, and stops at the end of what the segment holds. Of encrypted segments whose key is not among keys it
+// shows what headers say. fs nil: the operating system's.
+func InspectJournal(f fsys.FS, name string, slot func(SlotInfo), frame func(FrameInfo) bool, keys ...*Key) error {
 	if f == nil {
 		f = fsys.OS()
 	}
@@ -112,9 +115,18 @@ func InspectJournal(f fsys.FS, name string, slot func(SlotInfo), frame func(Fram
 		}
 		return 1
 	})
+	ring, err := newKeyring([16]byte{}, nil, keys, nil)
+	if err != nil {
+		return err
+	}
 	for i, s := range slots {
+		keyID := ""
+		if !s.head.Key.none() {
+			keyID = s.head.Key.keyID().String()
+		}
 		slot(SlotInfo{
-			File: s.name, Directory: hex.EncodeToString(s.head.Directory[:]), Start: s.head.Start, Segment: s.head.Segment,
+			KeyID: keyID,
+			File:  s.name, Directory: hex.EncodeToString(s.head.Directory[:]), Start: s.head.Start, Segment: s.head.Segment,
 			Base: s.head.Base, Prev: s.head.Prev, PrevEnd: s.head.PrevEnd, Size: s.head.Size, Opened: s.head.Opened, Free: !s.valid,
 		})
 		if !s.valid {
@@ -125,6 +137,12 @@ func InspectJournal(f fsys.FS, name string, slot func(SlotInfo), frame func(Fram
 			limit = int64(slots[i+1].head.PrevEnd - s.head.Base)
 		}
 		scan := &frameScan{file: s.file, name: s.name, base: s.head.Base, salt: s.head.Salt, off: blockSize, limit: limit}
+		scan.key, err = ring.of(s.head.Directory).open(s.head.Key, s.name)
+		if _, unknown := errors.AsType[*KeyError](err); unknown {
+			scan.blind = true
+		} else if err != nil {
+			return fmt.Errorf("header of slot %q: %w", s.name, err)
+		}
 		if err := inspectFrames(scan, s.head.Segment, frame); err != nil {
 			return err
 		}
@@ -145,9 +163,12 @@ func inspectFrames(scan *frameScan, segment uint64, frame func(FrameInfo) bool) 
 		info := FrameInfo{File: scan.name, Segment: segment, Offset: off, LSN: scan.base + uint64(off), Size: h.size()}
 		if err == nil || errors.Is(err, errPayload) {
 			info.Type, info.Durable, info.Group, info.Opening = h.Type.String(), h.Durable, h.Group, h.opening()
+			info.Encrypted = h.Flags&flagSealed != 0
 			info.Incarnation, info.Consumer, info.First, info.Count, info.Arrived = h.Incarnation, h.Consumer, h.First, h.Count, h.Arrived
 		}
-		if err == nil {
+		if err == nil && info.Encrypted && scan.blind {
+			info.Detail = "encrypted"
+		} else if err == nil {
 			info.Ordinal, info.Detail, info.Fault = describe(&h, payload)
 		} else {
 			info.Fault = err.Error()

@@ -67,7 +67,8 @@ type slot struct {
 	index int
 	name  string // path
 	file  fsys.File
-	bad   bool // a write or a sync failed: closed for good, removed when its segment is dead
+	bad   bool     // a write or a sync failed: closed for good, removed when its segment is dead
+	key   *dataKey // of the segment in it; nil: that is in clear
 }
 
 func slotName(dir string, index int) string {
@@ -133,7 +134,8 @@ type journal struct {
 	log  *slog.Logger
 	id   ident
 	geo  geometry
-	born uint64 // start number of this process
+	born uint64  // start number of this process
+	seal *sealer // nil: what is written is in clear
 
 	prepare gate // held while a slot is prepared, reclaimed or made, which takes syncs; taken before mu
 
@@ -237,7 +239,7 @@ func (j *journal) eraseHeaders(s *slot) error {
 func (j *journal) writeHeaders(p *prepared, prev, prevEnd uint64) error {
 	h := slotHead{
 		Salt: j.id.Salt, Directory: j.id.Directory, Start: j.born, Segment: p.number, Base: p.base,
-		Prev: prev, PrevEnd: prevEnd, Size: j.geo.slot, Opened: p.end,
+		Prev: prev, PrevEnd: prevEnd, Size: j.geo.slot, Opened: p.end, Key: j.seal.header(),
 	}
 	b := h.encode()
 	for _, off := range []int64{0, j.geo.framesEnd()} {
@@ -249,6 +251,12 @@ func (j *journal) writeHeaders(p *prepared, prev, prevEnd uint64) error {
 	if err := p.slot.file.Datasync(); err != nil {
 		return fmt.Errorf("sync slot %q: %w", p.slot.name, err)
 	}
+	if sabotageKeyLater && j.seal != nil {
+		h.Key = j.seal.wrapped
+		b := h.encode()
+		p.slot.file.WriteAt(b, 0)
+		p.slot.file.WriteAt(b, j.geo.framesEnd())
+	}
 	return nil
 }
 
@@ -258,7 +266,8 @@ type openingWriter struct {
 	p       *prepared
 	durable uint64
 	buf     []byte
-	at      int64 // offset of buf[0]
+	sealed  []byte // where payloads are sealed
+	at      int64  // offset of buf[0]
 	limit   int64
 }
 
@@ -272,13 +281,15 @@ func (w *openingWriter) end() int64 { return w.at + int64(len(w.buf)) }
 
 // frame appends one frame, whose header says what it is; the rest of the header is filled in here.
 func (w *openingWriter) frame(h frameHead, payload []byte) error {
+	h.Flags |= flagOpening
+	payload = w.j.seal.store(&h, w.sealed[:0], payload)
+	if h.Flags&flagSealed != 0 {
+		w.sealed = payload
+	}
 	size := frameSize(len(payload))
 	if w.end()+size+2*blockSize > w.limit {
 		return errOpeningFull
 	}
-	h.Flags |= flagOpening
-	h.Length = uint32(len(payload))
-	h.PayloadCRC = payloadCRC(payload)
 	h.LSN = w.p.base + uint64(w.end())
 	h.Durable = w.durable
 	var head [frameHeader]byte
@@ -323,7 +334,7 @@ func (w *openingWriter) finish() error {
 
 // checkpoint writes the ledger's state as CHECKPOINT frames.
 func (w *openingWriter) checkpoint(raw []byte, ordinal, c uint64) error {
-	part := min(checkpointPart, int(w.j.geo.maxFrame())-frameHeader)
+	part := min(checkpointPart, int(w.j.geo.maxFrame())-frameHeader-w.j.seal.overhead())
 	payloads, err := packCheckpoint(raw, ordinal, c, part)
 	if err != nil {
 		return err
@@ -341,6 +352,7 @@ func (w *openingWriter) checkpoint(raw []byte, ordinal, c uint64) error {
 func (j *journal) newPrepared(s *slot) *prepared {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	s.key = j.seal.key()
 	p := &prepared{slot: s, number: j.nextNumber, base: j.nextBase}
 	j.nextNumber++
 	j.nextBase += uint64(j.geo.slot)

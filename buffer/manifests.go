@@ -392,8 +392,8 @@ func (n *Counts) take(o *ObjectInfo) {
 	}
 }
 
-// SetAside ends objects whose bytes no longer match their hash: what can be read goes to quarantine/,
-// their records are counted as lost, and the REPLACE frame names the file. Durable on return. Errors as
+// SetAside ends objects whose bytes no longer match their hash: what can be read goes to quarantine/ (of
+// encrypted packs all, as it is), their records are counted as lost, and the REPLACE frame names the file. Durable on return. Errors as
 // those of Replace, and the file system's.
 func (b *Buffer) SetAside(m ManifestID, objects []int, reason string) (file string, err error) {
 	numbers, err := b.distinct(objects)
@@ -409,8 +409,13 @@ func (b *Buffer) SetAside(m ManifestID, objects []int, reason string) (file stri
 	if err != nil {
 		return "", fmt.Errorf("set objects of manifest %x aside: %w", m, err)
 	}
-	file = path.Join(quarantineDir, fmt.Sprintf("%s-%d.objects", hex.EncodeToString(m[:]), numbers[0]))
-	if err := b.copyObjects(file, public, numbers); err != nil {
+	if b.packs.encrypted(public.Objects[numbers[0]].Pack) {
+		file, err = b.copyPacks(public, numbers)
+	} else {
+		file = path.Join(quarantineDir, fmt.Sprintf("%s-%d.objects", hex.EncodeToString(m[:]), numbers[0]))
+		err = b.copyObjects(file, public, numbers)
+	}
+	if err != nil {
 		return "", fmt.Errorf("set objects of manifest %x aside: %w", m, err)
 	}
 	o := &op{keys: [2]any{m, nil}}
@@ -433,6 +438,44 @@ func (b *Buffer) SetAside(m ManifestID, objects []int, reason string) (file stri
 	}
 	b.log.Error("objects that are damaged on disk were set aside; their records are lost", "manifest", hex.EncodeToString(m[:]), "objects", len(numbers), "file", file, "reason", reason)
 	return file, nil
+}
+
+// copyPacks copies the packs that hold objects as they are, since what was encrypted is not to lie about in
+// clear, and returns the name of the first.
+func (b *Buffer) copyPacks(m *Manifest, numbers []int) (first string, err error) {
+	var last PackID
+	for _, i := range numbers {
+		id := m.Objects[i].Pack
+		if id == last {
+			continue // objects of a pack are neighbours
+		}
+		last = id
+		name := path.Join(quarantineDir, hex.EncodeToString(id[:])+packSuffix)
+		if first == "" {
+			first = name
+		}
+		err := makeFile(b.fs, path.Join(b.dir, name), func(f fsys.File) error {
+			pack, err := b.fs.OpenFile(b.packs.path(id), fsys.ReadOnly)
+			if err != nil {
+				b.log.Error("nothing can be read of a pack that is set aside", "pack", name, "err", err)
+				return nil
+			}
+			defer pack.Close()
+			size, err := pack.Size()
+			if err != nil {
+				return err
+			}
+			n, err := copyBytes(f, 0, pack, size)
+			if err == nil && n < size {
+				b.log.Error("a pack that is set aside can be read in part only", "pack", name, "bytes", n, "of", size)
+			}
+			return err
+		})
+		if err != nil {
+			return "", err
+		}
+	}
+	return first, nil
 }
 
 // copyObjects writes the bytes of objects, as far as they can be read, one after another into a file under

@@ -321,7 +321,7 @@ func (w *openingWriter) residue(l *ledger, old *segment, budget int64) (bool, er
 	}
 	var found []copied
 	var size int64
-	scan := &frameScan{file: old.slot.file, name: old.slot.name, base: old.base, salt: w.j.id.Salt, off: blockSize, limit: old.end}
+	scan := &frameScan{file: old.slot.file, name: old.slot.name, base: old.base, salt: w.j.id.Salt, key: old.slot.key, off: blockSize, limit: old.end}
 	for {
 		h, payload, err := scan.next()
 		if errors.Is(err, io.EOF) {
@@ -335,7 +335,7 @@ func (w *openingWriter) residue(l *ledger, old *segment, budget int64) (bool, er
 		if h.Type != frameData || !wanted || h.next() <= at {
 			continue
 		}
-		if size += h.size(); size > budget || w.end()+size+3*blockSize > w.limit {
+		if size += frameSize(len(payload) + w.j.seal.overhead()); size > budget || w.end()+size+3*blockSize > w.limit {
 			return false, nil
 		}
 		found = append(found, copied{h, append([]byte(nil), payload...)})
@@ -350,7 +350,7 @@ func (w *openingWriter) residue(l *ledger, old *segment, budget int64) (bool, er
 
 // data writes a copy of a DATA frame.
 func (w *openingWriter) data(h frameHead, payload []byte) error {
-	head := frameHead{Type: frameData, First: h.First, Count: h.Count, Incarnation: h.Incarnation, Arrived: h.Arrived, Consumer: h.Consumer, Flags: h.Flags &^ flagOpening}
+	head := frameHead{Type: frameData, First: h.First, Count: h.Count, Incarnation: h.Incarnation, Arrived: h.Arrived, Consumer: h.Consumer}
 	if err := w.frame(head, payload); err != nil {
 		return err
 	}

@@ -25,11 +25,12 @@ type Pack struct {
 	store *packStore
 	id    PackID
 	file  fsys.File // nil once sealed or aborted
+	crypt *sealer   // nil: it is written in clear
 	state packState
 	fault error // what ended writing; only Drop (of ErrNoSpace) and Abort help
 
 	buf    []byte // not written yet
-	off    int64  // of buf[0] in the file
+	off    int64  // of buf[0] in the pack's clear bytes
 	high   int64  // the file is this long: a dropped object may have reached further than what follows
 	hashed int    // so much of buf is in the hashes, or belongs to no object
 
@@ -132,14 +133,23 @@ func (p *Pack) flush() error {
 	if len(p.buf) == 0 {
 		return nil
 	}
-	end := p.off + int64(len(p.buf))
+	end := p.place(p.Size())
 	if err := p.charge(end); err != nil {
 		p.fault = err
 		return err
 	}
-	_, err := p.file.WriteAt(p.buf, p.off)
+	out, at := p.buf, p.off
+	if p.crypt != nil {
+		sealed := p.store.getSealed()
+		defer p.store.putSealed(sealed)
+		if at = p.place(p.off); p.off == packHeaderSize {
+			sealed, at = append(sealed, packHeader(p.store.o.Directory, p.id, p.crypt.header())...), 0
+		}
+		out = p.crypt.sealBlocks(sealed, p.buf, p.id, p.off)
+	}
+	_, err := p.file.WriteAt(out, at)
 	if isFull(err) && p.borrow() {
-		_, err = p.file.WriteAt(p.buf, p.off)
+		_, err = p.file.WriteAt(out, at)
 	}
 	p.high = max(p.high, end)
 	if isFull(err) {
@@ -150,7 +160,38 @@ func (p *Pack) flush() error {
 		p.fault = fmt.Errorf("write pack %q: %w", p.store.path(p.id), err)
 		return p.fault
 	}
-	p.off, p.buf, p.hashed = end, p.buf[:0], 0
+	p.off, p.buf, p.hashed = p.Size(), p.buf[:0], 0
+	return nil
+}
+
+// place is where in the file a clear byte stands that begins a block, or the end of them all.
+func (p *Pack) place(n int64) int64 {
+	if p.crypt == nil {
+		return n
+	}
+	return sealedLength(n)
+}
+
+// rewind makes clear byte pos, which was written or gathered, the next one.
+func (p *Pack) rewind(pos int64) error {
+	switch {
+	case pos >= p.off:
+		p.buf = p.buf[:pos-p.off]
+	case p.crypt == nil:
+		p.buf, p.off = p.buf[:0], pos
+	default:
+		// What stays of the block that pos is in will be sealed again, with what follows, under another nonce.
+		block := (pos - packHeaderSize) / sealBlock
+		stored := p.store.getSealed()
+		defer p.store.putSealed(stored)
+		clear, err := p.crypt.openBlock(p.file, p.id, block, p.off, stored[:sealBlock+sealOverhead])
+		if err != nil {
+			return fmt.Errorf("read pack %q again: %w", p.store.path(p.id), err)
+		}
+		p.off = packHeaderSize + block*sealBlock
+		p.buf = append(p.buf[:0], clear[:pos-p.off]...)
+	}
+	p.hashed = len(p.buf)
 	return nil
 }
 
@@ -223,13 +264,8 @@ func (p *Pack) Drop() error {
 	start := p.objects[len(p.objects)-1].Offset
 	p.objects = p.objects[:len(p.objects)-1]
 	p.begun = false
-	if start >= p.off {
-		p.buf = p.buf[:start-p.off]
-	} else {
-		p.buf, p.off = p.buf[:0], start
-	}
-	p.hashed = len(p.buf)
-	return nil
+	p.fault = p.rewind(start)
+	return p.fault
 }
 
 // Size is the bytes written so far.
@@ -260,15 +296,16 @@ func (p *Pack) Seal(m ManifestHead) error {
 		Manifests: []packManifest{{ManifestHead: m, FirstObject: 0, Count: len(p.objects)}},
 		Objects:   slices.Clone(p.objects),
 	}
-	body, at := len(p.buf), p.off
+	body := p.Size()
 	if err := p.seal(foot); err != nil {
-		// back to where the footer began: without its last object the pack may still be sealed
-		if p.off == at {
-			p.buf = p.buf[:body]
-		} else {
-			p.buf, p.off = p.buf[:0], at+int64(body)
+		if p.fault != nil && !errors.Is(p.fault, ErrNoSpace) {
+			return err
 		}
-		p.hashed = len(p.buf)
+		// back to where the footer began: without its last object the pack may still be sealed
+		if again := p.rewind(body); again != nil {
+			p.fault = again
+			return again
+		}
 		return err
 	}
 	p.foot = foot
@@ -284,7 +321,7 @@ func (p *Pack) seal(foot *packFooter) error {
 		return fmt.Errorf("footer of pack %q has %d bytes, more than %d", p.store.path(p.id), len(encoded), maxPackFooter)
 	}
 	ref := packRef{ID: p.id, Footer: sha256.Sum256(encoded)}
-	trailer := packTrailer{Offset: p.Size(), Length: int64(len(encoded)), Footer: ref.Footer}
+	trailer := packTrailer{Version: packFormat(p.crypt.header()), Offset: p.Size(), Length: int64(len(encoded)), Footer: ref.Footer}
 	if _, err := p.write(encoded); err != nil {
 		return err
 	}
@@ -294,20 +331,23 @@ func (p *Pack) seal(foot *packFooter) error {
 	if err := p.flush(); err != nil {
 		return err
 	}
-	ref.Length = p.off
+	ref.Length = p.place(p.off)
 	path := p.store.path(p.id)
-	if p.high > p.off {
-		if err := p.file.Truncate(p.off); err != nil {
+	if p.high > ref.Length {
+		if err := p.file.Truncate(ref.Length); err != nil {
 			p.fault = fmt.Errorf("cut pack %q: %w", path, err)
 			return p.fault
 		}
-		p.high = p.off
+		p.high = ref.Length
 	}
 	if !sabotagePackNoSync {
 		if err := p.file.Datasync(); err != nil {
 			p.fault = fmt.Errorf("sync pack %q: %w", path, err)
 			return p.fault
 		}
+	}
+	if sabotageKeyLater && p.crypt != nil {
+		p.file.WriteAt(packHeader(p.store.o.Directory, p.id, p.crypt.wrapped), 0)
 	}
 	CrashPoint("pack-synced")
 	err := p.file.Close()

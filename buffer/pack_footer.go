@@ -3,6 +3,7 @@ package buffer
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -10,14 +11,15 @@ import (
 	"hydrant/buffer/fsys"
 )
 
-// A pack file is a header of 256 bytes, objects back to back, a footer, and a trailer of 64 bytes.
+// A pack file is a header of 256 bytes, objects back to back, a footer, and a trailer of 64 bytes. Where it has a
+// data key, all but the header is sealed (sealed_file.go).
 //
 //	header                                    trailer
 //	  0  magic "HPAK"                           0  magic "HPKT"
-//	  4  version u32                            4  version u32
+//	  4  version u32: 1, sealed 2               4  version u32: the same
 //	  8  directory uuid 16                      8  footer offset u64
 //	 24  pack id 16                            16  footer length u64
-//	 40  wrapped data key, zero: none          24  SHA-256 of the footer
+//	 40  wrapped data key 72, zero: none       24  SHA-256 of the footer
 //	252  CRC32C of the bytes before it         56  zero
 //	                                           60  CRC32C of the bytes before it
 //
@@ -73,19 +75,29 @@ type packDamage struct {
 func (e *packDamage) Error() string { return fmt.Sprintf("pack %q is damaged: %s", e.Path, e.What) }
 
 // packHeader is the first 256 bytes.
-func packHeader(directory [16]byte, id PackID) []byte {
+func packHeader(directory [16]byte, id PackID, key wrappedKey) []byte {
 	b := make([]byte, packHeaderSize)
 	le := binary.LittleEndian
 	le.PutUint32(b, packMagic)
-	le.PutUint32(b[4:], packVersion)
+	le.PutUint32(b[4:], packFormat(key))
 	copy(b[8:], directory[:])
 	copy(b[24:], id[:])
+	copy(b[40:], key[:])
 	le.PutUint32(b[252:], crc32.Checksum(b[:252], castagnoli))
 	return b
 }
 
+// packFormat is the version of a pack with such a key.
+func packFormat(key wrappedKey) uint32 {
+	if key.none() {
+		return packVersion
+	}
+	return sealedVersion
+}
+
 // packTrailer is the last 64 bytes.
 type packTrailer struct {
+	Version        uint32
 	Offset, Length int64
 	Footer         [32]byte
 }
@@ -94,7 +106,7 @@ func (t *packTrailer) encode() []byte {
 	b := make([]byte, packTrailerSize)
 	le := binary.LittleEndian
 	le.PutUint32(b, packTrailerMagic)
-	le.PutUint32(b[4:], packVersion)
+	le.PutUint32(b[4:], t.Version)
 	le.PutUint64(b[8:], uint64(t.Offset))
 	le.PutUint64(b[16:], uint64(t.Length))
 	copy(b[24:], t.Footer[:])
@@ -323,76 +335,114 @@ func (r *footerReader) end() {
 	}
 }
 
-// openPack reads and checks the footer of a pack file. Errors: *NewerVersionError, *packDamage, or the
-// file system's (fs.ErrNotExist where it is missing).
-func openPack(fs fsys.FS, path string) (*packFooter, packRef, error) {
-	f, err := fs.OpenFile(path, fsys.ReadOnly)
-	if err != nil {
-		return nil, packRef{}, fmt.Errorf("open pack: %w", err)
-	}
-	defer f.Close()
-	foot, ref, _, err := readPack(f, path)
-	return foot, ref, err
+// packContent is everything of a pack but its objects' bytes.
+type packContent struct {
+	foot      *packFooter
+	ref       packRef
+	directory [16]byte
+	key       *dataKey    // nil: it is in clear
+	clear     io.ReaderAt // bytes at offsets as the footer has them
 }
 
-// readPack reads everything of a pack but its objects.
-func readPack(f fsys.File, path string) (foot *packFooter, ref packRef, directory [16]byte, err error) {
+// openPack reads and checks the footer of a pack file. Errors: *NewerVersionError, *KeyError, *packDamage, or the
+// file system's (fs.ErrNotExist where it is missing).
+func openPack(fs fsys.FS, path string, keys *keyring) (*packContent, error) {
+	f, err := fs.OpenFile(path, fsys.ReadOnly)
+	if err != nil {
+		return nil, fmt.Errorf("open pack: %w", err)
+	}
+	defer f.Close()
+	return readPack(f, path, keys)
+}
+
+// readPack reads everything of a pack but its objects. keys nil: those of InspectPack are made of given.
+func readPack(f fsys.File, path string, keys *keyring) (*packContent, error) {
 	damage := func(format string, args ...any) error {
 		return &packDamage{Path: path, What: fmt.Sprintf(format, args...)}
 	}
 	size, err := f.Size()
 	if err != nil {
-		return nil, ref, directory, fmt.Errorf("size of pack: %w", err)
+		return nil, fmt.Errorf("size of pack: %w", err)
 	}
 	if size < packHeaderSize+packTrailerSize {
-		return nil, ref, directory, damage("%d bytes are too few", size)
+		return nil, damage("%d bytes are too few", size)
 	}
 	var head [packHeaderSize]byte
-	var tail [packTrailerSize]byte
 	if err := readFull(f, head[:], 0); err != nil {
-		return nil, ref, directory, fmt.Errorf("read header of pack %q: %w", path, err)
-	}
-	if err := readFull(f, tail[:], size-packTrailerSize); err != nil {
-		return nil, ref, directory, fmt.Errorf("read trailer of pack %q: %w", path, err)
+		return nil, fmt.Errorf("read header of pack %q: %w", path, err)
 	}
 	le := binary.LittleEndian
 	if le.Uint32(head[:]) != packMagic || le.Uint32(head[252:]) != crc32.Checksum(head[:252], castagnoli) {
-		return nil, ref, directory, damage("no valid header")
+		return nil, damage("no valid header")
+	}
+	c := &packContent{clear: f}
+	version, wrapped := le.Uint32(head[4:]), wrappedKey(head[40:])
+	if version > sealedVersion {
+		return nil, &NewerVersionError{Path: path, What: "pack", Version: version, Known: sealedVersion}
+	}
+	if version != packFormat(wrapped) {
+		return nil, damage("format version %d", version)
+	}
+	copy(c.directory[:], head[8:])
+	copy(c.ref.ID[:], head[24:])
+	c.ref.Length = size
+	c.key, err = keys.of(c.directory).open(wrapped, path)
+	if errors.Is(err, errWrapped) {
+		return nil, damage("%v", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if c.key != nil {
+		whole := size
+		var ok bool
+		if size, ok = clearLength(whole); !ok || size < packHeaderSize+packTrailerSize {
+			return nil, damage("%d bytes are no whole number of sealed blocks", whole)
+		}
+		c.clear = &clearReader{f: f, key: c.key, id: c.ref.ID, size: size, pool: newBlockPool()}
+	}
+	read := func(b []byte, off int64, what string) error {
+		err := readFull(c.clear, b, off)
+		if errors.Is(err, errUnsealed) {
+			return damage("%s: %v", what, err)
+		}
+		if err != nil {
+			return fmt.Errorf("read %s of pack %q: %w", what, path, err)
+		}
+		return nil
+	}
+	var tail [packTrailerSize]byte
+	if err := read(tail[:], size-packTrailerSize, "trailer"); err != nil {
+		return nil, err
 	}
 	if le.Uint32(tail[:]) != packTrailerMagic || le.Uint32(tail[60:]) != crc32.Checksum(tail[:60], castagnoli) {
-		return nil, ref, directory, damage("no valid trailer")
+		return nil, damage("no valid trailer")
 	}
-	for _, version := range []uint32{le.Uint32(head[4:]), le.Uint32(tail[4:])} {
-		if version > packVersion {
-			return nil, ref, directory, &NewerVersionError{Path: path, What: "pack", Version: version, Known: packVersion}
-		}
-		if version != packVersion {
-			return nil, ref, directory, damage("format version %d", version)
-		}
+	if v := le.Uint32(tail[4:]); v > sealedVersion {
+		return nil, &NewerVersionError{Path: path, What: "pack", Version: v, Known: sealedVersion}
+	} else if v != version {
+		return nil, damage("header and trailer have format versions %d and %d", version, v)
 	}
-	copy(directory[:], head[8:])
 	off, n := le.Uint64(tail[8:]), le.Uint64(tail[16:])
 	if n > maxPackFooter || off < packHeaderSize || off > uint64(size) || off+n+packTrailerSize != uint64(size) {
-		return nil, ref, directory, damage("footer at [%d, +%d) of %d bytes", off, n, size)
+		return nil, damage("footer at [%d, +%d) of %d bytes", off, n, size)
 	}
 	body := make([]byte, n)
-	if err := readFull(f, body, int64(off)); err != nil {
-		return nil, ref, directory, fmt.Errorf("read footer of pack %q: %w", path, err)
+	if err := read(body, int64(off), "footer"); err != nil {
+		return nil, err
 	}
-	ref.Length = size
-	copy(ref.ID[:], head[24:])
-	ref.Footer = sha256.Sum256(body)
-	if [32]byte(tail[24:56]) != ref.Footer {
-		return nil, ref, directory, damage("footer does not match its hash")
+	c.ref.Footer = sha256.Sum256(body)
+	if [32]byte(tail[24:56]) != c.ref.Footer {
+		return nil, damage("footer does not match its hash")
 	}
-	foot, err = parsePackFooter(body, int64(off))
+	c.foot, err = parsePackFooter(body, int64(off))
 	if err != nil {
-		return nil, ref, directory, damage("%v", err)
+		return nil, damage("%v", err)
 	}
-	if foot.ID != ref.ID {
-		return nil, ref, directory, damage("header and footer have different ids")
+	if c.foot.ID != c.ref.ID {
+		return nil, damage("header and footer have different ids")
 	}
-	return foot, ref, directory, nil
+	return c, nil
 }
 
 // readFull reads all of b.
@@ -412,7 +462,7 @@ func readFull(r io.ReaderAt, b []byte, off int64) error {
 func verifyObject(f io.ReaderAt, path string, o *ObjectInfo) error {
 	sha, crc := newHashes()
 	n, err := io.CopyBuffer(io.MultiWriter(sha, crc), io.NewSectionReader(f, o.Offset, o.Size), make([]byte, min(o.Size+1, packBuffer)))
-	if err != nil {
+	if err != nil && !errors.Is(err, errUnsealed) {
 		return fmt.Errorf("read object %q of pack %q: %w", o.Key, path, err)
 	}
 	if n != o.Size || [32]byte(sha.Sum(nil)) != o.SHA256 || crc.Sum64() != o.CRC64NVME {
@@ -427,6 +477,7 @@ type PackReport struct {
 	ID        PackID
 	Directory [16]byte // uuid of the data directory that wrote it
 	Length    int64
+	KeyID     string   // of the key that it is encrypted under; "": it is in clear
 	Footer    [32]byte // SHA-256 of the footer: what the MANIFEST or REPLACE frame has
 	Manifests []PackManifest
 	Damaged   []string // keys of the objects whose bytes do not match their hashes, where they were verified
@@ -439,19 +490,24 @@ type PackManifest struct {
 }
 
 // InspectPack reads a pack file, and with verify the bytes of every object. It changes nothing and needs
-// no lock: a sealed pack is immutable. Errors: *NewerVersionError, the file system's, or one that says
-// what of the header, footer or trailer is damaged.
-func InspectPack(fs fsys.FS, path string, verify bool) (*PackReport, error) {
+// no lock: a sealed pack is immutable. keys are those that the pack may be encrypted under. Errors: *KeyError,
+// *NewerVersionError, the file system's, or one that says what of the header, footer or trailer is damaged.
+func InspectPack(fs fsys.FS, path string, verify bool, keys ...*Key) (*PackReport, error) {
 	f, err := fs.OpenFile(path, fsys.ReadOnly)
 	if err != nil {
 		return nil, fmt.Errorf("open pack: %w", err)
 	}
 	defer f.Close()
-	foot, ref, directory, err := readPack(f, path)
+	ring, err := newKeyring([16]byte{}, nil, keys, nil)
 	if err != nil {
 		return nil, err
 	}
-	r := &PackReport{Path: path, ID: ref.ID, Directory: directory, Length: ref.Length, Footer: ref.Footer}
+	c, err := readPack(f, path, ring)
+	if err != nil {
+		return nil, err
+	}
+	foot := c.foot
+	r := &PackReport{Path: path, ID: c.ref.ID, Directory: c.directory, Length: c.ref.Length, KeyID: c.key.keyID(), Footer: c.ref.Footer}
 	for _, m := range foot.Manifests {
 		r.Manifests = append(r.Manifests, PackManifest{ManifestHead: m.ManifestHead, Objects: foot.Objects[m.FirstObject : m.FirstObject+m.Count]})
 	}
@@ -459,7 +515,7 @@ func InspectPack(fs fsys.FS, path string, verify bool) (*PackReport, error) {
 		return r, nil
 	}
 	for i := range foot.Objects {
-		err := verifyObject(f, path, &foot.Objects[i])
+		err := verifyObject(c.clear, path, &foot.Objects[i])
 		if _, damaged := err.(*packDamage); damaged {
 			r.Damaged = append(r.Damaged, foot.Objects[i].Key)
 			continue

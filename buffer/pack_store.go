@@ -21,15 +21,20 @@ type packStore struct {
 	files   map[PackID]*packFile // by frames
 	making  map[PackID]bool      // in the making, or sealed and not named yet
 	buffers [][]byte             // free write buffers, at most one per pack that was open at a time
+	sealed  [][]byte             // free ones for what is sealed of them, at most one per pack that was writing at a time
 	closed  bool
+
+	blocks *sync.Pool // of readers of sealed packs
 }
 
 // packFile is a pack that a frame names.
 type packFile struct {
 	id          PackID
 	incarnation uint32
-	counted     int64 // bytes in the disk ledger
-	lent        bool  // it stands on the ballast's space
+	counted     int64    // bytes in the disk ledger
+	lent        bool     // it stands on the ballast's space
+	length      int64    // of the file
+	key         *dataKey // nil: it is in clear
 	file        fsys.File
 	readers     int
 	doomed      bool // to be removed with its last reader
@@ -41,6 +46,7 @@ type packOptions struct {
 	Dir       string // of the packs; exists, durably
 	Directory [16]byte
 	Rand      io.Reader
+	Seal      *sealer // nil: packs are written in clear
 	Space     *space
 	Log       *slog.Logger // nil: discarded
 }
@@ -49,7 +55,7 @@ func newPackStore(o packOptions) *packStore {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &packStore{o: o, files: make(map[PackID]*packFile), making: make(map[PackID]bool)}
+	return &packStore{o: o, files: make(map[PackID]*packFile), making: make(map[PackID]bool), blocks: newBlockPool()}
 }
 
 const packSuffix = ".pack"
@@ -71,7 +77,7 @@ func parsePackName(name string) (id PackID, ok bool) {
 
 // create starts a pack file. Errors may be ErrNoSpace.
 func (s *packStore) create() (*Pack, error) {
-	p := &Pack{store: s}
+	p := &Pack{store: s, crypt: s.o.Seal}
 	if _, err := io.ReadFull(s.o.Rand, p.id[:]); err != nil {
 		return nil, fmt.Errorf("draw a pack id: %w", err)
 	}
@@ -93,8 +99,32 @@ func (s *packStore) create() (*Pack, error) {
 		return nil, fmt.Errorf("create pack: %w", err)
 	}
 	p.sha, p.crc = newHashes()
-	p.buf = append(s.getBuffer(), packHeader(s.o.Directory, p.id)...)
+	if p.buf = s.getBuffer(); p.crypt != nil {
+		p.off = packHeaderSize // the header goes out with the first block
+	} else {
+		p.buf = append(p.buf, packHeader(s.o.Directory, p.id, wrappedKey{})...)
+	}
 	return p, nil
+}
+
+// getSealed returns a buffer for the header and all blocks of one write buffer, sealed.
+func (s *packStore) getSealed() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.sealed); n > 0 {
+		b := s.sealed[n-1]
+		s.sealed = s.sealed[:n-1]
+		return b
+	}
+	return make([]byte, 0, packHeaderSize+packBuffer/sealBlock*(sealBlock+sealOverhead))
+}
+
+func (s *packStore) putSealed(b []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.sealed) < 8 && !s.closed {
+		s.sealed = append(s.sealed, b[:0])
+	}
 }
 
 func (s *packStore) getBuffer() []byte {
@@ -154,23 +184,31 @@ func (s *packStore) named(packs []*Pack, incarnation uint32) {
 	for _, p := range packs {
 		s.mu.Lock()
 		delete(s.making, p.id)
-		s.files[p.id] = &packFile{id: p.id, incarnation: incarnation, counted: p.counted, lent: p.lent > 0}
+		s.files[p.id] = &packFile{id: p.id, incarnation: incarnation, counted: p.counted, lent: p.lent > 0, length: p.sum.Length, key: p.crypt.key()}
 		s.mu.Unlock()
 		s.o.Space.packNamed(incarnation, p.counted, true)
 	}
 }
 
 // register is named for recovery: an unfinished manifest names this pack. Again it changes nothing.
-func (s *packStore) register(incarnation uint32, ref packRef) {
+func (s *packStore) register(incarnation uint32, ref packRef, key *dataKey) {
 	s.mu.Lock()
 	_, known := s.files[ref.ID]
 	if !known {
-		s.files[ref.ID] = &packFile{id: ref.ID, incarnation: incarnation, counted: ref.Length}
+		s.files[ref.ID] = &packFile{id: ref.ID, incarnation: incarnation, counted: ref.Length, length: ref.Length, key: key}
 	}
 	s.mu.Unlock()
 	if !known {
 		s.o.Space.packNamed(incarnation, ref.Length, false)
 	}
+}
+
+// encrypted tells whether a pack that a frame names is sealed.
+func (s *packStore) encrypted(id PackID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.files[id]
+	return f != nil && f.key != nil
 }
 
 // open reads an object's bytes; the file stays until Close.
@@ -192,12 +230,23 @@ func (s *packStore) open(o ObjectInfo) (interface {
 		f.file = file
 	}
 	f.readers++
-	return &objectReader{SectionReader: io.NewSectionReader(f.file, o.Offset, o.Size), store: s, pack: f}, nil
+	r := &objectReader{store: s, pack: f}
+	if f.key == nil {
+		r.SectionReader = io.NewSectionReader(f.file, o.Offset, o.Size)
+		return r, nil
+	}
+	size, _ := clearLength(f.length) // it was checked when the pack was sealed, or read by recovery
+	r.clear = &clearReader{f: f.file, key: f.key, id: f.id, size: size, pool: s.blocks}
+	r.SectionReader = io.NewSectionReader(&brokenEnds{r.clear, func() {
+		s.o.Log.Error("sealed bytes of an object are damaged", "pack", s.path(f.id), "key", o.Key)
+	}}, o.Offset, o.Size)
+	return r, nil
 }
 
 // objectReader is one open object.
 type objectReader struct {
 	*io.SectionReader
+	clear *clearReader // nil: the pack is in clear
 	store *packStore
 	pack  *packFile
 	once  sync.Once
@@ -205,7 +254,12 @@ type objectReader struct {
 
 // Close gives the file free; after the last Close a pack that has ended goes. Again it does nothing.
 func (r *objectReader) Close() (err error) {
-	r.once.Do(func() { err = r.store.closeReader(r.pack) })
+	r.once.Do(func() {
+		if r.clear != nil {
+			r.clear.Close()
+		}
+		err = r.store.closeReader(r.pack)
+	})
 	return err
 }
 

@@ -39,9 +39,21 @@ type packEnv struct {
 	disk  *forgetfs.FS
 	space *space
 	store *packStore
+	keys  *keyring
 }
 
-func newPackEnv(t *testing.T, disk int64) *packEnv {
+// newPackEnv has packs in clear.
+func newPackEnv(t *testing.T, disk int64) *packEnv { return newSealedEnv(t, disk, nil) }
+
+// bothWays runs a test with packs in clear and with sealed ones.
+func bothWays(t *testing.T, test func(t *testing.T, env func(t *testing.T, disk int64) *packEnv)) {
+	t.Run("clear", func(t *testing.T) { test(t, newPackEnv) })
+	t.Run("sealed", func(t *testing.T) {
+		test(t, func(t *testing.T, disk int64) *packEnv { return newSealedEnv(t, disk, testKey(1)) })
+	})
+}
+
+func newSealedEnv(t *testing.T, disk int64, key *Key) *packEnv {
 	t.Helper()
 	d := forgetfs.New()
 	for _, err := range []error{d.Mkdir("/data/packs"), d.SyncDir("/"), d.SyncDir("/data")} {
@@ -49,9 +61,13 @@ func newPackEnv(t *testing.T, disk int64) *packEnv {
 			t.Fatal(err)
 		}
 	}
-	e := &packEnv{T: t, disk: d}
+	keys, err := newKeyring([16]byte{9, 9}, key, nil, &counting{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &packEnv{T: t, disk: d, keys: keys}
 	e.space = newSpace(spaceOptions{FS: d, Dir: "/data", Disk: disk, Memory: 64 << 20, Front: newFront(1 << 20)})
-	e.store = newPackStore(packOptions{FS: d, Dir: "/data/packs", Directory: [16]byte{9, 9}, Rand: &counting{}, Space: e.space})
+	e.store = newPackStore(packOptions{FS: d, Dir: "/data/packs", Directory: [16]byte{9, 9}, Rand: &counting{}, Seal: keys.seal, Space: e.space})
 	return e
 }
 
@@ -96,8 +112,10 @@ func testHead() ManifestHead {
 	}
 }
 
-func TestPackRoundTrip(t *testing.T) {
-	e := newPackEnv(t, 1<<30)
+func TestPackRoundTrip(t *testing.T) { bothWays(t, testPackRoundTrip) }
+
+func testPackRoundTrip(t *testing.T, env func(t *testing.T, disk int64) *packEnv) {
+	e := env(t, 1<<30)
 	p := e.create()
 	var want []ObjectInfo
 	var bodies [][]byte
@@ -140,8 +158,9 @@ func TestPackRoundTrip(t *testing.T) {
 	e.ok(p.Seal(testHead()))
 	path := e.store.path(p.ID())
 	e.ok(e.disk.Durable(path)) // I7
-	foot, ref, err := openPack(e.disk, path)
+	c, err := openPack(e.disk, path, e.keys)
 	e.ok(err)
+	foot, ref := c.foot, c.ref
 	if ref != p.ref() || ref.ID != p.ID() {
 		t.Errorf("ref %+v, want %+v", ref, p.ref())
 	}
@@ -162,13 +181,17 @@ func TestPackRoundTrip(t *testing.T) {
 		}
 		e.ok(o.Close())
 	}
-	report, err := InspectPack(e.disk, path, true)
+	report, err := InspectPack(e.disk, path, true, testKey(1))
 	e.ok(err)
 	if report.Directory != ([16]byte{9, 9}) || len(report.Damaged) != 0 || report.Length != ref.Length || len(report.Manifests[0].Objects) != 5 {
 		t.Errorf("report %+v", report)
 	}
 	e.ok(e.disk.Flip(path, want[2].Offset+5, 0x10))
-	if report, err = InspectPack(e.disk, path, true); err != nil || fmt.Sprint(report.Damaged) != "[a/b=2/x]" {
+	damaged := "[a/b=2/x]"
+	if e.keys.seal != nil {
+		damaged = "[a/b=1/x a/b=2/x a/b=3/x]" // all that have bytes in its block
+	}
+	if report, err = InspectPack(e.disk, path, true, testKey(1)); err != nil || fmt.Sprint(report.Damaged) != damaged {
 		t.Errorf("after a flip: %v, %v", report, err)
 	}
 }
@@ -247,10 +270,12 @@ func TestPackOrder(t *testing.T) {
 	}
 }
 
-func TestPackDrop(t *testing.T) {
+func TestPackDrop(t *testing.T) { bothWays(t, testPackDrop) }
+
+func testPackDrop(t *testing.T, env func(t *testing.T, disk int64) *packEnv) {
 	for _, size := range []int{10, packBuffer + 10, 3 * packBuffer} {
 		for _, ended := range []bool{false, true} {
-			e := newPackEnv(t, 1<<30)
+			e := env(t, 1<<30)
 			p := e.create()
 			e.ok(e.object(p, "a", 1000))
 			w, err := p.Begin(ObjectHead{Key: "gone"})
@@ -263,7 +288,7 @@ func TestPackDrop(t *testing.T) {
 			e.ok(p.Drop())
 			e.ok(e.object(p, "b", 500))
 			e.ok(p.Seal(testHead()))
-			report, err := InspectPack(e.disk, e.store.path(p.ID()), true)
+			report, err := InspectPack(e.disk, e.store.path(p.ID()), true, testKey(1))
 			if err != nil || len(report.Damaged) > 0 || len(report.Manifests[0].Objects) != 2 || report.Manifests[0].Objects[1].Key != "b" {
 				t.Fatalf("size %d: %+v, %v", size, report, err)
 			}
@@ -280,10 +305,12 @@ func TestPackDrop(t *testing.T) {
 
 // Whatever is called, the file system fails at any point: no pack that was sealed is wrong, and an aborted
 // one leaves nothing behind, on the disk or in the ledger.
-func TestPackFaults(t *testing.T) {
+func TestPackFaults(t *testing.T) { bothWays(t, testPackFaults) }
+
+func testPackFaults(t *testing.T, env func(t *testing.T, disk int64) *packEnv) {
 	for _, code := range []error{syscall.EIO, syscall.ENOSPC} {
 		for fail := int64(1); ; fail++ {
-			e := newPackEnv(t, 1<<30)
+			e := env(t, 1<<30)
 			e.noBallast()
 			start := e.disk.Ops()
 			reached := false
@@ -331,18 +358,20 @@ func TestPackFaults(t *testing.T) {
 }
 
 // A full disk in the middle of an object: it is dropped and what is before it sealed.
-func TestPackNoSpace(t *testing.T) {
+func TestPackNoSpace(t *testing.T) { bothWays(t, testPackNoSpace) }
+
+func testPackNoSpace(t *testing.T, env func(t *testing.T, disk int64) *packEnv) {
 	for name, limit := range map[string]func(e *packEnv){
 		"ledger": func(e *packEnv) { e.space.limit = 2*packBuffer + 5000 },
 		"disk":   func(e *packEnv) { e.disk.SetCapacity(e.disk.Used() + 2*packBuffer + 5000) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := newPackEnv(t, 1<<30)
+			e := env(t, 1<<30)
 			e.noBallast()
 			limit(e)
 			p := e.create()
 			e.ok(e.object(p, "a", packBuffer))
-			err := e.object(p, "b", 2*packBuffer)
+			err := e.object(p, "b", 2*packBuffer+300)
 			if !errors.Is(err, ErrNoSpace) {
 				t.Fatalf("got %v", err)
 			}
@@ -351,7 +380,7 @@ func TestPackNoSpace(t *testing.T) {
 			}
 			e.ok(p.Drop())
 			e.ok(p.Seal(testHead()))
-			report, err := InspectPack(e.disk, e.store.path(p.ID()), true)
+			report, err := InspectPack(e.disk, e.store.path(p.ID()), true, testKey(1))
 			if err != nil || len(report.Damaged) > 0 || len(report.Manifests[0].Objects) != 1 {
 				t.Fatalf("%+v, %v", report, err)
 			}
@@ -360,11 +389,13 @@ func TestPackNoSpace(t *testing.T) {
 }
 
 // The ballast goes to one pack at a time and comes back when that pack is gone.
-func TestBallast(t *testing.T) {
+func TestBallast(t *testing.T) { bothWays(t, testBallast) }
+
+func testBallast(t *testing.T, env func(t *testing.T, disk int64) *packEnv) {
 	for _, how := range []string{"ledger", "disk"} {
 		t.Run(how, func(t *testing.T) {
 			const disk = 512 << 20 // ballast 8 MiB
-			e := newPackEnv(t, disk)
+			e := env(t, disk)
 			if got := e.disk.Files("/data"); fmt.Sprint(got) != "[/data/ballast]" {
 				t.Fatalf("files %v", got)
 			}
@@ -397,8 +428,10 @@ func TestBallast(t *testing.T) {
 	}
 }
 
-func TestPackEnds(t *testing.T) {
-	e := newPackEnv(t, 1<<30)
+func TestPackEnds(t *testing.T) { bothWays(t, testPackEnds) }
+
+func testPackEnds(t *testing.T, env func(t *testing.T, disk int64) *packEnv) {
+	e := env(t, 1<<30)
 	seal := func() *Pack {
 		p := e.create()
 		e.ok(e.object(p, "a", 100))
@@ -476,8 +509,10 @@ func TestPackSweep(t *testing.T) {
 	}
 }
 
-func TestOpenPackDamage(t *testing.T) {
-	e := newPackEnv(t, 1<<30)
+func TestOpenPackDamage(t *testing.T) { bothWays(t, testOpenPackDamage) }
+
+func testOpenPackDamage(t *testing.T, env func(t *testing.T, disk int64) *packEnv) {
+	e := env(t, 1<<30)
 	p := e.create()
 	e.ok(e.object(p, "a", 100))
 	e.ok(p.Seal(testHead()))
@@ -490,12 +525,12 @@ func TestOpenPackDamage(t *testing.T) {
 		e.ok(err)
 		_, err = h.WriteAt(b, 0)
 		e.ok(err)
-		_, _, err = openPack(f, "/p")
+		_, err = openPack(f, "/p", e.keys)
 		return err
 	}
 	e.ok(open(good))
 	for i := range good {
-		inObject := i >= packHeaderSize && i < packHeaderSize+100
+		inObject := e.keys.seal == nil && i >= packHeaderSize && i < packHeaderSize+100
 		b := bytes.Clone(good)
 		b[i] ^= 0x40
 		if err := open(b); (err == nil) != inObject {
@@ -511,8 +546,8 @@ func TestOpenPackDamage(t *testing.T) {
 		t.Error("a byte more: no error")
 	}
 	newer := packTrailer{}
-	b := append(packHeader([16]byte{}, PackID{}), newer.encode()...)
-	b[4], b[packHeaderSize+4] = 2, 2
+	b := append(packHeader([16]byte{}, PackID{}, wrappedKey{}), newer.encode()...)
+	b[4], b[packHeaderSize+4] = 3, 3
 	fix := func(part []byte) {
 		n := len(part) - 4
 		crc := crc32.Checksum(part[:n], castagnoli)
@@ -521,9 +556,9 @@ func TestOpenPackDamage(t *testing.T) {
 	fix(b[:packHeaderSize])
 	fix(b[packHeaderSize:])
 	if _, ok := errors.AsType[*NewerVersionError](open(b)); !ok {
-		t.Errorf("version 2: %v", open(b))
+		t.Errorf("version 3: %v", open(b))
 	}
-	if _, _, err := openPack(e.disk, "/none"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := openPack(e.disk, "/none", e.keys); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing: %v", err)
 	}
 }

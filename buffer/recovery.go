@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"slices"
 )
@@ -25,10 +26,11 @@ type recovery struct {
 	policy DamagePolicy
 	j      *journal
 
-	slots []*foundSlot
-	sides []uint64      // segments that have a side file
-	chain []*oldSegment // oldest first
-	base  uint64        // no frame anywhere has an LSN at or above it
+	slots     []*foundSlot
+	leftovers []string      // files that crashes left unfinished: they go as soon as anything may be changed
+	sides     []uint64      // segments that have a side file
+	chain     []*oldSegment // oldest first
+	base      uint64        // no frame anywhere has an LSN at or above it
 
 	l         *ledger
 	c         uint64        // frames from here on are replayed
@@ -126,16 +128,16 @@ func (r *recovery) wire(o Options) error {
 	b.space = newSpace(spaceOptions{
 		FS: b.fs, Dir: b.dir, Disk: total, Ring: int64(j.geo.limit) * j.geo.slot,
 		Grown:  func() int64 { _, n := j.bytes(); return n },
-		Memory: b.memory, Front: b.front, Log: b.log,
+		Memory: b.memory, Front: b.front, Sealed: j.seal != nil, Log: b.log,
 	})
-	b.packs = newPackStore(packOptions{FS: b.fs, Dir: path.Join(b.dir, packsDir), Directory: j.id.Directory, Rand: b.rand, Space: b.space, Log: b.log})
+	b.packs = newPackStore(packOptions{FS: b.fs, Dir: path.Join(b.dir, packsDir), Directory: j.id.Directory, Rand: b.rand, Seal: j.seal, Space: b.space, Log: b.log})
 	b.committer = newCommitter(b)
 	b.opener = newOpener(b)
 	b.metrics = newMetrics(b)
 	b.committer.observed = b.metrics.sync
 	for _, m := range b.ledger.manifests {
 		for _, p := range m.event.Packs {
-			b.packs.register(m.event.Head.Incarnation, p)
+			b.packs.register(m.event.Head.Incarnation, p, r.pack(p.ID).key)
 		}
 	}
 	return nil
@@ -146,6 +148,11 @@ func (r *recovery) wire(o Options) error {
 // does.
 func (r *recovery) reopen() error {
 	j := r.j
+	for _, name := range r.leftovers {
+		if err := r.b.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove a file that was not finished: %w", err)
+		}
+	}
 	j.nextNumber, j.nextBase = 1, max(r.base, uint64(j.geo.slot))
 	var prev, prevEnd uint64
 	if n := len(r.chain); n > 0 {
@@ -333,9 +340,19 @@ func (r *recovery) copyRows(w *openingWriter) (kept, dropped []*oldSegment, err 
 	if w.end() > r.j.geo.slot/4 {
 		budget = 0 // a large checkpoint: what has to be copied must still fit
 	}
+	growing := false // frames take more room than they had: they were in clear and will be sealed
+	for _, s := range kept {
+		growing = growing || r.j.seal != nil && s.slot.key == nil
+	}
+	if growing {
+		budget /= 2 // the smallest frame of rows grows by less than a quarter
+	}
 	for len(kept) > 0 {
 		s := kept[len(kept)-1]
 		n := r.uncoveredBytes(s.segment)
+		if growing {
+			n += n / 4
+		}
 		if n > budget || r.broken[s] {
 			break
 		}

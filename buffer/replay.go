@@ -271,7 +271,7 @@ func (s *frameScan) pass(h frameHead, err error) error {
 func (p *replayer) frame(s *oldSegment, off int64, h *frameHead, payload []byte) error {
 	r, l := p.r, p.l
 	lsn := s.lsn(off)
-	if h.Flags&^flagOpening != 0 || h.Type == frameRun || h.Type > framePad || h.Type == 0 {
+	if h.Flags&^(flagOpening|flagSealed) != 0 || h.Type == frameRun || h.Type > framePad || h.Type == 0 {
 		return &NewerVersionError{Path: s.slot.name, What: fmt.Sprintf("%v frame at byte %d of slot", h.Type, off), Version: formatVersion + 1, Known: formatVersion}
 	}
 	if h.Type == frameData {

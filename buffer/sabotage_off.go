@@ -19,4 +19,6 @@ const (
 	sabotageLedgerDamage        = false // pass over damaged ledger frames
 	sabotageProgressLost        = false // leave confirmations out of checkpoints
 	sabotageUnlinkBeforeCommit  = false // remove packs before the COMMIT is durable
+	sabotageReuseNonce          = false // seal several pieces under one nonce
+	sabotageKeyLater            = false // write the wrapped data key after what makes the file valid was synced
 )

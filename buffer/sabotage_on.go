@@ -20,6 +20,8 @@ var (
 	sabotageLedgerDamage        = sabotaged("ledger-damage-passed-over")
 	sabotageProgressLost        = sabotaged("progress-lost-over-checkpoint")
 	sabotageUnlinkBeforeCommit  = sabotaged("unlink-before-commit")
+	sabotageReuseNonce          = sabotaged("reuse-nonce")
+	sabotageKeyLater            = sabotaged("key-not-synced")
 )
 
 func sabotaged(name string) bool { return os.Getenv("HYDRANT_SABOTAGE") == name }

@@ -18,13 +18,16 @@ type frameScan struct {
 	name  string
 	base  uint64 // LSN of the file's first byte
 	salt  uint32
-	off   int64 // of the next frame
-	limit int64 // where frames end
+	key   *dataKey // of the segment; nil: it is in clear
+	blind bool     // the key is not known: sealed payloads are left as they are
+	off   int64    // of the next frame
+	limit int64    // where frames end
 
 	mended map[int64]frameHead // headers that mend has put right, by offset
 
-	buf []byte // bytes [at, at+len(buf)) of the file
-	at  int64
+	buf   []byte // bytes [at, at+len(buf)) of the file
+	at    int64
+	clear []byte // of the last payload that was sealed
 }
 
 // scanWindow is how much is read at once.
@@ -76,7 +79,7 @@ func (s *frameScan) header(off int64) (frameHead, error) {
 	return h, nil
 }
 
-// next reads the frame at off. io.EOF at the limit. Where badFrame(err) holds there is no sound frame here;
+// next reads the frame at off, whose payload it opens where it is sealed. io.EOF at the limit. Where badFrame(err) holds there is no sound frame here;
 // with errPayload its header is sound and is returned. It moves on only past a sound frame. The payload is
 // valid until the next call.
 func (s *frameScan) next() (h frameHead, payload []byte, err error) {
@@ -93,8 +96,17 @@ func (s *frameScan) next() (h frameHead, payload []byte, err error) {
 	if err := h.checkPayload(b[frameHeader:]); err != nil {
 		return h, nil, err
 	}
+	payload = b[frameHeader : frameHeader+int(h.Length)]
+	if h.Flags&flagSealed != 0 && !s.blind && int64(cap(s.clear)) < h.size() {
+		s.clear = make([]byte, 0, max(h.size(), blockSize))
+	}
+	if !s.blind {
+		if payload, err = s.key.reveal(&h, s.clear[:0], payload); err != nil {
+			return h, nil, err
+		}
+	}
 	s.off += h.size()
-	return h, b[frameHeader : frameHeader+int(h.Length)], nil
+	return h, payload, nil
 }
 
 // mend tries to put right the header at off, of which one bit may have changed. It is believed only if the

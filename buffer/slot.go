@@ -16,6 +16,10 @@ import (
 const (
 	formatVersion    = 1
 	formatVersionMin = 1
+
+	// sealedVersion is that of slots and packs whose content is sealed. What is in clear is written as before,
+	// so that an older program can go on with it.
+	sealedVersion = 2
 )
 
 // A slot is a file of fixed size that holds one segment of the journal at a time:
@@ -32,7 +36,7 @@ const (
 //	12  salt u32                        64  its end LSN u64
 //	16  directory uuid                  72  slot size u64
 //	32  start number of the process u64 80  end of the opening frames u64
-//	40  segment number u64              88  reserved for a wrapped data key, zero
+//	40  segment number u64              88  wrapped data key 72; zero, and version 1: frames are in clear
 //	                                   508  CRC32C of bytes 0-507
 const (
 	slotMagic      = 0x31544f4c53445948 // "HYDSLOT1"
@@ -50,6 +54,7 @@ type slotHead struct {
 	PrevEnd   uint64
 	Size      int64
 	Opened    int64 // offset behind the opening frames, which were durable before the header was written
+	Key       wrappedKey
 }
 
 var errNoSlotHead = errors.New("no slot header here")
@@ -60,6 +65,10 @@ func (h *slotHead) encode() []byte {
 	b := make([]byte, blockSize)
 	le.PutUint64(b, slotMagic)
 	le.PutUint32(b[8:], formatVersion)
+	if !h.Key.none() {
+		le.PutUint32(b[8:], sealedVersion)
+		copy(b[88:], h.Key[:])
+	}
 	le.PutUint32(b[12:], h.Salt)
 	copy(b[16:], h.Directory[:])
 	le.PutUint64(b[32:], h.Start)
@@ -79,9 +88,10 @@ func parseSlotHead(b []byte) (slotHead, error) {
 	if len(b) < slotHeaderSize || le.Uint64(b) != slotMagic || le.Uint32(b[508:]) != crc32.Checksum(b[:508], castagnoli) {
 		return slotHead{}, errNoSlotHead
 	}
-	if v := le.Uint32(b[8:]); v > formatVersion {
-		return slotHead{}, &NewerVersionError{What: "slot", Version: v, Known: formatVersion}
-	} else if v < formatVersionMin {
+	version := le.Uint32(b[8:])
+	if version > sealedVersion {
+		return slotHead{}, &NewerVersionError{What: "slot", Version: version, Known: sealedVersion}
+	} else if version < formatVersionMin {
 		return slotHead{}, errNoSlotHead
 	}
 	h := slotHead{
@@ -95,12 +105,13 @@ func parseSlotHead(b []byte) (slotHead, error) {
 		Opened:  int64(le.Uint64(b[80:])),
 	}
 	copy(h.Directory[:], b[16:])
+	copy(h.Key[:], b[88:])
 	if h.Size < minSlotSize || h.Size > maxSlotSize || h.Size%blockSize != 0 || h.Segment == 0 || h.Base%blockSize != 0 ||
 		h.Prev >= h.Segment || h.PrevEnd > h.Base || h.Base > 1<<62 ||
 		h.Opened < blockSize || h.Opened > h.Size-blockSize || h.Opened%blockSize != 0 {
 		return slotHead{}, errNoSlotHead
 	}
-	if !allZero(b[88:508]) || !allZero(b[slotHeaderSize:]) {
+	if h.Key.none() != (version < sealedVersion) || !allZero(b[88+wrappedSize:508]) || !allZero(b[slotHeaderSize:]) {
 		return slotHead{}, errNoSlotHead
 	}
 	return h, nil

@@ -54,7 +54,10 @@ func (r *recovery) directory(o Options) error {
 		geo.first = min(geo.first, geo.limit)
 		geo.slot = id.Slot
 	}
-	b.journal = &journal{fs: b.fs, dir: b.dir, log: b.log, id: id, geo: geo, prepare: newGate()}
+	if b.keys, err = newKeyring(id.Directory, o.Key, o.PreviousKeys, b.rand); err != nil {
+		return err
+	}
+	b.journal = &journal{fs: b.fs, dir: b.dir, log: b.log, id: id, geo: geo, seal: b.keys.seal, prepare: newGate()}
 	r.j = b.journal
 	b.calls = newCalls(b.fs, path.Join(b.dir, journalDir), id.Directory, b.log)
 	return nil
@@ -110,7 +113,7 @@ func (r *recovery) survey() error {
 		index, ok := parseSlotName(e.Name)
 		if !ok {
 			if path.Ext(e.Name) == tmpSuffix {
-				b.fs.Remove(path.Join(dir, e.Name))
+				r.leftovers = append(r.leftovers, path.Join(dir, e.Name))
 			}
 			continue
 		}
@@ -145,10 +148,29 @@ func (r *recovery) survey() error {
 	if top == nil {
 		return nil
 	}
-	return r.follow(top)
+	if err := r.follow(top); err != nil {
+		return err
+	}
+	return r.unlock()
 }
 
-// readSlot opens a slot and reads its headers; nil where a crash left an unfinished file, which is removed.
+// unlock finds the data keys of the segments.
+func (r *recovery) unlock() error {
+	for _, s := range r.chain {
+		key, err := r.b.keys.open(s.head.Key, s.slot.name)
+		if errors.Is(err, errWrapped) {
+			return &DamageError{Items: []Damage{{File: s.slot.name, Length: blockSize, What: err.Error()}}}
+		}
+		if err != nil {
+			return err
+		}
+		s.slot.key = key
+	}
+	return nil
+}
+
+// readSlot opens a slot and reads its headers; nil where a crash left an unfinished file, which is removed
+// later.
 func (r *recovery) readSlot(index int) (*foundSlot, error) {
 	b, j := r.b, r.j
 	name := slotName(b.dir, index)
@@ -188,9 +210,7 @@ func (r *recovery) readSlot(index int) (*foundSlot, error) {
 	}
 	if !s.valid && s.size != j.geo.slot {
 		f.Close()
-		if err := b.fs.Remove(name); err != nil {
-			return nil, fmt.Errorf("remove slot that was not finished: %w", err)
-		}
+		r.leftovers = append(r.leftovers, name)
 		return nil, nil
 	}
 	s.slot.bad = s.size != j.geo.slot
@@ -284,5 +304,5 @@ func (r *recovery) lostHeaders(next *foundSlot) error {
 
 // scan reads frames of a slot.
 func (r *recovery) scan(s *slot, base uint64, limit int64) *frameScan {
-	return &frameScan{file: s.file, name: s.name, base: base, salt: r.j.id.Salt, off: blockSize, limit: limit, mended: r.mended[s]}
+	return &frameScan{file: s.file, name: s.name, base: base, salt: r.j.id.Salt, key: s.key, off: blockSize, limit: limit, mended: r.mended[s]}
 }
