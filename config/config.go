@@ -22,6 +22,8 @@ type Config struct {
 	Limits Limits `key:"limits"`
 	// What happens on SIGTERM and SIGINT.
 	Stop Stop `key:"stop"`
+	// Encryption of the journal and of packs in data_dir. It can be turned on, changed and turned off at any start.
+	Encryption AtRest `key:"encryption"`
 	// The log, on standard error.
 	Log Log `key:"log"`
 	// What an API request or an ARN cannot say.
@@ -33,7 +35,7 @@ type Config struct {
 	// The delivery streams. `[]` is allowed: what earlier streams left behind is delivered.
 	Streams []Stream `key:"streams" required:"true"`
 
-	_ later `keys:"encryption watch"`
+	_ later `keys:"watch"`
 }
 
 // Limits of the process.
@@ -49,6 +51,16 @@ type Stop struct {
 	// Time to go on delivering after a signal. `0s` leaves the backlog on disk for the next start. When the
 	// time is over and something is left, the exit code is 1.
 	Drain Duration `key:"drain" default:"0s" min:"0s" max:"24h"`
+}
+
+// AtRest is encryption of the data directory.
+type AtRest struct {
+	// File of the key under which new files are encrypted with AES-256-GCM: 32 random bytes as they are, as 64
+	// hexadecimal digits or in base64. It is read when the process starts. Empty: new files are not encrypted.
+	KeyFile string `key:"key_file" default:""`
+	// Files of keys that older files of data_dir were encrypted under. They are needed until nothing is left of those
+	// files, which `hydrant_encryption_files` and `hydrant inspect journal` show.
+	PreviousKeyFiles []string `key:"previous_key_files"`
 }
 
 // Log settings.

@@ -197,7 +197,9 @@ func TestFaults(t *testing.T) {
 		{"key twice", with("on_damage: stop\non_damage: stop"), "2:1: on_damage: is given twice; the first is at 1:1"},
 		{"key twice in a flow", with("log: { level: info, level: warn }"), "1:21: log.level: is given twice; the first is at 1:8"},
 
-		{"not yet: encryption", with(`encryption: { key_file: "" }`), "1:1: encryption: is not supported yet (take it out)"},
+		{"not yet: watch", with("watch: true"), "1:1: watch: is not supported yet (take it out)"},
+		{"encryption, a word", with("encryption: true"), `1:13: encryption: wants a mapping, not a scalar: "true"`},
+		{"encryption, one file for a list", with("encryption: { previous_key_files: k }"), `1:35: encryption.previous_key_files: wants a list, not a scalar: "k"`},
 		{"not yet: nested", with("api: { tls: {} }"), "1:8: api.tls: is not supported yet (take it out)"},
 		{"not yet: transform", stream("    transform: []\n"), "4:5: streams[0].transform: is not supported yet (take it out)"},
 		{"not yet: source", stream("    source: { kafka: {} }\n"), "4:15: streams[0].source.kafka: is not supported yet (take it out)"},

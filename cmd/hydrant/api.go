@@ -78,7 +78,7 @@ func (d *daemon) openPlane(p *parts) (err error) {
 		Streams:   d.manager,
 		Check:     p.check,
 		AWS:       d.c.AWS,
-		Encrypted: false,
+		Encrypted: d.buffer.Encrypted(),
 		ReadOnly:  d.c.API.ControlPlane == "read_only",
 		Log:       d.log.With("component", "controlplane"),
 	})

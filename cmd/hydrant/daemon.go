@@ -105,6 +105,10 @@ func (d *daemon) openBuffer() error {
 	if d.c.OnDamage == "stop" {
 		policy = buffer.Stop
 	}
+	key, previous, err := readKeys(d.c.Encryption, d.log)
+	if err != nil {
+		return err
+	}
 	b, err := buffer.Open(buffer.Options{
 		Dir:      d.c.DataDir,
 		Log:      d.log.With("component", "buffer"),
@@ -112,11 +116,17 @@ func (d *daemon) openBuffer() error {
 		Memory:   int64(d.c.Limits.Memory),
 		OnDamage: policy,
 		Buffers:  d.buffers,
+
+		Key:          key,
+		PreviousKeys: previous,
 	})
 	if err != nil {
 		return err // it names the directory
 	}
 	d.buffer = b
+	if key != nil {
+		d.log.Info("new files of the data directory are encrypted", "key", key)
+	}
 	d.log.Info("data directory opened", "dir", d.c.DataDir, "took", time.Since(started).Round(time.Millisecond))
 	return d.register(b.Collectors())
 }

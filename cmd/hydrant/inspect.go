@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -95,6 +96,7 @@ type packJSON struct {
 	Footer    string         `json:"footer_sha256"`
 	Manifests []manifestJSON `json:"manifests"`
 	Damaged   []string       `json:"damaged_objects"`
+	KeyID     string         `json:"key_id,omitempty"`
 	Verified  bool           `json:"verified"`
 }
 
@@ -129,16 +131,24 @@ type objectJSON struct {
 
 func (c *cli) inspectPackCommand() *cobra.Command {
 	var asJSON, verify bool
+	var flags keyFlags
 	cmd := &cobra.Command{
 		Use:   "pack PATH",
 		Short: "Describe a pack: its manifests and the objects that they decided on",
 		Long: `Describes a file of packs/ in a data directory: the manifests that it belongs to and each object's key, size, hash
 and records. With --verify the bytes of every object are compared with their hashes; the exit code is 1
-where one does not match.`,
+where one does not match. An encrypted pack needs its key: -c FILE or --key-file FILE.`,
 		Example: "  hydrant inspect pack hydrant-data/packs/….pack --verify",
 		Args:    exactly("PATH"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			r, err := buffer.InspectPack(fsys.OS(), args[0], verify)
+			keys, err := flags.keys(c)
+			if err != nil {
+				return err
+			}
+			r, err := buffer.InspectPack(fsys.OS(), args[0], verify, keys...)
+			if _, ok := errors.AsType[*buffer.KeyError](err); ok {
+				return fmt.Errorf("%w (here: -c FILE or --key-file FILE)", err)
+			}
 			if err != nil {
 				return err
 			}
@@ -154,13 +164,14 @@ where one does not match.`,
 		},
 	}
 	cmd.Flags().BoolVar(&verify, "verify", false, "compare the bytes of every object with its hashes")
+	flags.add(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
 
 func packOf(r *buffer.PackReport, verified bool) packJSON {
 	out := packJSON{Path: r.Path, ID: hex.EncodeToString(r.ID[:]), Directory: hex.EncodeToString(r.Directory[:]), Bytes: r.Length, Footer: hex.EncodeToString(r.Footer[:]),
-		Manifests: []manifestJSON{}, Damaged: append([]string{}, r.Damaged...), Verified: verified}
+		KeyID: r.KeyID, Manifests: []manifestJSON{}, Damaged: append([]string{}, r.Damaged...), Verified: verified}
 	for _, m := range r.Manifests {
 		j := manifestJSON{ID: hex.EncodeToString(m.ID[:]), Incarnation: m.Incarnation, Version: m.Version, Epoch: m.Epoch, First: m.First, Next: m.Next,
 			OK: m.Counts.OK, Dropped: m.Counts.Dropped, Failed: m.Counts.Failed, Objects: []objectJSON{}}
@@ -181,7 +192,7 @@ func packOf(r *buffer.PackReport, verified bool) packJSON {
 }
 
 func (c *cli) showPack(p packJSON) error {
-	fmt.Fprintf(c.stdout, "pack %s of directory %s, %s (%d bytes), footer %s\n", p.ID, p.Directory, size(p.Bytes), p.Bytes, p.Footer)
+	fmt.Fprintf(c.stdout, "pack %s of directory %s, %s (%d bytes), footer %s%s\n", p.ID, p.Directory, size(p.Bytes), p.Bytes, p.Footer, prefixed(", encrypted under key ", p.KeyID))
 	for _, m := range p.Manifests {
 		fmt.Fprintf(c.stdout, "manifest %s: stream incarnation %d version %d, epoch %d, records %d to %d: %d ok, %d failed, %d dropped%s\n",
 			m.ID, m.Incarnation, m.Version, m.Epoch, m.First, m.Next-1, m.OK, m.Failed, m.Dropped, prefixed(", replaces ", m.Replaces))
@@ -205,12 +216,14 @@ func (c *cli) showPack(p packJSON) error {
 
 func (c *cli) inspectJournalCommand() *cobra.Command {
 	var asJSON, all bool
+	var flags keyFlags
 	cmd := &cobra.Command{
 		Use:   "journal PATH",
 		Short: "List the frames of a journal: a slot file, or all slots of its folder",
 		Long: `Lists the frames of a slot file (journal/j-0001 in a data directory), or of all slots of the journal's folder, with
 their positions and what they say. Records themselves are not shown. The exit code is 1 where a frame is
-damaged; while a daemon writes, the end may look so for a moment.
+damaged; while a daemon writes, the end may look so for a moment. Of encrypted segments it shows what headers say,
+and with their key (-c FILE or --key-file FILE) everything.
 
 With --json each line is one object: {"slot": ...} or {"frame": ...}.`,
 		Example: "  hydrant inspect journal hydrant-data/journal",
@@ -219,8 +232,12 @@ With --json each line is one object: {"slot": ...} or {"frame": ...}.`,
 			if _, err := os.Stat(args[0]); err != nil {
 				return err
 			}
+			keys, err := flags.keys(c)
+			if err != nil {
+				return err
+			}
 			out := bufio.NewWriterSize(c.stdout, 1<<16)
-			faults, err := inspectJournal(out, args[0], asJSON, all)
+			faults, err := inspectJournal(out, args[0], asJSON, all, keys)
 			if e := out.Flush(); err == nil {
 				err = e
 			}
@@ -231,11 +248,12 @@ With --json each line is one object: {"slot": ...} or {"frame": ...}.`,
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "list padding and marks too")
+	flags.add(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
 
-func inspectJournal(out io.Writer, path string, asJSON, all bool) (faults int, err error) {
+func inspectJournal(out io.Writer, path string, asJSON, all bool, keys []*buffer.Key) (faults int, err error) {
 	lines := json.NewEncoder(out)
 	lines.SetEscapeHTML(false)
 	onSlot := func(s buffer.SlotInfo) {
@@ -245,8 +263,8 @@ func inspectJournal(out io.Writer, path string, asJSON, all bool) (faults int, e
 		case s.Free:
 			fmt.Fprintf(out, "%s: free\n", s.File)
 		default:
-			fmt.Fprintf(out, "%s: segment %d from LSN %d, %s, opened by start %d of directory %s; segment %d before it ends at %d\n",
-				s.File, s.Segment, s.Base, size(s.Size), s.Start, s.Directory, s.Prev, s.PrevEnd)
+			fmt.Fprintf(out, "%s: segment %d from LSN %d, %s, opened by start %d of directory %s; segment %d before it ends at %d%s\n",
+				s.File, s.Segment, s.Base, size(s.Size), s.Start, s.Directory, s.Prev, s.PrevEnd, prefixed("; encrypted under key ", s.KeyID))
 		}
 	}
 	onFrame := func(f buffer.FrameInfo) bool {
@@ -269,6 +287,6 @@ func inspectJournal(out io.Writer, path string, asJSON, all bool) (faults int, e
 		fmt.Fprintln(out, prefixed("  ", f.Detail)+prefixed("  DAMAGED: ", f.Fault))
 		return true
 	}
-	err = buffer.InspectJournal(fsys.OS(), path, onSlot, onFrame)
+	err = buffer.InspectJournal(fsys.OS(), path, onSlot, onFrame, keys...)
 	return faults, err
 }
