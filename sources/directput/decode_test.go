@@ -254,11 +254,11 @@ func clicks(n, size int) []string {
 	rng := rand.New(rand.NewPCG(1, 1))
 	lines := make([]string, n)
 	for i := range lines {
-		lines[i] = fmt.Sprintf(`{"event_id":"%016x%016x","ts":%d,"user":%d,"page":"/p/%d","pad":"`, rng.Uint64(), rng.Uint64(), 1789014240448+i, rng.IntN(1e6), rng.IntN(1e4))
-		for len(lines[i]) < size-3 {
-			lines[i] += string(rune('a' + rng.IntN(26)))
+		line := fmt.Appendf(make([]byte, 0, size), `{"event_id":"%016x%016x","ts":%d,"user":%d,"page":"/p/%d","pad":"`, rng.Uint64(), rng.Uint64(), 1789014240448+i, rng.IntN(1e6), rng.IntN(1e4))
+		for len(line) < size-3 {
+			line = append(line, byte('a'+rng.IntN(26)))
 		}
-		lines[i] += "\"}\n"
+		lines[i] = string(append(line, "\"}\n"...))
 	}
 	return lines
 }
