@@ -74,7 +74,7 @@ func wholeFrom(min int64) *shape { return &shape{kind: integer, min: bound(min)}
 
 func fraction() *shape { return &shape{kind: number, min: bound(0), max: bound(1)} }
 
-func flag() *shape { return &shape{kind: boolean} }
+func truth() *shape { return &shape{kind: boolean} }
 
 func listOf(elem *shape) *shape { return &shape{kind: list, elem: elem} }
 
@@ -148,7 +148,7 @@ var (
 	bufferingHints = object(may("SizeInMBs", whole(1, 128)), may("IntervalInSeconds", whole(0, 900)))
 	retryOptions   = object(may("DurationInSeconds", whole(0, 7200)))
 	logging        = object(
-		may("Enabled", flag()),
+		may("Enabled", truth()),
 		may("LogGroupName", str(0, 512, re(`[\.\-_/#A-Za-z0-9]*`))),
 		may("LogStreamName", str(0, 512, re(`[^:*]*`))),
 	)
@@ -157,7 +157,7 @@ var (
 		may("KMSEncryptionConfig", object(need("AWSKMSKeyARN", str(1, 512, keyPattern)))),
 	)
 	processing = object(
-		may("Enabled", flag()),
+		may("Enabled", truth()),
 		// A null here is an oddity of the service: it passes the shapes and fails later.
 		may("Processors", &shape{kind: list, nullable: true, elem: object(
 			need("Type", enum(deaggregation, decompression, logProcessing, lambda, extraction, appendDelimiter)),
@@ -175,8 +175,8 @@ var (
 		)),
 		may("InputFormatConfiguration", object(may("Deserializer", object(
 			may("OpenXJsonSerDe", object(
-				may("ConvertDotsInJsonKeysToUnderscores", flag()),
-				may("CaseInsensitive", flag()),
+				may("ConvertDotsInJsonKeysToUnderscores", truth()),
+				may("CaseInsensitive", truth()),
 				may("ColumnToJsonKeyMappings", &shape{kind: mapping, keys: unspaced, elem: nonEmpty}),
 			)),
 			may("HiveJsonSerDe", object(may("TimestampFormats", listOf(nonEmpty)))),
@@ -186,7 +186,7 @@ var (
 				may("BlockSizeBytes", wholeFrom(64<<20)),
 				may("PageSizeBytes", wholeFrom(64<<10)),
 				may("Compression", enum(uncompressed, compressionGZIP, "SNAPPY")),
-				may("EnableDictionaryCompression", flag()),
+				may("EnableDictionaryCompression", truth()),
 				may("MaxPaddingBytes", wholeFrom(0)),
 				may("WriterVersion", enum("V1", "V2")),
 			)),
@@ -194,7 +194,7 @@ var (
 				may("StripeSizeBytes", wholeFrom(8<<20)),
 				may("BlockSizeBytes", wholeFrom(64<<20)),
 				may("RowIndexStride", wholeFrom(1000)),
-				may("EnablePadding", flag()),
+				may("EnablePadding", truth()),
 				may("PaddingTolerance", fraction()),
 				may("Compression", enum("NONE", "ZLIB", "SNAPPY")),
 				may("BloomFilterColumns", listOf(unspaced)),
@@ -203,12 +203,12 @@ var (
 				may("FormatVersion", enum("V0_11", "V0_12")),
 			)),
 		)))),
-		may("Enabled", flag()),
+		may("Enabled", truth()),
 	)
 	secretsManager = object(
 		may("SecretARN", str(1, 2048, re(`arn:.*:secretsmanager:[a-zA-Z0-9\-]+:\d{12}:secret:[a-zA-Z0-9\-/_+=.@!]+`))),
 		may("RoleARN", roleARN),
-		need("Enabled", flag()),
+		need("Enabled", truth()),
 	)
 
 	s3Config = object(
@@ -229,7 +229,7 @@ var (
 		may("S3BackupMode", enum(disabled, enabled)),
 		may("S3BackupConfiguration", s3Config),
 		may("DataFormatConversionConfiguration", conversion),
-		may("DynamicPartitioningConfiguration", object(may("RetryOptions", retryOptions), may("Enabled", flag()))),
+		may("DynamicPartitioningConfiguration", object(may("RetryOptions", retryOptions), may("Enabled", truth()))),
 		may("FileExtension", str(0, 128, re(`^(|\.[0-9a-z!\-_.*'()]+)$`))),
 		may("CustomTimeZone", str(0, 50, re(`^$|[a-zA-Z/_]+`))),
 	)
@@ -309,7 +309,7 @@ var (
 		may("IcebergDestinationConfiguration", anything),
 		may("DatabaseSourceConfiguration", anything),
 	)
-	deleteShape = object(need("DeliveryStreamName", streamName), may("AllowForceDelete", flag()))
+	deleteShape = object(need("DeliveryStreamName", streamName), may("AllowForceDelete", truth()))
 	updateShape = object(
 		need("DeliveryStreamName", streamName),
 		need("CurrentDeliveryStreamVersionId", str(1, 50, re(`[0-9]+`))),

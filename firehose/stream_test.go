@@ -1,0 +1,127 @@
+package firehose
+
+import (
+	"errors"
+	"testing"
+
+	"hydrant/config"
+)
+
+var local = config.AWS{Region: "eu-west-1", AccountID: "123456789012", RoleARNs: "ignore", Endpoints: config.Endpoints{S3: "http://127.0.0.1:9000"}}
+
+// The stream that delivers, as the configuration writes it.
+func TestConfig(t *testing.T) {
+	base := func(format string, edits ...string) string {
+		return edit(t, `{"source":{"direct_put":{}},"format":`+format+`,"buffer":{"size":"5MiB","interval":"5m","file_size":"0"},
+			"destination":{"s3":{"bucket":"lake","prefix":"","error_output_prefix":"","time_zone":"UTC","file_extension":"","region":"eu-west-1",
+			"endpoint":"http://127.0.0.1:9000","path_style":"auto","checksum":"auto","credentials":{"profile":"","role_arn":""},"encryption":"none","storage_class":"","retry_duration":"forever"}}}`, edits...)
+	}
+	plain := func(edits ...string) string {
+		return base(`{"text":{"delimiter":"none","compression":"none"}}`, edits...)
+	}
+	again := func(s *config.Stream) string {
+		t.Helper()
+		back, err := config.ParseSpec(s.Name, s.Spec())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(back.Spec())
+	}
+	f := func(want string, aws config.AWS, body string, edits ...string) {
+		t.Helper()
+		d, _ := mustCreate(t, edit(t, body, edits...))
+		s, err := d.Config("logs", aws)
+		if err != nil {
+			t.Errorf("%v: %v", edits, err)
+			return
+		}
+		if got := edit(t, string(s.Spec())); s.Name != "logs" || got != want || edit(t, again(s)) != want {
+			t.Errorf("%v: got\n%s\nwant\n%s", edits, got, want)
+		}
+	}
+	f(plain(), local, plainS3)
+	f(plain(), local, s3, ext+`S3BackupConfiguration={"RoleARN":"`+role+`","BucketARN":"`+bucket+`"}`, ext+`CloudWatchLoggingOptions={"Enabled":true}`)
+	f(plain(`destination.s3.prefix="a/!{timestamp:yyyy}/"`, `destination.s3.error_output_prefix="e/!{firehose:error-output-type}/"`, `destination.s3.time_zone="Europe/Zurich"`, `destination.s3.file_extension=".log"`),
+		local, s3, ext+`Prefix="a/!{timestamp:yyyy}/"`, ext+`ErrorOutputPrefix="e/!{firehose:error-output-type}/"`, ext+`CustomTimeZone="Europe/Zurich"`, ext+`FileExtension=".log"`)
+	f(plain(`buffer.size="128MiB"`, `buffer.interval="0s"`), local, s3, ext+`BufferingHints={"SizeInMBs":128,"IntervalInSeconds":0}`)
+	f(plain(`destination.s3.encryption={"kms":"arn:aws:kms:eu-west-1:123456789012:key/k"}`), local, s3, ext+`EncryptionConfiguration={"KMSEncryptionConfig":{"AWSKMSKeyARN":"arn:aws:kms:eu-west-1:123456789012:key/k"}}`)
+	assume := local
+	assume.RoleARNs, assume.Endpoints.S3 = "assume", ""
+	f(plain(`destination.s3.endpoint=""`, `destination.s3.credentials.role_arn="`+role+`"`), assume, s3)
+	for api, ours := range map[string]string{"UNCOMPRESSED": "none", "GZIP": "gzip", "ZIP": "zip", "Snappy": "snappy", "HADOOP_SNAPPY": "hadoop_snappy"} {
+		f(base(`{"text":{"delimiter":"none","compression":"`+ours+`"}}`), local, s3, ext+`CompressionFormat="`+api+`"`)
+	}
+	f(base(`{"text":{"delimiter":"between","compression":"none"}}`), local, s3, processorsOf(newline))
+	f(plain(), local, s3, ext+`ProcessingConfiguration={"Enabled":false,"Processors":[`+newline+`,`+lambdaWith()+`]}`)
+}
+
+func TestConfigWithSchema(t *testing.T) {
+	schema := config.Schema{Columns: []string{"id string", "ts timestamp"}}
+	f := func(want string, edits ...string) {
+		t.Helper()
+		d, _ := mustCreate(t, edit(t, edit(t, s3, ext+`DataFormatConversionConfiguration=`+conversionJSON), edits...))
+		s, err := d.ConfigWithSchema("logs", local, schema)
+		if err != nil {
+			t.Errorf("%v: %v", edits, err)
+			return
+		}
+		var spec = edit(t, string(s.Spec()), `source=-`, `destination=-`)
+		if want := edit(t, want); spec != want {
+			t.Errorf("%v: got\n%s\nwant\n%s", edits, spec, want)
+		}
+	}
+	const base = `{"format":{"parquet":{"schema":["id string","ts timestamp"],"deserializer":{"openx":{"case_insensitive":true,"dots_to_underscores":false}},
+		"compression":"snappy","encodings":"compatible","timestamps":"int96","row_group":"128MiB","page":"1MiB","unknown_fields":"drop"}},
+		"buffer":{"size":"128MiB","interval":"5m","file_size":"0"}}`
+	const convert = ext + "DataFormatConversionConfiguration."
+	const serde = convert + "OutputFormatConfiguration.Serializer.ParquetSerDe="
+	f(base)
+	f(edit(t, base, `format.parquet.deserializer={"openx":{"case_insensitive":false,"column_to_json_key":{"ts":"timestamp"},"dots_to_underscores":true}}`),
+		convert+`InputFormatConfiguration.Deserializer.OpenXJsonSerDe={"CaseInsensitive":false,"ConvertDotsInJsonKeysToUnderscores":true,"ColumnToJsonKeyMappings":{"ts":"timestamp"}}`)
+	f(edit(t, base, `format.parquet.deserializer={"hive":{"timestamp_formats":["yyyy","millis"]}}`), convert+`InputFormatConfiguration.Deserializer={"HiveJsonSerDe":{"TimestampFormats":["yyyy","millis"]}}`)
+	f(edit(t, base, `format.parquet.deserializer={"hive":{}}`), convert+`InputFormatConfiguration.Deserializer={"HiveJsonSerDe":{}}`)
+	f(edit(t, base, `format.parquet.compression="gzip"`, `format.parquet.encodings="modern"`), serde+`{"Compression":"GZIP","WriterVersion":"V2","EnableDictionaryCompression":true,"MaxPaddingBytes":5}`)
+	f(edit(t, base, `format.parquet.compression="none"`), serde+`{"Compression":"UNCOMPRESSED","WriterVersion":"V1"}`)
+	f(edit(t, base, `format.parquet.row_group="64MiB"`, `format.parquet.page="64KiB"`), serde+`{"BlockSizeBytes":67108865,"PageSizeBytes":65537}`)
+	f(edit(t, base, `format.parquet.row_group="1GiB"`, `format.parquet.page="64MiB"`), serde+`{"BlockSizeBytes":2147483647,"PageSizeBytes":2147483647}`)
+	f(edit(t, base, `format={"text":{"delimiter":"none","compression":"none"}}`, `buffer.size="5MiB"`), convert+`Enabled=false`)
+
+	d, _ := mustCreate(t, edit(t, s3, ext+`DataFormatConversionConfiguration=`+conversionJSON, convert+`SchemaConfiguration.VersionId="7"`))
+	if table, ok := d.Table(); !ok || table != (GlueTable{RoleARN: role, Database: "db", Table: "clicks", Version: "7"}) {
+		t.Errorf("table %+v, %v", table, ok)
+	}
+	if d, _ := mustCreate(t, s3); d.converts() {
+		t.Error("a stream without conversion has a table")
+	}
+}
+
+// What is described and cannot be delivered is named.
+func TestNotDeliverable(t *testing.T) {
+	f := func(member, reason, body string, edits ...string) {
+		t.Helper()
+		d, _ := mustCreate(t, edit(t, body, edits...))
+		_, err := d.Config("logs", local)
+		var n *NotDeliverable
+		if !errors.As(err, &n) || n.Member != member || n.Reason != reason {
+			t.Errorf("%s: error %v", member, err)
+			return
+		}
+		wantError(t, member, n.Answer(), "InvalidArgumentException", member+" is not supported by this version: "+reason)
+	}
+	const extPath = "extendedS3DestinationConfiguration"
+	f("redshiftDestinationConfiguration", "delivery into Redshift is yet to come.", toRed)
+	f("httpEndpointDestinationConfiguration", "delivery to HTTP endpoints is yet to come.", toHTTP)
+	f(extPath+".dynamicPartitioningConfiguration", "dynamic partitioning is yet to come.", partitioned(t))
+	f(extPath+".s3BackupMode", "backup of source records is yet to come.", s3, ext+`S3BackupMode="Enabled"`, ext+`S3BackupConfiguration={"RoleARN":"`+role+`","BucketARN":"`+bucket+`"}`)
+	f(extPath+".processingConfiguration", "the processor Lambda is yet to come.", s3, processorsOf(newline, lambdaWith()))
+	f(extPath+".processingConfiguration", "the processor Decompression is yet to come.", s3, processorsOf(gunzip))
+	f(extPath+".dataFormatConversionConfiguration.schemaConfiguration", "the AWS Glue table db.clicks cannot be read. Declare the stream with its schema in the configuration file.",
+		s3, ext+`DataFormatConversionConfiguration=`+conversionJSON)
+	f(extPath+".dataFormatConversionConfiguration.outputFormatConfiguration.serializer.orcSerDe", "ORC is not written; ParquetSerDe is.",
+		s3, ext+`DataFormatConversionConfiguration=`+conversionJSON, ext+`DataFormatConversionConfiguration.OutputFormatConfiguration.Serializer={"OrcSerDe":{}}`)
+
+	// A bucket that the API's pattern takes and S3 does not.
+	d, _ := mustCreate(t, edit(t, s3, ext+`BucketARN="arn:aws:s3:::ab"`))
+	_, err := d.Config("logs", local)
+	wantError(t, "bucket", err, "InvalidArgumentException", "BucketARN arn:aws:s3:::ab does not name a bucket; names have at least 3 characters.")
+}
