@@ -114,12 +114,20 @@ func (d *decoder) filePath(c *Config, f *FileDestination, path string) {
 		d.faultAt(path, f.Path, "cannot be made absolute: "+err.Error(), "write an absolute path")
 		return
 	}
-	if data, err := filepath.Abs(c.DataDir); err == nil {
-		if rel, err := filepath.Rel(data, abs); err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
-			d.faultAt(path, f.Path, "lies in data_dir, "+c.DataDir, "choose a directory outside of it")
-		}
+	if within(c.DataDir, abs) {
+		d.faultAt(path, f.Path, "lies in data_dir, "+c.DataDir, "choose a directory outside of it")
 	}
 	f.Path = abs
+}
+
+// within tells whether an absolute path is dir or below it.
+func within(dir, path string) bool {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return false
+	}
+	rel, err := filepath.Rel(abs, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
 }
 
 func (d *decoder) credentials(c *Credentials, path string) {

@@ -14,16 +14,19 @@ package config
 type Config struct {
 	// Directory of the journal and of the packs that wait for delivery. It is created where it is missing
 	// and locked by one process. A relative path starts at the working directory of the process.
-	DataDir string `key:"data_dir" default:"./hydrant-data"`
+	DataDir string `key:"data_dir" default:"./hydrant-data" restart:"true"`
 	// What to do when acknowledged bytes in the data directory turn out to be damaged: `quarantine` copies
 	// them aside, counts them in `hydrant_unaccounted_records` and goes on; `stop` refuses to start.
-	OnDamage string `key:"on_damage" default:"quarantine" enum:"quarantine|stop"`
+	OnDamage string `key:"on_damage" default:"quarantine" enum:"quarantine|stop" restart:"true"`
 	// Upper bounds of what the process uses. At a bound puts are refused with 503 and nothing is lost.
 	Limits Limits `key:"limits"`
 	// What happens on SIGTERM and SIGINT.
 	Stop Stop `key:"stop"`
 	// Encryption of the journal and of packs in data_dir. It can be turned on, changed and turned off at any start.
-	Encryption AtRest `key:"encryption"`
+	Encryption AtRest `key:"encryption" restart:"true"`
+	// Whether the file is looked at every second and reloaded when it has changed; SIGHUP always reloads it. See
+	// docs/reload.md.
+	Watch bool `key:"watch" default:"false"`
 	// The log, on standard error.
 	Log Log `key:"log"`
 	// What an API request or an ARN cannot say.
@@ -34,16 +37,14 @@ type Config struct {
 	Admin Admin `key:"admin"`
 	// The delivery streams. `[]` is allowed: what earlier streams left behind is delivered.
 	Streams []Stream `key:"streams" required:"true"`
-
-	_ later `keys:"watch"`
 }
 
 // Limits of the process.
 type Limits struct {
 	// Memory of the whole process; the Go runtime's own limit (GOMEMLIMIT) follows it.
-	Memory Bytes `key:"memory" default:"512MiB" min:"128MiB" max:"1024GiB"`
+	Memory Bytes `key:"memory" default:"512MiB" min:"128MiB" max:"1024GiB" restart:"true"`
 	// Disk used under data_dir: the journal's ring (a twentieth, between 64MiB and 1GiB) and the packs.
-	Disk Bytes `key:"disk" default:"20GiB" min:"128MiB" max:"1048576GiB"`
+	Disk Bytes `key:"disk" default:"20GiB" min:"128MiB" max:"1048576GiB" restart:"true"`
 }
 
 // Stop is how the process ends.
@@ -99,11 +100,11 @@ type Endpoints struct {
 type API struct {
 	// Address, or a list of addresses, as host:port. Only loopback addresses are taken, because requests
 	// are not authenticated yet. Port 0 takes a free one.
-	Listen Listen `key:"listen" default:"127.0.0.1:4573"`
+	Listen Listen `key:"listen" default:"127.0.0.1:4573" restart:"true"`
 
 	// Whether streams can be created, changed and deleted over the API: with `read_only` they can be described
 	// and listed.
-	ControlPlane string `key:"control_plane" default:"read_write" enum:"read_write|read_only"`
+	ControlPlane string `key:"control_plane" default:"read_write" enum:"read_write|read_only" restart:"true"`
 
 	_ later `keys:"tls auth"`
 }
@@ -111,7 +112,7 @@ type API struct {
 // Admin is the listener for operators.
 type Admin struct {
 	// Address, or a list of addresses, as host:port; loopback only, as `api.listen`.
-	Listen Listen `key:"listen" default:"127.0.0.1:4574"`
+	Listen Listen `key:"listen" default:"127.0.0.1:4574" restart:"true"`
 
 	_ later `keys:"auth"`
 }

@@ -313,6 +313,7 @@ type field struct {
 	expect     string
 	url, zone  bool
 	notInSpec  bool
+	restart    bool // a change while the daemon runs has no effect until it starts again
 }
 
 func (f *field) container() bool {
@@ -377,7 +378,7 @@ func shapeOf(t reflect.Type) *shape {
 		}
 		f := &field{index: i, goName: sf.Name, name: tag.Get("key"), typ: sf.Type, required: tag.Get("required") == "true",
 			min: tag.Get("min"), max: tag.Get("max"), zero: tag.Get("zero"), expect: tag.Get("expect"),
-			url: tag.Get("url") == "true", zone: tag.Get("zone") == "true", notInSpec: tag.Get("spec") == "-"}
+			url: tag.Get("url") == "true", zone: tag.Get("zone") == "true", notInSpec: tag.Get("spec") == "-", restart: tag.Get("restart") == "true"}
 		f.def, f.hasDefault = tag.Lookup("default")
 		if e := cmp.Or(tag.Get("enum"), tag.Get("word")); e != "" {
 			f.enum = strings.Split(e, "|")

@@ -197,7 +197,7 @@ func TestFaults(t *testing.T) {
 		{"key twice", with("on_damage: stop\non_damage: stop"), "2:1: on_damage: is given twice; the first is at 1:1"},
 		{"key twice in a flow", with("log: { level: info, level: warn }"), "1:21: log.level: is given twice; the first is at 1:8"},
 
-		{"not yet: watch", with("watch: true"), "1:1: watch: is not supported yet (take it out)"},
+		{"watch", with("watch: often"), "1:8: watch: is not true or false: \"often\""},
 		{"encryption, a word", with("encryption: true"), `1:13: encryption: wants a mapping, not a scalar: "true"`},
 		{"encryption, one file for a list", with("encryption: { previous_key_files: k }"), `1:35: encryption.previous_key_files: wants a list, not a scalar: "k"`},
 		{"not yet: nested", with("api: { tls: {} }"), "1:8: api.tls: is not supported yet (take it out)"},
@@ -282,7 +282,7 @@ func TestFaults(t *testing.T) {
 func TestEveryFaultAtOnce(t *testing.T) {
 	got := faults(t, `data_dir: ""
 limts: {}
-watch: true
+watch: on demand
 limits: { memory: 1KiB, disk: big }
 api: { listen: 0.0.0.0:1 }
 streams:
@@ -296,7 +296,7 @@ streams:
   - destination: {}
 `, noEnv)
 	want := `2:1: limts: is not a known key (did you mean limits?)
-3:1: watch: is not supported yet (take it out)
+3:8: watch: is not true or false: "on demand"
 4:19: limits.memory: is below the least, 128MiB: "1KiB" (allowed: from 128MiB to 1024GiB)
 4:31: limits.disk: is not a size: "big" (write a whole number with KiB, MiB or GiB, like 64MiB)
 5:16: api.listen: is not a loopback address, and requests are not authenticated yet: "0.0.0.0:1" (write 127.0.0.1:PORT, [::1]:PORT or localhost:PORT)

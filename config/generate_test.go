@@ -58,7 +58,11 @@ type generator struct {
 }
 
 func (g *generator) comment(t reflect.Type, f *field) string {
-	return g.comments[t.Name()+"."+f.goName]
+	c := g.comments[t.Name()+"."+f.goName]
+	if f.restart {
+		c += " A change needs a restart."
+	}
+	return c
 }
 
 // expression is the part of the schema for a scalar that the environment fills in.
