@@ -9,9 +9,10 @@ import (
 // ControlPlane serves the operations that change streams. It must be safe for concurrent use.
 type ControlPlane interface {
 	// Control serves one call and returns its answer in JSON, with the number of members in it that nobody
-	// knows. body is not valid after it returns. Errors that are not a *ControlError count as failures of the
-	// daemon.
-	Control(ctx context.Context, operation string, body []byte) (answer []byte, unknown int, err error)
+	// knows. body is not valid after it returns. allow is asked whether the caller may do this to the stream that
+	// the call is about, before anything is looked up, and its error is returned as it is. Other errors that are
+	// not a *ControlError count as failures of the daemon.
+	Control(ctx context.Context, operation string, body []byte, allow func(stream string) error) (answer []byte, unknown int, err error)
 }
 
 // ControlError is an answer of a ControlPlane that is not success.
@@ -33,7 +34,7 @@ func (h *Handler) control(w http.ResponseWriter, r *http.Request, op string) ([]
 		return nil, err
 	}
 	defer body.free()
-	answer, unknown, err := h.o.Control.Control(r.Context(), op, body.bytes)
+	answer, unknown, err := h.o.Control.Control(r.Context(), op, body.bytes, func(string) error { return nil })
 	if unknown > 0 {
 		h.metrics.unknown.WithLabelValues(op).Add(float64(unknown))
 	}

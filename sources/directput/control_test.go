@@ -18,7 +18,7 @@ type plane struct {
 	err             error
 }
 
-func (p *plane) Control(_ context.Context, operation string, body []byte) ([]byte, int, error) {
+func (p *plane) Control(_ context.Context, operation string, body []byte, _ func(string) error) ([]byte, int, error) {
 	p.operation, p.body = operation, string(body)
 	return []byte(p.answer), p.unknown, p.err
 }
