@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +20,7 @@ type metrics struct {
 	budget  *prometheus.Desc
 	groups  *prometheus.Desc
 	open    *prometheus.Desc
+	crypt   *prometheus.Desc
 }
 
 func newMetrics(b *Buffer) *metrics {
@@ -40,6 +42,7 @@ func newMetrics(b *Buffer) *metrics {
 		budget:  desc("memory_budget_bytes", "Bytes of limits.memory that a part may take.", "part"),
 		groups:  desc("journal_groups_total", "Groups that were written and synced."),
 		open:    desc("outstanding_manifests", "Manifests that have not ended."),
+		crypt:   desc("encryption_files", "Segments and packs that are needed, by the key that they are encrypted under, none where they are in clear.", "kind", "key_id"),
 	}
 }
 
@@ -53,7 +56,7 @@ func (b *Buffer) Collectors() []prometheus.Collector {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.journal, m.accept, m.disk, m.limit, m.free, m.memory, m.budget, m.groups, m.open} {
+	for _, d := range []*prometheus.Desc{m.journal, m.accept, m.disk, m.limit, m.free, m.memory, m.budget, m.groups, m.open, m.crypt} {
 		ch <- d
 	}
 }
@@ -88,4 +91,36 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	open := len(m.b.ledger.manifests)
 	m.b.ledger.mu.RUnlock()
 	gauge(m.open, int64(open))
+	for _, kind := range []struct {
+		name string
+		keys map[string]int64
+	}{{"journal", m.b.journal.keyIDs()}, {"packs", m.b.packs.keyIDs()}} {
+		for id, n := range kind.keys {
+			gauge(m.crypt, n, kind.name, cmp.Or(id, "none"))
+		}
+	}
+}
+
+// keyIDs counts the segments in use by the key that they need, "" where they are in clear.
+func (j *journal) keyIDs() map[string]int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := make(map[string]int64)
+	for _, s := range j.segments {
+		n[s.slot.key.keyID()]++
+	}
+	return n
+}
+
+// keyIDs counts the packs that have not ended.
+func (s *packStore) keyIDs() map[string]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := make(map[string]int64)
+	for _, f := range s.files {
+		if !f.doomed {
+			n[f.key.keyID()]++
+		}
+	}
+	return n
 }

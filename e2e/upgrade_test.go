@@ -330,6 +330,22 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
+// TestUpgradeAndEncrypt: encryption may be turned on by the very start that is an upgrade, and changed by the next,
+// and what the older program left in clear is delivered all the same.
+func TestUpgradeAndEncrypt(t *testing.T) {
+	archives := goldens(t)
+	d, acked := golden(t, archives[len(archives)-1])
+	d.encrypt("one")
+	d.start()
+	d.kill()
+	d.encrypt("two", "one")
+	d.start()
+	judgeGolden(t, d, acked)
+	if code := d.stop(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 // patch overwrites bytes of a file, and returns how to put back what was there.
 func patch(t testing.TB, path string, off int64, b []byte) (undo func()) {
 	t.Helper()
@@ -348,12 +364,12 @@ func patch(t testing.TB, path string, off int64, b []byte) (undo func()) {
 	return func() { patch(t, path, off, old) }
 }
 
-// newer gives a header at the start of a file the next format version, with a sum that is right.
-func newer(t testing.TB, path string, version, sum int64) (undo func()) {
+// newer gives a header at the start of a file another format version, with a sum that is right.
+func newer(t testing.TB, path string, version, sum int64, to uint32) (undo func()) {
 	t.Helper()
 	head := bytes.Clone(read(t, path)[:sum+4])
 	le := endian.LittleEndian
-	le.PutUint32(head[version:], le.Uint32(head[version:])+1)
+	le.PutUint32(head[version:], to)
 	le.PutUint32(head[sum:], crc32.Checksum(head[:sum], crc32.MakeTable(crc32.Castagnoli)))
 	return patch(t, path, 0, head)
 }
@@ -365,22 +381,23 @@ func TestNewerDataDirIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		pattern      string
 		version, sum int64
+		known        uint32
 	}{
-		{"IDENT", 8, 60},
-		{"journal/j-*", 8, 508},
-		{"packs/*.pack", 4, 252},
+		{"IDENT", 8, 60, 1},
+		{"journal/j-*", 8, 508, 2},
+		{"packs/*.pack", 4, 252, 2},
 	} {
 		files, err := filepath.Glob(filepath.Join(d.data, filepath.FromSlash(c.pattern)))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no %s in the data directory: %v", c.pattern, err)
 		}
-		undo := newer(t, files[0], c.version, c.sum)
+		undo := newer(t, files[0], c.version, c.sum, c.known+1)
 		before := treeSum(t, d.data)
 		d.launch()
 		if code := d.wait(20 * time.Second); code != 1 {
 			t.Errorf("%s of a newer version: exit code %d, want 1", c.pattern, code)
 		}
-		for _, want := range []string{files[0], "has format version 2, this program reads up to 1", "use the version that wrote it or a later one"} {
+		for _, want := range []string{files[0], fmt.Sprintf("has format version %d, this program reads up to %d", c.known+1, c.known), "use the version that wrote it or a later one"} {
 			if !strings.Contains(tail(d.log.String(), 2000), want) {
 				t.Errorf("%s of a newer version: no %q in the message:\n%s", c.pattern, want, tail(d.log.String(), 2000))
 			}

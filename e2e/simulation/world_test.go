@@ -164,11 +164,23 @@ func (b byteReader) Read(p []byte) (int, error) {
 }
 
 func (w *world) bufferOptions(fs *forgetfs.FS, seed uint64) buffer.Options {
+	// A third of all starts each in clear and under one of two keys: every start may change it.
+	keys := []*buffer.Key{nil, simulationKey('a'), simulationKey('b')}
 	return buffer.Options{
+		Key: keys[seed%3], PreviousKeys: keys[1:],
 		Dir: dataDir, FS: fs, Now: w.now, Rand: byteReader{rand.New(rand.NewPCG(seed, 0x1d5))}, Log: w.logger(),
 		Disk: w.shape.disk, Memory: w.shape.memory, OnDamage: buffer.Stop,
 		SlotSize: w.shape.slot, Slots: w.shape.slots,
 	}
+}
+
+// simulationKey is a key that depends on c alone.
+func simulationKey(c byte) *buffer.Key {
+	k, err := buffer.ParseKey([]byte(strings.Repeat(string(c), 63) + "1"))
+	if err != nil {
+		panic("bug: " + err.Error())
+	}
+	return k
 }
 
 func (w *world) logger() *slog.Logger {
