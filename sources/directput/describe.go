@@ -154,9 +154,10 @@ const directPut = "DirectPut"
 
 // wire is the description as it is sent.
 func (h *Handler) wire(d Description) wireDescription {
+	account, region := h.o.Identity()
 	w := wireDescription{
 		DeliveryStreamName:                    d.Name,
-		DeliveryStreamARN:                     ARN(h.o.Region, h.o.AccountID, d.Name),
+		DeliveryStreamARN:                     ARN(region, account, d.Name),
 		DeliveryStreamStatus:                  d.Status,
 		DeliveryStreamEncryptionConfiguration: wireStatus{"DISABLED"},
 		DeliveryStreamType:                    directPut,

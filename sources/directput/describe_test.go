@@ -126,6 +126,25 @@ func TestReadRefuses(t *testing.T) {
 		"Value at 'exclusiveStartDeliveryStreamName' failed to satisfy constraint: Member must have length greater than or equal to 1")
 }
 
+// Account and region are asked for at each call.
+func TestIdentityChanges(t *testing.T) {
+	s := newStore(t, "s")
+	account, region := "123456789012", "eu-west-1"
+	h := newHandler(t, s, func(o *Options) { o.Identity = func() (string, string) { return account, region } })
+	check := func() {
+		t.Helper()
+		if w := post(t, h, opDescribe, `{"DeliveryStreamName":"s"}`); !strings.Contains(w.Body.String(), `"`+ARN(region, account, "s")+`"`) {
+			t.Errorf("described as %s", w.Body)
+		}
+		if w := post(t, h, opDescribe, `{"DeliveryStreamName":"x"}`); !strings.Contains(w.Body.String(), "under account "+account+" not found") {
+			t.Errorf("missing: %s", w.Body)
+		}
+	}
+	check()
+	account, region = "210987654321", "us-east-2"
+	check()
+}
+
 func TestARN(t *testing.T) {
 	for region, want := range map[string]string{
 		"eu-west-1":     "arn:aws:firehose:eu-west-1:1:deliverystream/s",

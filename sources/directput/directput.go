@@ -78,6 +78,8 @@ type Options struct {
 
 	AccountID string // 12 digits, in ARNs and messages; "": 000000000000
 	Region    string // in ARNs; "": us-east-1
+	// Identity returns account and region as they are by now, in place of AccountID and Region; nil: those stay.
+	Identity func() (account, region string)
 
 	Buffers     *record.Pool  // of bodies and batches, shared with the Appender; nil: one of its own
 	BodyTimeout time.Duration // for a client to send a body; 0: DefaultBodyTimeout
@@ -104,6 +106,9 @@ func New(o Options) (*Handler, error) {
 	if o.Region == "" {
 		o.Region = "us-east-1"
 	}
+	if o.Identity == nil {
+		o.Identity = func() (account, region string) { return o.AccountID, o.Region }
+	}
 	if o.Buffers == nil {
 		o.Buffers = new(record.Pool)
 	}
@@ -114,6 +119,12 @@ func New(o Options) (*Handler, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Handler{o: o, metrics: newMetrics(o.Directory), bufs: o.Buffers}, nil
+}
+
+// account is the account that messages name.
+func (h *Handler) account() string {
+	account, _ := h.o.Identity()
+	return account
 }
 
 // Collectors of this package's metrics.

@@ -51,7 +51,7 @@ func errTooLarge() error {
 
 func (h *Handler) errNotFound(stream string) error {
 	return &apiError{status: http.StatusBadRequest, code: "ResourceNotFoundException",
-		message: fmt.Sprintf("Firehose %s under account %s not found.", stream, h.o.AccountID), reason: "not_found"}
+		message: fmt.Sprintf("Firehose %s under account %s not found.", stream, h.account()), reason: "not_found"}
 }
 
 // slowDown is the message by which clients of Firehose know that they are too fast.
@@ -76,13 +76,19 @@ func errBody(err error) error {
 		message: "The request body ended early.", reason: "serialization", close: true, cause: err}
 }
 
+// leaving says why a stream that is there takes no records.
+const leaving = " It was deleted or taken out of the configuration, and only what it holds is still delivered."
+
 // errAppend translates what an Appender said.
 func (h *Handler) errAppend(ctx context.Context, stream string, err error) error {
 	if notFound, ok := errors.AsType[*record.NotFound](err); ok {
 		// One that is being created is known before it takes records.
 		if d, known := h.o.Directory.Describe(stream); notFound.Inactive || known && d.Status == statusCreating {
-			return &apiError{status: http.StatusBadRequest, code: "ResourceNotFoundException",
-				message: fmt.Sprintf("Firehose %s is not active in %s account.", stream, h.o.AccountID), reason: "inactive"}
+			message := fmt.Sprintf("Firehose %s is not active in %s account.", stream, h.account())
+			if notFound.Inactive {
+				message += leaving
+			}
+			return &apiError{status: http.StatusBadRequest, code: "ResourceNotFoundException", message: message, reason: "inactive"}
 		}
 		return h.errNotFound(stream)
 	}
