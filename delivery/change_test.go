@@ -2,7 +2,10 @@ package delivery
 
 import (
 	"errors"
+	"math/rand/v2"
+	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -227,4 +230,91 @@ func TestDiscardFailedStream(t *testing.T) {
 			t.Errorf("still there: %+v", w.status("s"))
 		}
 	})
+}
+
+// A stream that is discarded while the process dies again and again is dropped to the end: each record is
+// counted once at every moment, and none is delivered that had not been sent before the order.
+func TestDiscardCrashes(t *testing.T) {
+	for _, b := range backends {
+		if b.name == "files" {
+			continue
+		}
+		t.Run(b.name, func(t *testing.T) {
+			between := 0
+			for seed := range uint64(60) {
+				synctest.Test(t, func(t *testing.T) { between += discardAndDie(t, b, seed) })
+				if t.Failed() {
+					t.Fatalf("seed %d", seed)
+				}
+			}
+			if between == 0 && b.name == "buffer" {
+				t.Error("no process died in the middle")
+			}
+		})
+	}
+}
+
+// discardAndDie returns how often a part of the stream was found dropped after a death, and not all.
+func discardAndDie(t *testing.T, b backend, seed uint64) (between int) {
+	r := rand.New(rand.NewPCG(seed, 7))
+	w := newWorld(t, b)
+	w.start()
+	w.run()
+	defer w.close()
+	w.create("s", spec{Interval: 2 * time.Second, Size: 100})
+	var mu sync.Mutex // of luck
+	luck := rand.New(rand.NewPCG(seed, 8))
+	w.shop().set(func(o sinks.Object, _ int) *fault {
+		mu.Lock()
+		defer mu.Unlock()
+		if luck.IntN(2) == 0 {
+			return nil
+		}
+		return &fault{err: refusal(sinks.Unknown, ""), stored: luck.IntN(3) == 0}
+	})
+	accepted := int64(0)
+	for range 5 + r.IntN(20) {
+		n := 1 + r.IntN(12)
+		w.put("s", ten(int(accepted), n)...)
+		accepted += int64(n)
+		time.Sleep(time.Duration(r.IntN(400)) * time.Millisecond)
+	}
+	synctest.Wait()
+	w.shop().set(always(refusal(sinks.Unknown, "")))
+	w.enter("s", buffer.Discarding)
+	deaths := 0
+	for range 200 {
+		st, ok := w.m.Stream("s")
+		if !ok {
+			break
+		}
+		if st.Accepted != accepted || st.Unaccounted != 0 || st.Delivered+st.Failed+st.Dropped+st.BacklogRecords != accepted {
+			t.Fatalf("after %d deaths: %+v, %d records were accepted", deaths, st, accepted)
+		}
+		if deaths > 0 && st.Dropped > 0 && st.BacklogRecords > 0 {
+			between++
+		}
+		// In the middle of it, as nobody waits here for what goes on; or when all that could be done is done.
+		if die := r.IntN(4); die > 0 && deaths < 20 {
+			for range r.IntN(200) {
+				runtime.Gosched()
+			}
+			(&life{world: w, r: r}).kill()
+			w.store = w.backing.store()
+			w.start()
+			w.run()
+			deaths++
+			continue
+		}
+		time.Sleep(time.Second)
+	}
+	if st, ok := w.m.Stream("s"); ok {
+		t.Fatalf("still there after %d deaths: %+v", deaths, st)
+	}
+	w.shop().set(nil)
+	w.create("s", spec{})
+	w.put("s", "new")
+	w.flush("s")
+	w.balanced("s", 1)
+	return between
 }
