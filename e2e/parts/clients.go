@@ -26,3 +26,17 @@ func Boto3(t testing.TB) string {
 	}
 	return python
 }
+
+// Python is the path of a Python that has a module: one of its standard library, or of the Debian package
+// python3-MODULE.
+func Python(t testing.TB, module string) string {
+	t.Helper()
+	how := "as root " + makeTools + ", or install the Debian package python3-" + module
+	python := need(t, "/usr/bin/python3", how)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := exec.CommandContext(ctx, python, "-c", "import "+module).Run(); err != nil {
+		Missing(t, module+" for "+python, how)
+	}
+	return python
+}

@@ -8,8 +8,7 @@ package text
 import (
 	"fmt"
 	"io"
-
-	"github.com/klauspost/compress/gzip"
+	"strings"
 
 	"hydrant/format"
 	"hydrant/record"
@@ -25,24 +24,8 @@ const (
 	DelimiterAfter   Delimiter = "after"   // after every record
 )
 
-// Compression of the whole object.
-type Compression string
-
-// The compressions.
-const (
-	CompressionNone Compression = "none"
-	CompressionGzip Compression = "gzip" // one member
-)
-
-// gzipLevel makes objects within 3 % of the size at level 6, 10 to 40 % faster; levels 1 to 3 are half as fast
-// again and a tenth larger, and these objects are kept for years.
-const gzipLevel = 5
-
 // blockSize is how much is gathered before it is written: records are small and writes are system calls.
 const blockSize = 64 << 10
-
-// Overhead of a gzip member: header 10, checksum and length 8, and the deflate block that ends it.
-const gzipOverhead = 10 + 8 + 5
 
 // Options of a Format. The zero value is text as Firehose writes it.
 type Options struct {
@@ -52,8 +35,10 @@ type Options struct {
 
 // Format writes text. It is immutable and safe for concurrent use.
 type Format struct {
-	delimiter Delimiter
-	gzip      bool
+	delimiter           Delimiter
+	compression         Compression
+	extension, encoding string
+	overhead            int64
 }
 
 var _ format.Format = (*Format)(nil)
@@ -68,50 +53,47 @@ func New(o Options) (*Format, error) {
 	default:
 		return nil, fmt.Errorf("delimiter %q is not one of none, between, after", o.Delimiter)
 	}
-	switch o.Compression {
-	case "", CompressionNone:
-	case CompressionGzip:
-		f.gzip = true
-	default:
-		return nil, fmt.Errorf("compression %q is not one of none, gzip", o.Compression)
+	if o.Compression == "" {
+		o.Compression = CompressionNone
 	}
-	return f, nil
+	var names []string
+	for _, c := range compressions {
+		if c.name == o.Compression {
+			f.compression, f.extension, f.encoding, f.overhead = c.name, c.extension, c.encoding, c.overhead
+			return f, nil
+		}
+		names = append(names, string(c.name))
+	}
+	return nil, fmt.Errorf("compression %q is not one of %s", o.Compression, strings.Join(names, ", "))
 }
 
-// Extension of object names: ".gz", or "" without compression.
-func (f *Format) Extension() string {
-	if f.gzip {
-		return ".gz"
-	}
-	return ""
-}
+// Extension of object names: ".gz" and the like, or "" without compression.
+func (f *Format) Extension() string { return f.extension }
 
-// ContentEncoding of objects: "gzip", or "" without compression.
-func (f *Format) ContentEncoding() string {
-	if f.gzip {
-		return "gzip"
-	}
-	return ""
-}
+// ContentEncoding of objects, as Firehose names it: "gzip" and the like, or "" without compression.
+func (f *Format) ContentEncoding() string { return f.encoding }
 
 // SchemaVersion is always "": text has no schema.
 func (f *Format) SchemaVersion() string { return "" }
 
-// NewEncoder returns an encoder. Without compression it takes 64 KiB, with gzip about 1 MiB.
+// NewEncoder returns an encoder. Without compression it takes 64 KiB, with snappy about 200 KiB, with gzip and
+// zip about 1 MiB and with zstd about 4 MiB.
 func (f *Format) NewEncoder() format.Encoder {
-	return &encoder{delimiter: f.delimiter, gzip: f.gzip, block: make([]byte, 0, blockSize)}
+	return &encoder{delimiter: f.delimiter, compression: f.compression, overhead: f.overhead, block: make([]byte, 0, blockSize)}
 }
 
 // encoder gathers records in block, which goes through the compressor, if any, to the writer.
 type encoder struct {
-	delimiter Delimiter
-	gzip      bool
+	delimiter   Delimiter
+	compression Compression
+	overhead    int64
 
-	block []byte       // gathered and not yet handed on; never longer than blockSize
-	zip   *gzip.Writer // made at the first object, kept for the next ones
-	out   counter      // what the object's writer has got
-	err   error        // what ended the object, until Reset
+	block []byte     // gathered and not yet handed on; never longer than blockSize
+	zip   compressor // made at the first object, kept for the next ones; nil without compression
+	out   counter    // what the object's writer has got
+	err   error      // what ended the object, until Reset
 	rows  int64
+	first firstRow
 	given int64 // bytes handed to zip
 
 	// The compressor holds back what it has not finished a block of. What that will become is estimated by
@@ -141,16 +123,12 @@ func (e *encoder) Reset(w io.Writer) {
 	e.block = e.block[:0]
 	e.out = counter{w: w}
 	e.err = nil
+	e.first = firstRow{}
 	e.rows, e.given, e.ratioIn, e.ratioOut = 0, 0, 0, 0
-	switch {
-	case !e.gzip:
-	case e.zip == nil:
-		zip, err := gzip.NewWriterLevel(&e.out, gzipLevel)
-		if err != nil {
-			panic(fmt.Sprintf("bug: gzip level %d: %v", gzipLevel, err))
-		}
-		e.zip = zip
-	default:
+	if e.zip == nil {
+		e.zip = newCompressor(e.compression, &e.first)
+	}
+	if e.zip != nil {
 		e.zip.Reset(&e.out)
 	}
 }
@@ -162,6 +140,9 @@ func (e *encoder) Append(row record.Row) error {
 	}
 	if e.delimiter == DelimiterBetween && e.rows > 0 {
 		e.add('\n')
+	}
+	if e.rows == 0 {
+		e.first = firstRow{row.Seq, row.Arrived}
 	}
 	e.rows++
 	if len(row.Data) > blockSize-len(e.block) {
@@ -193,7 +174,7 @@ func (e *encoder) flush() {
 
 // hand gives bytes to the compressor or, without one, to the writer.
 func (e *encoder) hand(p []byte) {
-	if !e.gzip {
+	if e.zip == nil {
 		if e.err == nil && len(p) > 0 {
 			_, e.err = e.out.Write(p)
 		}
@@ -203,12 +184,16 @@ func (e *encoder) hand(p []byte) {
 		n := min(len(p), blockSize)
 		before := e.out.n
 		_, e.err = e.zip.Write(p[:n])
-		if e.out.n > before && e.given > 0 {
-			// What came out is a block of the compressor's, which is no longer than ours: it ends about where
-			// this one starts.
-			e.ratioIn, e.ratioOut = e.given, e.out.n
-		}
+		// What came out of deflate or zstd is a block of its own, which is no longer than two of ours and ends
+		// about where this one starts. Snappy holds back what it says.
+		in := e.given
 		e.given += int64(n)
+		if s, ok := e.zip.(*snappy); ok {
+			in = e.given - int64(len(s.held))
+		}
+		if e.out.n > before && in > 0 {
+			e.ratioIn, e.ratioOut = in, e.out.n
+		}
 		p = p[n:]
 	}
 }
@@ -216,21 +201,21 @@ func (e *encoder) hand(p []byte) {
 // Buffered is the object's bytes so far with, for what is still gathered, its own size, or with compression an
 // estimate from what the object's earlier bytes were compressed to.
 func (e *encoder) Buffered() int64 {
-	if !e.gzip {
+	if e.zip == nil {
 		return e.out.n + int64(len(e.block))
 	}
 	pending := e.given - e.ratioIn + int64(len(e.block))
 	if e.ratioIn > 0 {
-		return e.ratioOut + pending*e.ratioOut/e.ratioIn + gzipOverhead
+		return e.ratioOut + pending*e.ratioOut/e.ratioIn + e.overhead
 	}
 	// Nothing has come out: JSON usually becomes a quarter.
-	return pending/4 + gzipOverhead
+	return pending/4 + e.overhead
 }
 
-// Close finishes the object. Without rows it is empty, or an empty gzip member.
+// Close finishes the object. Without rows it is empty, or what the compression makes of nothing.
 func (e *encoder) Close() (format.Stats, error) {
 	e.flush()
-	if e.gzip && e.err == nil {
+	if e.zip != nil && e.err == nil {
 		e.err = e.zip.Close()
 	}
 	if e.err != nil {

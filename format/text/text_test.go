@@ -1,8 +1,10 @@
 package text
 
 import (
+	"archive/zip"
 	"bytes"
 	stdgzip "compress/gzip"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,6 +14,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/uuid"
+	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
 
 	"hydrant/e2e/parts"
 	"hydrant/format"
@@ -50,8 +56,104 @@ func encode(t testing.TB, e format.Encoder, rows []string) []byte {
 	return b.Bytes()
 }
 
-// unzip reads exactly one gzip member.
+func rowOf(seq uint64, data string) record.Row { return record.Row{Seq: seq, Data: []byte(data)} }
+
+// all are the compressions.
+var all = []Compression{CompressionNone, CompressionGzip, CompressionZip, CompressionSnappy, CompressionHadoopSnappy, CompressionZstd}
+
+// expand undoes a compression.
+func expand(t testing.TB, c Compression, b []byte) []byte {
+	t.Helper()
+	switch c {
+	case CompressionGzip:
+		return gunzip(t, b)
+	case CompressionZip:
+		return unzip(t, b)
+	case CompressionSnappy:
+		return unframe(t, b, true)
+	case CompressionHadoopSnappy:
+		return unframe(t, b, false)
+	case CompressionZstd:
+		r, err := zstd.NewReader(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		out, err := r.DecodeAll(b, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	return b
+}
+
+// unzip reads the one entry of an archive.
 func unzip(t testing.TB, b []byte) []byte {
+	t.Helper()
+	r, err := zip.NewReader(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.File) != 1 {
+		t.Fatalf("%d entries", len(r.File))
+	}
+	if name := r.File[0].Name; uuid.Validate(name) != nil || len(name) != entryName || r.File[0].Method != zip.Deflate {
+		t.Errorf("entry %q of method %d", name, r.File[0].Method)
+	}
+	f, err := r.File[0].Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := io.ReadAll(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// unframe reads snappy in either framing, strictly.
+func unframe(t testing.TB, b []byte, xerial bool) []byte {
+	t.Helper()
+	if xerial {
+		if !bytes.HasPrefix(b, []byte("\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01")) {
+			t.Fatalf("header % x", b[:min(16, len(b))])
+		}
+		b = b[16:]
+	}
+	next := func() int {
+		if len(b) < 4 {
+			t.Fatalf("%d bytes where a length is", len(b))
+		}
+		n := binary.BigEndian.Uint32(b)
+		b = b[4:]
+		return int(n)
+	}
+	out := []byte{}
+	for len(b) > 0 {
+		plain := -1
+		if !xerial {
+			plain = next()
+		}
+		n := next()
+		if n > len(b) {
+			t.Fatalf("a block of %d bytes, and %d are left", n, len(b))
+		}
+		block, err := s2.Decode(nil, b[:n])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if plain >= 0 && len(block) != plain || xerial && len(block) > xerialBlock || len(block) > hadoopBlock {
+			t.Fatalf("a block of %d bytes, said to be %d", len(block), plain)
+		}
+		out = append(out, block...)
+		b = b[n:]
+	}
+	return out
+}
+
+// gunzip reads exactly one gzip member.
+func gunzip(t testing.TB, b []byte) []byte {
 	t.Helper()
 	in := bytes.NewReader(b)
 	r, err := stdgzip.NewReader(in)
@@ -73,11 +175,8 @@ func TestBytesAreTheRecords(t *testing.T) {
 	big := strings.Repeat("x", blockSize)
 	f := func(d Delimiter, want string, rows ...string) {
 		t.Helper()
-		for _, c := range []Compression{"", CompressionNone, CompressionGzip} {
-			got := encode(t, encoderOf(t, Options{Delimiter: d, Compression: c}), rows)
-			if c == CompressionGzip {
-				got = unzip(t, got)
-			}
+		for _, c := range append([]Compression{""}, all...) {
+			got := expand(t, c, encode(t, encoderOf(t, Options{Delimiter: d, Compression: c}), rows))
 			if string(got) != want {
 				t.Errorf("%q with %s: got %.80q (%d bytes), want %.80q (%d)", d, c, got, len(got), want, len(want))
 			}
@@ -107,12 +206,16 @@ func TestBytesAreTheRecords(t *testing.T) {
 func TestGolden(t *testing.T) {
 	rows := []string{`{"a":1}`, "", "zwölf\n", strings.Repeat(`{"b":"`, 50)}
 	for _, d := range []Delimiter{DelimiterNone, DelimiterBetween, DelimiterAfter} {
-		for _, c := range []Compression{CompressionNone, CompressionGzip} {
+		for _, c := range all {
 			f, err := New(Options{Delimiter: d, Compression: c})
 			if err != nil {
 				t.Fatal(err)
 			}
-			path := filepath.Join("testdata", string(d)+".txt"+f.Extension())
+			name := string(d) + ".txt" + f.Extension()
+			if c == CompressionHadoopSnappy {
+				name = string(d) + ".hadoop" + f.Extension()
+			}
+			path := filepath.Join("testdata", name)
 			got := encode(t, f.NewEncoder(), rows)
 			if *update {
 				if err := os.WriteFile(path, got, 0o666); err != nil {
@@ -144,6 +247,10 @@ func TestNamesAsFirehose(t *testing.T) {
 	f("", "", "")
 	f(CompressionNone, "", "")
 	f(CompressionGzip, ".gz", "gzip")
+	f(CompressionZip, ".zip", "zip")
+	f(CompressionSnappy, ".snappy", "snappy-java")
+	f(CompressionHadoopSnappy, ".snappy", "hadoop-snappy")
+	f(CompressionZstd, ".zst", "zstd") // not one of Firehose's
 }
 
 func TestBadOptionsAreNamed(t *testing.T) {
@@ -154,13 +261,13 @@ func TestBadOptionsAreNamed(t *testing.T) {
 		}
 	}
 	f(Options{Delimiter: "before"}, `delimiter "before" is not one of none, between, after`)
-	f(Options{Compression: "zstd"}, `compression "zstd" is not one of none, gzip`)
+	f(Options{Compression: "lz4"}, `compression "lz4" is not one of none, gzip, zip, snappy, hadoop_snappy, zstd`)
 }
 
 // An encoder that wrote, failed or was left in the middle writes the next object as a new one would.
 func TestResetForgetsEverything(t *testing.T) {
 	rows := strings.SplitAfter(string(sample.Clicks(1, 0, 300)), "\n")
-	for _, c := range []Compression{CompressionNone, CompressionGzip} {
+	for _, c := range all {
 		want := encode(t, encoderOf(t, Options{Delimiter: DelimiterBetween, Compression: c}), rows)
 		used := encoderOf(t, Options{Delimiter: DelimiterBetween, Compression: c})
 		encode(t, used, rows[:7])
@@ -194,7 +301,7 @@ func (f *failing) Write(p []byte) (int, error) {
 // Whatever the writer refuses, the object ends with the writer's error and no later call takes it back.
 func TestWriterErrorEndsTheObject(t *testing.T) {
 	rows := strings.SplitAfter(string(sample.Clicks(1, 0, 2000)), "\n")
-	for _, c := range []Compression{CompressionNone, CompressionGzip} {
+	for _, c := range all {
 		whole := len(encode(t, encoderOf(t, Options{Compression: c}), rows))
 		for _, limit := range []int{0, 1, 11, whole / 2, whole - 1} {
 			e := encoderOf(t, Options{Compression: c})
@@ -235,7 +342,7 @@ func TestBufferedIsNearTheTruth(t *testing.T) {
 		noise[i] = string(b)
 	}
 	for name, rows := range map[string][]string{"clicks": clicks, "noise": noise} {
-		for _, c := range []Compression{CompressionNone, CompressionGzip} {
+		for _, c := range all {
 			e := encoderOf(t, Options{Delimiter: DelimiterAfter, Compression: c})
 			var w bytes.Buffer
 			e.Reset(&w)
@@ -270,6 +377,7 @@ func TestDuckDBReadsIt(t *testing.T) {
 	}
 	for _, o := range []Options{
 		{DelimiterBetween, CompressionNone}, {DelimiterAfter, CompressionNone}, {DelimiterBetween, CompressionGzip}, {DelimiterAfter, CompressionGzip},
+		{DelimiterBetween, CompressionZstd}, {DelimiterAfter, CompressionZstd},
 	} {
 		f, err := New(o)
 		if err != nil {
@@ -294,13 +402,15 @@ func TestDuckDBReadsIt(t *testing.T) {
 
 // Any bytes come back, cut into records in any way.
 func FuzzRoundTrip(f *testing.F) {
-	f.Add([]byte("abc|def||\x00\xff"), uint8(0), true)
-	f.Add([]byte("\n|\n"), uint8(1), false)
-	f.Add(bytes.Repeat([]byte("0123456789|"), 20_000), uint8(2), true)
-	f.Fuzz(func(t *testing.T, in []byte, delimiter uint8, zip bool) {
-		o := Options{Delimiter: []Delimiter{DelimiterNone, DelimiterBetween, DelimiterAfter}[delimiter%3]}
-		if zip {
-			o.Compression = CompressionGzip
+	f.Add([]byte("abc|def||\x00\xff"), uint8(0), uint8(1))
+	f.Add([]byte("\n|\n"), uint8(1), uint8(0))
+	for i := range all {
+		f.Add(bytes.Repeat([]byte("0123456789|"), 20_000), uint8(2), uint8(i))
+	}
+	f.Fuzz(func(t *testing.T, in []byte, delimiter, compression uint8) {
+		o := Options{
+			Delimiter:   []Delimiter{DelimiterNone, DelimiterBetween, DelimiterAfter}[delimiter%3],
+			Compression: all[int(compression)%len(all)],
 		}
 		rows := strings.Split(string(in), "|")
 		var want string
@@ -312,10 +422,7 @@ func FuzzRoundTrip(f *testing.F) {
 		case DelimiterAfter:
 			want = strings.Join(rows, "\n") + "\n"
 		}
-		got := encode(t, encoderOf(t, o), rows)
-		if zip {
-			got = unzip(t, got)
-		}
+		got := expand(t, o.Compression, encode(t, encoderOf(t, o), rows))
 		if string(got) != want {
 			t.Fatalf("%+v: %d bytes came back of %d", o, len(got), len(want))
 		}
@@ -328,7 +435,7 @@ func BenchmarkEncode(b *testing.B) {
 	for _, r := range rows {
 		size += len(r)
 	}
-	for _, c := range []Compression{CompressionNone, CompressionGzip} {
+	for _, c := range all {
 		b.Run(string(c), func(b *testing.B) {
 			e := encoderOf(b, Options{Compression: c})
 			data := make([]record.Row, len(rows))
