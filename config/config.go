@@ -162,8 +162,8 @@ type Format struct {
 type Text struct {
 	// A newline `between` records, `after` each of them, or none at all, which is what Firehose does.
 	Delimiter string `key:"delimiter" default:"none" enum:"none|between|after"`
-	// Compression of the whole object.
-	Compression string `key:"compression" default:"none" enum:"none|gzip" later:"zip|snappy|hadoop_snappy|zstd"`
+	// Compression of the whole object. `snappy` is framed as snappy-java does it, `hadoop_snappy` as Hadoop does.
+	Compression string `key:"compression" default:"none" enum:"none|gzip|zip|snappy|hadoop_snappy|zstd"`
 }
 
 // Parquet objects.

@@ -204,7 +204,7 @@ func TestFaults(t *testing.T) {
 		{"not yet: transform", stream("    transform: []\n"), "4:5: streams[0].transform: is not supported yet (take it out)"},
 		{"not yet: source", stream("    source: { kafka: {} }\n"), "4:15: streams[0].source.kafka: is not supported yet (take it out)"},
 		{"not yet: destination", "streams: [ { name: s, destination: { redshift: {} } } ]\n", "1:38: streams[0].destination.redshift: is not supported yet (take it out)"},
-		{"not yet: text compression", stream("    format: { text: { compression: zstd } }\n"), "4:36: streams[0].format.text.compression: is not supported yet: \"zstd\" (write none or gzip)"},
+		{"text compression", stream("    format: { text: { compression: lz4 } }\n"), "4:36: streams[0].format.text.compression: is not none, gzip, zip, snappy, hadoop_snappy or zstd: \"lz4\" (write none, gzip, zip, snappy, hadoop_snappy or zstd)"},
 		{"not yet: schema", stream("    format: { parquet: { schema: { file: x } } }\n"), "4:36: streams[0].format.parquet.schema.file: is not supported yet (take it out)"},
 		{"not yet: finite retry", s3("retry_duration: 1h"), "4:43: streams[0].destination.s3.retry_duration: a finite time needs `backup`, which is not supported yet: \"1h\" (the only value at present is forever)"},
 

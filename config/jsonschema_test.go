@@ -185,7 +185,7 @@ func TestJSONSchema(t *testing.T) {
 	for _, text := range []string{
 		"data_dir: x\n", "watch: 1\n" + smallest, "streams:\n  - destination: { file: { path: /l } }\n", "streams: [ { name: s } ]\n", "streams: [ { name: s, destination: {} } ]\n",
 		"streams: [ { name: s, destination: { file: { path: /l }, s3: { bucket: lake } } } ]\n", "streams: [ { name: a/b, destination: { file: { path: /l } } } ]\n",
-		stream("    buffer: { size: 5MB }\n"), stream("    buffer: { interval: 5 }\n"), stream("    format: { text: { compression: zip } }\n"), stream("    format: { parquet: {} }\n"),
+		stream("    buffer: { size: 5MB }\n"), stream("    buffer: { interval: 5 }\n"), stream("    format: { text: { compression: lz4 } }\n"), stream("    format: { parquet: {} }\n"),
 		stream("    format: { parquet: { schema: [] } }\n"), stream("    format: text\n"), "streams: [ { name: s, destination: { s3: { bucket: lake, encryption: { kms: a, sse: b } } } } ]\n",
 		"limits: { memory: 1 }\n" + smallest,
 	} {
