@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"math/bits"
 	"slices"
 )
 
@@ -77,6 +78,15 @@ func (b *Batch) Extend(n int) []byte {
 	b.count++
 	b.payload += int64(n)
 	return b.buf[start : start+n : start+n]
+}
+
+// Retract takes back the last record, which has n bytes: for a decoder that finds, while it fills what Extend
+// gave it, that it cannot.
+func (b *Batch) Retract(n int) {
+	width := (bits.Len64(uint64(n)|1) + 6) / 7 // of n as an unsigned varint
+	b.buf = b.buf[:len(b.buf)-n-width]
+	b.count--
+	b.payload -= int64(n)
 }
 
 // Count is the number of records.

@@ -269,3 +269,21 @@ func BenchmarkID(b *testing.B) {
 		dst = id.Append(dst[:0])
 	}
 }
+
+// TestRetract takes records back whose lengths take one to four bytes.
+func TestRetract(t *testing.T) {
+	for _, n := range []int{0, 1, 127, 128, 16383, 16384, 1<<21 - 1, 1 << 21} {
+		b := NewBatch(nil)
+		b.Append([]byte("kept"))
+		want := string(b.Buffer())
+		b.Extend(n)
+		b.Retract(n)
+		if string(b.Buffer()) != want || b.Count() != 1 || b.Payload() != 4 {
+			t.Errorf("%d bytes were not taken back: %d records, %d bytes, buffer of %d", n, b.Count(), b.Payload(), len(b.Buffer()))
+		}
+		b.Append([]byte("next"))
+		if count, err := Check(b.Encoded()); count != 2 || err != nil {
+			t.Errorf("%d bytes: %d records, %v", n, count, err)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/segmentio/asm/base64"
+	asmutf8 "github.com/segmentio/asm/utf8"
 
 	"hydrant/record"
 )
@@ -26,16 +27,24 @@ type envelope struct {
 // Base64 is of the standard alphabet, with its padding; the bits that the last character has too many of
 // are ignored. A member that is given twice is an error: which one counts is not for us to choose.
 func decodeBatch(body []byte, single bool, b *record.Batch) (e envelope, err error) {
-	s, err := scan(body)
-	if err != nil {
-		return e, err
+	d := decoder{s: &scanner{data: body}, e: &e, b: b, single: single}
+	err = d.body()
+	// Bytes beyond ASCII are right in the strings that the scanner marks and nowhere else, so nearly always
+	// there is nothing to validate: in base64 they are an error, as between tokens.
+	if (err != nil || d.s.wide) && !asmutf8.Valid(body) {
+		err = errNotUTF8()
 	}
-	d := decoder{s: s, e: &e, b: b, single: single}
+	return e, err
+}
+
+// body reads all of the body.
+func (d *decoder) body() error {
+	s, e := d.s, d.e
 	if s.peek() != '{' {
-		return e, s.malformed("an object")
+		return s.malformed("an object")
 	}
 	var seen members
-	err = s.object(func(key []byte) error {
+	err := s.object(func(key []byte) error {
 		switch string(key) {
 		case "DeliveryStreamName":
 			if err := seen.once(0, "deliveryStreamName", s); err != nil || s.null() {
@@ -45,14 +54,14 @@ func decodeBatch(body []byte, single bool, b *record.Batch) (e envelope, err err
 			e.stream = &name
 			return err
 		case "Record", "Records":
-			if single != (len(key) == len("Record")) {
+			if d.single != (len(key) == len("Record")) {
 				break
 			}
 			if err := seen.once(1, lowerFirst(string(key)), s); err != nil || s.null() {
 				return err
 			}
 			e.present = true
-			if single {
+			if d.single {
 				e.count = 1
 				return d.record()
 			}
@@ -68,9 +77,9 @@ func decodeBatch(body []byte, single bool, b *record.Batch) (e envelope, err err
 		return s.skip(1)
 	})
 	if err != nil {
-		return e, err
+		return err
 	}
-	return e, s.end()
+	return s.end()
 }
 
 // bound is the most bytes that the records of a body take in a batch, with the headroom: base64 shrinks by
@@ -120,6 +129,9 @@ func (d *decoder) fault(data bool, constraint string) {
 
 // record reads {"Data": "..."}.
 func (d *decoder) record() error {
+	if d.usual() {
+		return nil
+	}
 	s := d.s
 	if s.null() {
 		d.fault(false, notNull)
@@ -154,36 +166,48 @@ func (d *decoder) record() error {
 	return err
 }
 
+// usual reads a record at the current byte that is written as encoders write it, {"Data":"..."} or
+// {"Data": "..."}, without escapes. It has read nothing where it says false.
+func (d *decoder) usual() bool {
+	const head, spaced = `{"Data":"`, `{"Data": "`
+	text := d.s.data[d.s.pos:]
+	begin := 0
+	switch {
+	case len(text) < len(spaced):
+		return false
+	case string(text[:len(head)]) == head:
+		begin = len(head)
+	case string(text[:len(spaced)]) == spaced:
+		begin = len(spaced)
+	default:
+		return false
+	}
+	n := bytes.IndexByte(text[begin:], '"')
+	end := begin + n + 1 // of the string
+	if n < 0 || end == len(text) || text[end] != '}' || !d.append(text[begin:end-1]) {
+		return false
+	}
+	d.s.pos += end + 1
+	return true
+}
+
 // data reads the string of base64 at the current byte and appends what it stands for.
 func (d *decoder) data() error {
 	s, at := d.s, d.s.pos
-	text, plain := []byte(nil), false
 	// Nearly always nothing is escaped, and then decoding checks every character by itself.
-	if end := bytes.IndexByte(s.data[at+1:], '"'); end >= 0 {
-		text = s.data[at+1 : at+1+end]
-		plain = bytes.IndexByte(text, '\\') < 0
+	if n := bytes.IndexByte(s.data[at+1:], '"'); n >= 0 && d.append(s.data[at+1:at+1+n]) {
+		s.pos += n + 2
+		return nil
 	}
-	before := d.b.Payload()
-	if plain && appendBase64(d.b, text) {
-		s.pos += len(text) + 2
-	} else {
-		text, err := s.string()
-		if err != nil {
-			return err
-		}
-		if plain || !appendBase64(d.b, text) {
-			return errSerialization("%s at byte %d is not base64.", d.path(true), at)
-		}
+	text, err := s.string()
+	if err == nil && !d.append(text) {
+		err = errSerialization("%s at byte %d is not base64.", d.path(true), at)
 	}
-	if d.b.Payload()-before > MaxRecordBytes {
-		d.fault(true, atMost("length", MaxRecordBytes))
-	}
-	return nil
+	return err
 }
 
-// appendBase64 adds the record that text stands for; where text is not base64, false, and the batch is of
-// no use any more.
-func appendBase64(b *record.Batch, text []byte) bool {
+// append adds the record that text stands for to the batch, or nothing where text is not base64.
+func (d *decoder) append(text []byte) bool {
 	if len(text)%4 != 0 {
 		return false
 	}
@@ -196,7 +220,13 @@ func appendBase64(b *record.Batch, text []byte) bool {
 			n--
 		}
 	}
-	// Line breaks, which the decoder passes over, leave it with less than n bytes.
-	got, err := base64.StdEncoding.Decode(b.Extend(n), text)
-	return err == nil && got == n
+	// Line breaks, which the library passes over, leave it with less than n bytes.
+	if got, err := base64.StdEncoding.Decode(d.b.Extend(n), text); err != nil || got != n {
+		d.b.Retract(n)
+		return false
+	}
+	if n > MaxRecordBytes {
+		d.fault(true, atMost("length", MaxRecordBytes))
+	}
+	return true
 }

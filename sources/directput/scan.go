@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -13,8 +14,10 @@ import (
 // scanner reads JSON (RFC 8259) strictly from a body. Its errors are SerializationExceptions that give the
 // byte at which reading stopped.
 type scanner struct {
-	data []byte
-	pos  int
+	data    []byte
+	pos     int
+	wide    bool   // a string had bytes beyond ASCII
+	scratch []byte // of the last string that had escapes
 }
 
 // maxDepth is how deep members that nobody knows may nest.
@@ -23,10 +26,12 @@ const maxDepth = 1000
 // scan begins to read a body.
 func scan(body []byte) (*scanner, error) {
 	if !asmutf8.Valid(body) {
-		return nil, errSerialization("The request body is not valid UTF-8.")
+		return nil, errNotUTF8()
 	}
 	return &scanner{data: body}, nil
 }
+
+func errNotUTF8() error { return errSerialization("The request body is not valid UTF-8.") }
 
 func (s *scanner) malformed(want string) error {
 	found := "the body ends"
@@ -146,75 +151,81 @@ func (s *scanner) array(element func() error) error {
 }
 
 // string reads the string whose opening quote is at the current byte and returns it unescaped. The result
-// is part of the body where nothing is escaped.
+// is part of the body where nothing is escaped, and valid until the next string is read.
 func (s *scanner) string() ([]byte, error) {
 	s.pos++
-	start := s.pos
-	for ; s.pos < len(s.data); s.pos++ {
-		switch c := s.data[s.pos]; {
-		case c == '"':
+	run := s.run()
+	if s.pos < len(s.data) && s.data[s.pos] == '"' {
+		s.pos++
+		return run, nil
+	}
+	text := append(s.scratch[:0], run...)
+	for s.pos < len(s.data) {
+		switch s.data[s.pos] {
+		case '"':
 			s.pos++
-			return s.data[start : s.pos-1], nil
-		case c == '\\':
-			return s.escaped(start)
-		case c < ' ':
+			s.scratch = text
+			return text, nil
+		case '\\':
+			r, err := s.escape()
+			if err != nil {
+				return nil, err
+			}
+			text = utf8.AppendRune(text, r)
+			text = append(text, s.run()...)
+		default:
 			return nil, s.malformed("a character that needs no escape")
 		}
 	}
 	return nil, s.malformed("a closing quote")
 }
 
-// escaped goes on with a string that began at start and has its first backslash at the current byte.
-func (s *scanner) escaped(start int) ([]byte, error) {
-	text := append(make([]byte, 0, 64), s.data[start:s.pos]...)
-	for s.pos < len(s.data) {
-		c := s.data[s.pos]
-		switch {
-		case c == '"':
-			s.pos++
-			return text, nil
-		case c < ' ':
-			return nil, s.malformed("a character that needs no escape")
-		case c != '\\':
-			text = append(text, c)
-			s.pos++
-			continue
-		}
-		s.pos++
-		if s.pos == len(s.data) {
+// run reads the characters of a string that stand for themselves.
+func (s *scanner) run() []byte {
+	start, all := s.pos, byte(0)
+	for _, c := range s.data[start:] {
+		if c == '"' || c == '\\' || c < ' ' {
 			break
 		}
-		const names, values = `"\/bfnrt`, "\"\\/\b\f\n\r\t"
-		if i := bytes.IndexByte([]byte(names), s.data[s.pos]); i >= 0 {
-			text = append(text, values[i])
-			s.pos++
-			continue
-		}
-		if s.data[s.pos] != 'u' {
-			return nil, s.malformed("an escape")
-		}
-		r, err := s.hex()
-		if err != nil {
-			return nil, err
-		}
-		if utf16.IsSurrogate(r) {
-			// A half without its other half becomes U+FFFD, and what follows is read by itself.
-			r1, pos := r, s.pos
-			r = utf8.RuneError
-			if s.pos+1 < len(s.data) && s.data[s.pos] == '\\' && s.data[s.pos+1] == 'u' {
-				s.pos++
-				r2, err := s.hex()
-				if err != nil {
-					return nil, err
-				}
-				if r = utf16.DecodeRune(r1, r2); r == utf8.RuneError {
-					s.pos = pos
-				}
-			}
-		}
-		text = utf8.AppendRune(text, r)
+		all |= c
+		s.pos++
 	}
-	return nil, s.malformed("a closing quote")
+	s.wide = s.wide || all >= utf8.RuneSelf
+	return s.data[start:s.pos]
+}
+
+// escape reads the escape whose backslash is at the current byte.
+func (s *scanner) escape() (rune, error) {
+	s.pos++
+	if s.pos == len(s.data) {
+		return 0, s.malformed("a closing quote")
+	}
+	const names, values = `"\/bfnrt`, "\"\\/\b\f\n\r\t"
+	if i := strings.IndexByte(names, s.data[s.pos]); i >= 0 {
+		s.pos++
+		return rune(values[i]), nil
+	}
+	if s.data[s.pos] != 'u' {
+		return 0, s.malformed("an escape")
+	}
+	r, err := s.hex()
+	if err != nil || !utf16.IsSurrogate(r) {
+		return r, err
+	}
+	// A half without its other half becomes U+FFFD, and what follows is read by itself.
+	pos := s.pos
+	if !bytes.HasPrefix(s.data[pos:], []byte(`\u`)) {
+		return utf8.RuneError, nil
+	}
+	s.pos++
+	other, err := s.hex()
+	if err != nil {
+		return 0, err
+	}
+	if r = utf16.DecodeRune(r, other); r == utf8.RuneError {
+		s.pos = pos
+	}
+	return r, nil
 }
 
 // hex reads uXXXX at the current byte.
