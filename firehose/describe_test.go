@@ -234,7 +234,7 @@ func TestDocumentsAreStored(t *testing.T) {
 		`{"DestinationType":"Splunk","Configuration":{}}`:                 `read a stream's document: its destination type "Splunk" is not one that this version knows`,
 		`{"DestinationType":"ExtendedS3","Configuration":{"Newer":1}}`:    `read a stream's document: it has 1 members that this version does not know`,
 		`{"DestinationType":"ExtendedS3","Configuration":{},"Newer":1}`:   `read a stream's document: json: unknown field "Newer"`,
-		`{"DestinationType":"ExtendedS3","Configuration":{"Prefix":5}}`:   `read a stream's document: SerializationException: prefix at byte 11 must be a string.`,
+		`{"DestinationType":"ExtendedS3","Configuration":{"Prefix":5}}`:   `read a stream's document: SerializationException: prefix at byte 10 must be a string.`,
 		`{"DestinationType":"ExtendedS3"}`:                                `read a stream's document: SerializationException: The request body is not JSON: it ends too early, after byte 0.`,
 		`{"DestinationType":"ExtendedS3","Configuration":{"Prefix":"x"}}`: ``,
 	} {

@@ -112,6 +112,7 @@ func clone[T any](v T) T {
 
 // reader reads a body by its shape.
 type reader struct {
+	body    []byte
 	dec     *json.Decoder
 	unknown int // members that no shape has
 }
@@ -121,7 +122,7 @@ func read(s *shape, body []byte) (t tree, unknown int, err error) {
 	if !utf8.Valid(body) {
 		return nil, 0, unreadable("The request body is not valid UTF-8.")
 	}
-	r := &reader{dec: json.NewDecoder(bytes.NewReader(body))}
+	r := &reader{body: body, dec: json.NewDecoder(bytes.NewReader(body))}
 	r.dec.UseNumber()
 	tok, err := r.dec.Token()
 	switch {
@@ -150,14 +151,17 @@ func (r *reader) malformed(err error) error {
 	return unreadable("The request body is not JSON: near byte %d: %s.", r.dec.InputOffset(), strings.TrimPrefix(err.Error(), "json: "))
 }
 
-func (r *reader) wrongType(path, want string) error {
-	return unreadable("%s at byte %d must be %s.", path, r.dec.InputOffset(), want)
+// next is the byte at which the next token begins, or the body ends.
+func (r *reader) next() int64 {
+	at := r.dec.InputOffset()
+	return at + int64(len(r.body[at:])-len(bytes.TrimLeft(r.body[at:], " \t\r\n:,")))
 }
 
 // structure reads the members behind an opening brace.
 func (r *reader) structure(s *shape, path string) (tree, error) {
 	t, seen := tree{}, map[string]bool{}
 	for r.dec.More() {
+		start := r.next()
 		tok, err := r.dec.Token()
 		if err != nil {
 			return nil, r.malformed(err)
@@ -174,7 +178,7 @@ func (r *reader) structure(s *shape, path string) (tree, error) {
 		}
 		at := join(path, lowerFirst(name))
 		if seen[name] {
-			return nil, unreadable("%s is given a second time at byte %d.", at, r.dec.InputOffset())
+			return nil, unreadable("%s is given a second time at byte %d.", at, start)
 		}
 		seen[name] = true
 		v, err := r.value(shape, at)
@@ -198,6 +202,10 @@ func (r *reader) close() error {
 
 // value reads a value; nil is null, which is as good as absent.
 func (r *reader) value(s *shape, path string) (any, error) {
+	start := r.next()
+	wrongType := func(want string) error {
+		return unreadable("%s at byte %d must be %s.", path, start, want)
+	}
 	if s.kind == opaque {
 		var raw json.RawMessage
 		if err := r.dec.Decode(&raw); err != nil {
@@ -209,7 +217,7 @@ func (r *reader) value(s *shape, path string) (any, error) {
 		case '{':
 			return tree{}, nil
 		}
-		return nil, r.wrongType(path, "an object")
+		return nil, wrongType("an object")
 	}
 	tok, err := r.dec.Token()
 	if err != nil {
@@ -221,17 +229,17 @@ func (r *reader) value(s *shape, path string) (any, error) {
 	switch s.kind {
 	case structure:
 		if tok != json.Delim('{') {
-			return nil, r.wrongType(path, "an object")
+			return nil, wrongType("an object")
 		}
 		return r.structure(s, path)
 	case mapping:
 		if tok != json.Delim('{') {
-			return nil, r.wrongType(path, "an object")
+			return nil, wrongType("an object")
 		}
 		return r.mapping(s, path)
 	case list:
 		if tok != json.Delim('[') {
-			return nil, r.wrongType(path, "an array")
+			return nil, wrongType("an array")
 		}
 		out := []any{}
 		for r.dec.More() {
@@ -245,7 +253,7 @@ func (r *reader) value(s *shape, path string) (any, error) {
 	case text, secret:
 		v, ok := tok.(string)
 		if !ok {
-			return nil, r.wrongType(path, "a string")
+			return nil, wrongType("a string")
 		}
 		if s.kind == secret {
 			return hiddenText(func() config.Secret { return config.NewSecret(v) }), nil
@@ -255,20 +263,20 @@ func (r *reader) value(s *shape, path string) (any, error) {
 		n, ok := tok.(json.Number)
 		v, err := strconv.ParseInt(n.String(), 10, 32)
 		if !ok || err != nil {
-			return nil, r.wrongType(path, "an integer of 32 bits")
+			return nil, wrongType("a whole number of 32 bits")
 		}
 		return v, nil
 	case number:
 		n, ok := tok.(json.Number)
 		v, err := n.Float64()
 		if !ok || err != nil {
-			return nil, r.wrongType(path, "a number")
+			return nil, wrongType("a number")
 		}
 		return v, nil
 	case boolean:
 		v, ok := tok.(bool)
 		if !ok {
-			return nil, r.wrongType(path, "true or false")
+			return nil, wrongType("true or false")
 		}
 		return v, nil
 	}
@@ -284,7 +292,7 @@ func (r *reader) mapping(s *shape, path string) (any, error) {
 		}
 		key := tok.(string)
 		if out.has(key) {
-			return nil, unreadable("%s has a key a second time at byte %d.", path, r.dec.InputOffset())
+			return nil, unreadable("%s has a key a second time before byte %d.", path, r.dec.InputOffset())
 		}
 		v, err := r.value(s.elem, join(path, "value"))
 		if err != nil {
