@@ -90,7 +90,9 @@ func newSpace(o spaceOptions) *space {
 		ballast: ballast{fs: o.FS, dir: o.Dir, size: min(o.Disk/ballastPart, maxBallast)},
 	}
 	s.limit = max(o.Disk-o.Ring-s.ballast.size, 0)
-	if err := s.ballast.make(); err != nil {
+	if err := s.ballast.make(); err == nil {
+		s.ballast.present = s.ballast.size > 0
+	} else {
 		o.Log.Warn("no ballast: a full disk may have to be freed by hand", "bytes", s.ballast.size, "err", err)
 	}
 	s.refresh(time.Now())
@@ -327,19 +329,29 @@ func (s *space) refresh(now time.Time) {
 	s.weigh()
 }
 
-// lend frees the ballast for one pack and returns how much it may write of it; 0 where another has it.
+// lend frees the ballast for one pack and returns how much it may write of it; 0 where another has it, or where
+// it is just being made. The disk is asked without the lock: calls are admitted meanwhile.
 func (s *space) lend() int64 {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ballast.lent || !s.ballast.present {
+	b := &s.ballast
+	if b.lent || b.busy || !b.present {
+		s.mu.Unlock()
 		return 0
 	}
-	if err := s.ballast.free(); err != nil {
+	b.lent, b.busy = true, true
+	s.mu.Unlock()
+	err := b.free()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b.busy = false
+	if err != nil {
+		b.lent = false
 		s.o.Log.Warn("cannot free the ballast", "err", err)
 		return 0
 	}
-	s.o.Log.Info("the disk is full: the ballast is used for one pack", "bytes", s.ballast.size)
-	return s.ballast.size
+	b.present = false
+	s.o.Log.Info("the disk is full: the ballast is used for one pack", "bytes", b.size)
+	return b.size
 }
 
 // unlend takes the ballast back from a pack that is gone.
@@ -350,16 +362,37 @@ func (s *space) unlend() {
 	s.restock()
 }
 
-// restock makes the ballast anew where it is missing and nobody has it.
+// restock makes the ballast anew where it is missing and nobody has it. It may take a sync, during which calls are
+// admitted; until it is there, its room is promised (freeLocked).
 func (s *space) restock() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ballast.lent || s.ballast.present {
+	b := &s.ballast
+	if b.lent || b.busy || b.present {
+		s.mu.Unlock()
 		return
 	}
-	if err := s.ballast.make(); err != nil {
+	b.busy = true
+	s.mu.Unlock()
+	err := b.make()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b.busy = false
+	if err != nil {
 		s.o.Log.Debug("the ballast cannot be made yet", "err", err)
+		return
 	}
+	b.present = b.size > 0
+}
+
+// giveUpBallast removes the ballast for good, for a start that needs its room; false where there is none.
+func (s *space) giveUpBallast() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ballast.present || s.ballast.free() != nil { // nobody else runs yet
+		return false
+	}
+	s.ballast.present = false
+	return true
 }
 
 // admitBody is Buffer.AdmitBody.
@@ -404,13 +437,15 @@ func (s *space) stats() spaceStats {
 }
 
 // ballast is a file of nothing: space that is given to one pack at a time when there is none otherwise,
-// since a full disk empties itself only by writing packs. Guarded by space.mu.
+// since a full disk empties itself only by writing packs. Its flags are guarded by space.mu; who has set busy
+// alone touches the file, without the lock.
 type ballast struct {
 	fs      fsys.FS
 	dir     string
 	size    int64
 	present bool
 	lent    bool
+	busy    bool // it is being made or freed
 }
 
 func (b *ballast) path() string { return b.dir + "/" + ballastName }
@@ -425,7 +460,6 @@ func (b *ballast) make() error {
 		size, err := f.Size()
 		f.Close()
 		if err == nil && size == b.size {
-			b.present = true
 			return nil
 		}
 		// of another limit, or a crash came between creation and allocation
@@ -452,15 +486,8 @@ func (b *ballast) make() error {
 	if err != nil {
 		return fmt.Errorf("allocate %d bytes of ballast: %w", b.size, errors.Join(err, b.fs.Remove(b.path())))
 	}
-	b.present = true
 	return nil
 }
 
 // free removes the file, for a pack to take its place.
-func (b *ballast) free() error {
-	if err := b.fs.Remove(b.path()); err != nil {
-		return err
-	}
-	b.present, b.lent = false, true
-	return nil
-}
+func (b *ballast) free() error { return b.fs.Remove(b.path()) }

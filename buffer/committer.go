@@ -51,7 +51,8 @@ type op struct {
 	// all the same, and nothing may be done meanwhile that contradicts them. doubt says when that begins.
 	lasting bool
 	doubt   func()
-	alone   bool // no calls share its group
+	failed  func() // of one that is not lasting: its group could not be stored, and a crash may find it; nil: nothing
+	alone   bool   // no calls share its group
 	frames  []*ledgerFrame
 	err     error
 	done    chan struct{}
@@ -420,12 +421,13 @@ func queuedBytes(q []*request) (n int64) {
 }
 
 // certain queues the ops again that were in doubt: a new slot says that the group which could not be stored
-// is void.
+// is void. Packs that it named may go.
 func (c *committer) certain() {
 	c.mu.Lock()
 	c.ops = append(c.doubtful, c.ops...)
 	c.doubtful = nil
 	c.mu.Unlock()
+	c.b.packs.certain()
 }
 
 // failDoubtful ends the process's part in ops that are in doubt: the next start finds out.
@@ -622,6 +624,9 @@ func (c *committer) undo(g *group) {
 			c.doubtful = append(c.doubtful, o)
 			c.mu.Unlock()
 			continue
+		}
+		if o.failed != nil {
+			o.failed()
 		}
 		o.err = ErrFailing
 		close(o.done)

@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"errors"
 	"bytes"
 	"fmt"
 	"io"
@@ -308,14 +309,16 @@ func (w *world) checkTotals(name string, s *modelStream, c *Consumer) error {
 // drain delivers everything, puts one more call into every stream, delivers that too, and checks that
 // nothing is left.
 func (w *world) drain() error {
-	for range 2 {
+	for pass := range 2 {
 		for _, name := range slices.Sorted(maps.Keys(w.m.streams)) {
 			s := w.m.streams[name]
 			if s.incarnation == 0 {
 				continue
 			}
 			for _, id := range s.consumers {
-				if _, err := w.cutFor(name, id, 1<<40, 1); err != nil {
+				if _, err := w.cutFor(name, id, 1<<40, 1); errors.Is(err, ErrCrowded) && pass == 0 {
+					break // what is outstanding is delivered first
+				} else if err != nil {
 					return bug("cut %q after the start: %v", name, err)
 				}
 			}

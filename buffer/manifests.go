@@ -174,6 +174,7 @@ func (b *Buffer) write(o *op, packs []*Pack) error {
 		built = err == nil
 		return frames, err
 	}
+	o.failed = func() { b.packs.doubt(packs) }
 	err := b.committer.do(o)
 	if err != nil && !built {
 		b.packs.unkeep(packs)

@@ -44,7 +44,11 @@ type Pack struct {
 	counted  int64 // bytes that stand in the disk ledger
 	lent     int64 // of the ballast, that this pack may take instead
 	borrowed int64 // of it, that it has taken
-	kept     bool  // a frame may name the file
+
+	// Guarded by store.mu.
+	kept     bool // a frame that is being written names the file
+	doubtful bool // a frame that could not be stored names it, and a crash may find that frame
+	orphan   bool // it was aborted meanwhile
 }
 
 type packState uint8
@@ -404,7 +408,8 @@ func checkHead(h ObjectHead) error {
 }
 
 // Abort removes the file. After Seal it does so only while no frame names the pack: one that a frame may
-// name stays until its manifest has ended, or until the next start finds that no frame did.
+// name stays until its manifest has ended, or until it is certain that no frame does: the journal has gone on in
+// another slot, or the next start has not found one.
 func (p *Pack) Abort() {
 	if p.state == packAborted {
 		return
@@ -419,7 +424,7 @@ func (p *Pack) Abort() {
 	}
 	sealed := p.state == packSealed
 	p.state = packAborted
-	if sealed && p.kept && !sabotageAbortKept {
+	if sealed && p.store.wanted(p) && !sabotageAbortKept {
 		return
 	}
 	p.store.discard(p)

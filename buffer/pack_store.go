@@ -24,6 +24,8 @@ type packStore struct {
 	sealed  [][]byte             // free ones for what is sealed of them, at most one per pack that was writing at a time
 	closed  bool
 
+	doubtful []*Pack // that frames name which could not be stored
+
 	blocks *sync.Pool // of readers of sealed packs
 }
 
@@ -166,17 +168,57 @@ func (s *packStore) discard(p *Pack) {
 
 // keep is called before the frame that names the packs is queued: from now on Abort leaves the files.
 func (s *packStore) keep(packs []*Pack) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, p := range packs {
 		p.kept = true
 	}
 }
 
-// unkeep takes keep back. Only where it is certain that no frame with these packs can be found on the
-// disk: after a failed sync it may be found at the next start, and then the files must be there.
+// unkeep takes keep back, where the frame has certainly not been written.
 func (s *packStore) unkeep(packs []*Pack) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, p := range packs {
 		p.kept = false
 	}
+}
+
+// doubt ends keep for a frame that could not be stored: after a failed sync the next start may find it all the
+// same, and then the files must be there.
+func (s *packStore) doubt(packs []*Pack) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range packs {
+		p.kept, p.doubtful = false, true
+		s.doubtful = append(s.doubtful, p)
+	}
+}
+
+// certain ends all doubt: no start will find a frame that could not be stored. Packs that were aborted meanwhile
+// go, and with them what they hold of the disk.
+func (s *packStore) certain() {
+	s.mu.Lock()
+	var gone []*Pack
+	for _, p := range s.doubtful {
+		p.doubtful = false
+		if p.orphan && !p.kept {
+			gone = append(gone, p)
+		}
+	}
+	s.doubtful = nil
+	s.mu.Unlock()
+	for _, p := range gone {
+		s.discard(p)
+	}
+}
+
+// wanted tells whether a frame may name a pack that is aborted. Then certain removes it.
+func (s *packStore) wanted(p *Pack) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.orphan = true
+	return p.kept || p.doubtful
 }
 
 // named is called when the frame is durable: the packs' bytes are charged to the stream.

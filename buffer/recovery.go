@@ -294,18 +294,8 @@ func (r *recovery) slotForReopen() (*slot, error) {
 		return s, j.eraseHeaders(s)
 	}
 	s, err := j.createSlot()
-	if isFull(err) {
-		r.b.space.mu.Lock()
-		present := r.b.space.ballast.present
-		if present {
-			if r.b.fs.Remove(r.b.space.ballast.path()) == nil {
-				r.b.space.ballast.present = false
-			}
-		}
-		r.b.space.mu.Unlock()
-		if present {
-			s, err = j.createSlot()
-		}
+	if isFull(err) && r.b.space.giveUpBallast() {
+		s, err = j.createSlot()
 	}
 	return s, err
 }

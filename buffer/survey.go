@@ -15,6 +15,7 @@ import (
 // directory makes the data directory and its folders, locks it, and reads or writes IDENT.
 func (r *recovery) directory(o Options) error {
 	b := r.b
+	above := b.above()
 	for _, d := range []string{b.dir, path.Join(b.dir, journalDir), path.Join(b.dir, packsDir), path.Join(b.dir, runsDir), path.Join(b.dir, quarantineDir)} {
 		if err := b.fs.Mkdir(d); err != nil {
 			return fmt.Errorf("create directory: %w", err)
@@ -28,9 +29,9 @@ func (r *recovery) directory(o Options) error {
 		return fmt.Errorf("lock: %w", err)
 	}
 	b.lock = lock
-	for _, d := range []string{path.Dir(b.dir), b.dir} {
-		if err := b.fs.SyncDir(d); err != nil {
-			return fmt.Errorf("sync directory %q: %w", d, err)
+	for _, d := range append(above, ancestor{path.Dir(b.dir), true}, ancestor{b.dir, true}) {
+		if err := b.fs.SyncDir(d.dir); err != nil && d.ours {
+			return fmt.Errorf("sync directory %q: %w", d.dir, err)
 		}
 	}
 	space, err := b.fs.Statfs(b.dir)
@@ -61,6 +62,27 @@ func (r *recovery) directory(o Options) error {
 	r.j = b.journal
 	b.calls = newCalls(b.fs, path.Join(b.dir, journalDir), id.Directory, b.log)
 	return nil
+}
+
+// ancestor is a directory above the data directory's parent.
+type ancestor struct {
+	dir  string
+	ours bool // a name in it is made by this start
+}
+
+// above are the directories in which a first start creates names beside the data directory's own, outermost first:
+// nothing would be found again if one of these were lost. An earlier start may have created them that did not get
+// as far as IDENT, so until that is there all are synced, as far as they can be.
+func (b *Buffer) above() (list []ancestor) {
+	if _, err := readIdent(b.fs, b.dir); !errors.Is(err, fs.ErrNotExist) {
+		return nil // whatever is wrong with it, it was there
+	}
+	for d := path.Dir(b.dir); d != path.Dir(d); d = path.Dir(d) {
+		_, err := b.fs.ReadDir(d)
+		list = append(list, ancestor{path.Dir(d), errors.Is(err, fs.ErrNotExist)})
+	}
+	slices.Reverse(list)
+	return list
 }
 
 // newIdent draws what a data directory keeps for life. There must be no journal yet.
