@@ -1,8 +1,8 @@
 package buffer
 
 import (
-	"errors"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
