@@ -483,6 +483,9 @@ func (w *world) makeCut(name string, s *modelStream, claim *Claim, rows []record
 	}
 	s.manifests[h.ID] = m
 	if _, err := w.b.Cut(claim, []*Pack{p}, h); err != nil {
+		if errors.Is(err, ErrCrowded) {
+			delete(s.manifests, h.ID) // it cannot be in the journal either
+		}
 		p.Abort()
 		return nil, err
 	}
