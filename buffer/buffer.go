@@ -408,6 +408,9 @@ func (b *Buffer) next(s *Stream) (*streamEvent, error) {
 		}
 		e.Firsts = append(e.Firsts, first)
 	}
+	if s.Version == old.cur.Version && len(encodeEvent(e)) <= len(encodeStream(old, &old.cur)) {
+		return e, nil // it takes no more room than before: a stream can always end
+	}
 	return e, b.roomFor(e)
 }
 
@@ -417,9 +420,9 @@ func (b *Buffer) roomFor(e *streamEvent) error {
 	limit := b.journal.geo.slot / 8
 	size := int64(len(encodeEvent(e)))
 	for _, s := range b.ledger.streams {
-		size += int64(len(s.cur.Spec) + len(s.cur.Name) + 200)
+		size += s.cur.room() + 160 // with its consumers
 		for _, v := range s.versions {
-			size += int64(len(v.Spec) + len(v.Name) + 100)
+			size += v.room()
 		}
 	}
 	if size <= limit {
@@ -437,6 +440,15 @@ func (b *Buffer) roomFor(e *streamEvent) error {
 		return ErrTooManyStreams
 	}
 	return nil
+}
+
+// room is the most that a version takes in a checkpoint, bytes.
+func (s *Stream) room() int64 {
+	n := 100 + len(s.Name) + len(s.Spec)
+	for k, v := range s.Tags {
+		n += 8 + len(k) + len(v)
+	}
+	return int64(n)
 }
 
 // declare brings front and budgets in line with what the ledger says of a stream. The caller holds

@@ -284,6 +284,58 @@ func testLedgerIsBounded(t *testing.T) {
 	}
 }
 
+// What takes the room may be tags as well. A stream for which there is just no room can be ended all the same,
+// and that makes room.
+func TestStreamsAreBounded(t *testing.T) { synctest.Test(t, testStreamsAreBounded) }
+
+func testStreamsAreBounded(t *testing.T) {
+	x := openBench(t, Options{FS: forgetfs.New()})
+	source := rand.NewChaCha8([32]byte{1})
+	tags := func(n int) map[string]string {
+		out := map[string]string{}
+		for i := range n {
+			value := make([]byte, 256) // that nothing compresses
+			source.Read(value)
+			out[fmt.Sprint(i)] = string(value)
+		}
+		return out
+	}
+	var made []Stream
+	for n := range 100 {
+		s, err := x.Define(Stream{Name: fmt.Sprint(n), Tags: tags(12)})
+		if errors.Is(err, ErrTooManyStreams) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, s)
+	}
+	if n := len(made); n < 4 || n > 12 {
+		t.Fatalf("%d streams with 3 kB of tags fit into a checkpoint of %d", n, tiny.slot/4)
+	}
+	grown := made[0]
+	grown.Tags = tags(50)
+	if _, err := x.Define(grown); !errors.Is(err, ErrTooManyStreams) {
+		t.Errorf("more tags: %v", err)
+	}
+	x.lap(20)
+	last := made[len(made)-1]
+	for _, state := range []State{Paused, Discarding, Gone} {
+		last.State = state
+		if _, err := x.Define(last); err != nil {
+			t.Fatalf("state %d without room: %v", state, err)
+		}
+	}
+	if _, err := x.Define(Stream{Name: "again", Tags: tags(12)}); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+	x.lap(20)
+	x.crash(1)
+	if got := len(x.Streams()); got != len(made) {
+		t.Errorf("%d streams, want %d", got, len(made))
+	}
+}
+
 // While a sync hangs, calls beyond one group are refused at once instead of piling up.
 func TestStall(t *testing.T) { synctest.Test(t, testStall) }
 
