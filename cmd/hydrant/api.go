@@ -22,8 +22,7 @@ func (d *daemon) apiHandler() (http.Handler, error) {
 		Directory: directory{d.manager, d.plane, d.log},
 		Control:   control{d.plane},
 		Admitter:  d.buffer,
-		AccountID: d.c.AWS.AccountID,
-		Region:    d.c.AWS.Region,
+		Identity:  d.identity,
 		Buffers:   d.buffers,
 		Log:       d.log.With("component", "api"),
 	})
@@ -31,6 +30,12 @@ func (d *daemon) apiHandler() (http.Handler, error) {
 		return nil, err
 	}
 	return h, d.register(h.Collectors())
+}
+
+// identity is what ARNs and messages name, by now.
+func (d *daemon) identity() (account, region string) {
+	aws := d.now.Load().AWS
+	return aws.AccountID, aws.Region
 }
 
 // directory shows the streams as the Firehose API describes them.

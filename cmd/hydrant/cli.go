@@ -155,7 +155,24 @@ func jsonFlag(cmd *cobra.Command, asJSON *bool) {
 // load reads and checks a configuration, and whether every stream's pipeline can be made. All faults of
 // both kinds are in one error.
 func (c *cli) load(file string) (*config.File, error) {
-	f, err := config.Load(file, c.env)
+	f, _, err := c.open(file)
+	return f, err
+}
+
+// open is load for those who want to read the file again.
+func (c *cli) open(file string) (*config.File, source, error) {
+	src := source{file: file, env: c.env}
+	text, d, err := src.read()
+	if err != nil {
+		return nil, src, usageError{err}
+	}
+	src.seen = d
+	f, err := src.parse(text)
+	return f, src, err
+}
+
+// checked adds to what decoding a file has found whether every stream's pipeline can be made.
+func checked(f *config.File, err error) (*config.File, error) {
 	var faults *config.Error
 	switch {
 	case errors.As(err, &faults):
@@ -164,7 +181,7 @@ func (c *cli) load(file string) (*config.File, error) {
 		}
 		return nil, f.Faults(append(faults.Faults, checkStreams(f, faults.Faults)...))
 	case err != nil:
-		return nil, usageError{err}
+		return nil, err
 	}
 	return f, f.Faults(checkStreams(f, nil))
 }

@@ -26,8 +26,14 @@ import (
 // daemon is the running parts. start brings them up in order, stop ends them in reverse; between the two
 // only wait is called.
 type daemon struct {
-	c   *config.Config
+	c   *config.Config                // as it was at the start
+	now atomic.Pointer[config.Config] // as it is by now, which agrees with c in what takes a restart to change
 	log *slog.Logger
+
+	renewals  []renewal // of the parts; complete when start has returned
+	reloads   *reloads
+	endReload context.CancelFunc
+	reloading sync.WaitGroup
 
 	metrics  *prometheus.Registry
 	notReady atomic.Pointer[string] // why /readyz says no; "" when ready
@@ -46,7 +52,9 @@ type daemon struct {
 }
 
 func newDaemon(c *config.Config, log *slog.Logger) *daemon {
-	d := &daemon{c: c, log: log, metrics: prometheus.NewRegistry(), buffers: new(record.Pool), failed: make(chan error, 8)}
+	d := &daemon{c: c, log: log, metrics: prometheus.NewRegistry(), buffers: new(record.Pool), failed: make(chan error, 8), reloads: newReloads()}
+	d.now.Store(c)
+	d.metrics.MustRegister(d.reloads.collectors()...)
 	d.setNotReady("recovering the data directory")
 	b := buildInfo()
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "hydrant_build_info", Help: "1, with the version of the binary.",
@@ -149,14 +157,14 @@ func (d *daemon) openDelivery() error {
 	if err := d.register(m.Collectors()); err != nil {
 		return err
 	}
-	declared := make([]delivery.Declared, len(d.c.Streams))
-	for i := range d.c.Streams {
-		s := &d.c.Streams[i]
-		declared[i] = delivery.Declared{Name: s.Name, Tags: s.Tags, Spec: s.Spec()}
+	if err := d.applyStreams(d.c); err != nil {
+		return err
 	}
-	if err := m.Apply(declared); err != nil {
-		return fmt.Errorf("apply the configuration's streams: %w", err)
-	}
+	d.renewals = append(d.renewals, func(next *config.Config) (func(), error) {
+		return func() {
+			p.renew(next, func(stream string) bool { _, there := m.Definition(stream); return there })
+		}, nil
+	})
 	return d.openPlane(p)
 }
 
@@ -199,8 +207,9 @@ const requestsEnd = 20 * time.Second
 // stays on disk. It fails where a drain that was asked for left something.
 func (d *daemon) stop() error {
 	d.setNotReady("stopping")
+	d.stopReloading(reloadEnds)
 	d.api.shutdown(requestsEnd)
-	err := d.drain(context.Background(), time.Duration(d.c.Stop.Drain))
+	err := d.drain(context.Background(), time.Duration(d.now.Load().Stop.Drain))
 	return errors.Join(err, d.close())
 }
 
@@ -221,6 +230,7 @@ func (d *daemon) drain(ctx context.Context, limit time.Duration) error {
 // close ends whatever runs, in reverse order. Safe at any stage of start.
 func (d *daemon) close() (err error) {
 	d.setNotReady("stopping")
+	d.stopReloading(reloadEnds)
 	d.api.shutdown(requestsEnd)
 	if d.endDelivery != nil {
 		d.endDelivery()
@@ -233,6 +243,7 @@ func (d *daemon) close() (err error) {
 		}
 		d.buffer = nil
 	}
+	d.reloading.Wait()
 	d.admin.shutdown(time.Second)
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"hydrant/buffer"
@@ -24,20 +25,41 @@ import (
 // parts translates streams as the configuration has them into pipelines. It does no I/O and is safe for
 // concurrent use.
 type parts struct {
-	aws           config.AWS
-	present       map[string]*config.Stream // the present configuration, for the secrets of older versions
-	encoderMemory int64                     // bytes that one encoder may hold; 0: its own default
+	now           atomic.Pointer[settings]
+	encoderMemory int64 // bytes that one encoder may hold; 0: its own default
 	log           *slog.Logger
 }
 
+// settings are what pipelines take from the configuration in force, beside what the data directory holds. They
+// are never changed; a reload puts others in their place.
+type settings struct {
+	aws     config.AWS
+	present map[string]*config.Stream // streams of the file, for the secrets of older versions
+}
+
 func newParts(c *config.Config, log *slog.Logger) *parts {
-	p := &parts{aws: c.AWS, present: map[string]*config.Stream{}, log: log}
-	for i := range c.Streams {
-		p.present[c.Streams[i].Name] = &c.Streams[i]
-	}
+	p := &parts{log: log}
+	p.renew(c, func(string) bool { return false })
 	share := int64(c.Limits.Memory) * encodeShare / memoryShares
 	p.encoderMemory = max(share/int64(encodeWorkers(int64(c.Limits.Memory))), parquet.MinMemoryLimit)
 	return p
+}
+
+// renew makes c the configuration in force. A stream that was in the one before, and is still there, is remembered
+// as it was: it is delivered with the credentials that it had last.
+func (p *parts) renew(c *config.Config, there func(stream string) bool) {
+	next := &settings{aws: c.AWS, present: map[string]*config.Stream{}}
+	if old := p.now.Load(); old != nil {
+		for name, s := range old.present {
+			if there(name) {
+				next.present[name] = s
+			}
+		}
+	}
+	for i := range c.Streams {
+		next.present[c.Streams[i].Name] = &c.Streams[i]
+	}
+	p.now.Store(next)
 }
 
 // open is delivery.Open: a pipeline for a version of a stream that the data directory holds.
@@ -46,10 +68,14 @@ func (p *parts) open(v buffer.Stream) (*delivery.Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.TakeSecrets(p.present[v.Name]); err != nil {
-		return nil, err
+	now, inFile := p.now.Load(), ""
+	if !controlplane.Owns(v) {
+		inFile = v.Name
+		if err := s.TakeSecrets(now.present[v.Name]); err != nil {
+			return nil, err
+		}
 	}
-	pipe, flaws := p.pipeline(s)
+	pipe, flaws := p.pipeline(now, inFile, s)
 	if err := joined(flaws); err != nil {
 		return nil, fmt.Errorf("stream %q: %w", v.Name, err)
 	}
@@ -67,7 +93,7 @@ func parseSpec(v buffer.Stream) (*config.Stream, error) {
 
 // check tells what of a stream cannot be delivered here.
 func (p *parts) check(s *config.Stream) error {
-	pipe, flaws := p.pipeline(s)
+	pipe, flaws := p.pipeline(p.now.Load(), "", s)
 	if err := joined(flaws); err != nil {
 		return err
 	}
@@ -101,7 +127,7 @@ func checkStreams(f *config.File, known []config.Fault) (faults []config.Fault) 
 		if slices.ContainsFunc(known, func(k config.Fault) bool { return k.Path == path || strings.HasPrefix(k.Path, path+".") }) {
 			flaws = texts(s)
 		} else {
-			_, flaws = p.pipeline(s)
+			_, flaws = p.pipeline(p.now.Load(), "", s)
 		}
 		for _, w := range flaws {
 			if at := path + "." + w.path; !faulty[at] {
@@ -129,8 +155,9 @@ func texts(s *config.Stream) (flaws []flaw) {
 	return flaws
 }
 
-// pipeline makes a stream's parts and collects all that is wrong with them.
-func (p *parts) pipeline(s *config.Stream) (*delivery.Pipeline, []flaw) {
+// pipeline makes a stream's parts and collects all that is wrong with them. inFile is its name where its credentials
+// follow the file's.
+func (p *parts) pipeline(now *settings, inFile string, s *config.Stream) (*delivery.Pipeline, []flaw) {
 	pipe := &delivery.Pipeline{
 		Size:     int64(s.Buffer.Size),
 		FileSize: int64(s.Buffer.FileSize),
@@ -151,7 +178,7 @@ func (p *parts) pipeline(s *config.Stream) (*delivery.Pipeline, []flaw) {
 		more = names(pipe, "destination.s3", d.S3.Prefix, d.S3.ErrorOutputPrefix, d.S3.TimeZone, d.S3.FileExtension)
 		pipe.Destination = destination(s.Name, "s3", d.S3.Endpoint+" "+d.S3.Bucket)
 		pipe.RetryDuration = time.Duration(d.S3.RetryDuration)
-		sink, err := p.s3(d.S3)
+		sink, err := newRenewable(p, now, inFile, d.S3)
 		if err != nil {
 			more = append(more, flaw{"destination.s3", "", err.Error(), ""})
 		}
@@ -164,9 +191,9 @@ func (p *parts) pipeline(s *config.Stream) (*delivery.Pipeline, []flaw) {
 
 // s3 makes the sink of a bucket. Keys are asked for again when the store refuses them, so that files of
 // secrets can be replaced while the daemon runs.
-func (p *parts) s3(d *config.S3Destination) (*s3.Sink, error) {
+func (p *parts) s3(d *config.S3Destination, sts string) (*s3.Sink, error) {
 	o := s3.Options{
-		Bucket: d.Bucket, Region: d.Region, Endpoint: d.Endpoint, STSEndpoint: p.aws.Endpoints.STS,
+		Bucket: d.Bucket, Region: d.Region, Endpoint: d.Endpoint, STSEndpoint: sts,
 		PathStyle: d.PathStyle, Checksum: d.Checksum, Encryption: d.Encryption.Word, KMSKey: d.Encryption.KMS, StorageClass: d.StorageClass,
 		Credentials: s3.Credentials{Profile: d.Credentials.Profile, RoleARN: d.Credentials.RoleARN},
 		Log:         p.log,

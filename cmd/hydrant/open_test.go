@@ -12,7 +12,6 @@ import (
 	"hydrant/format/text"
 	"hydrant/record"
 	"hydrant/sinks/file"
-	"hydrant/sinks/s3"
 	"hydrant/sources/directput"
 )
 
@@ -65,7 +64,7 @@ func TestOpen(t *testing.T) {
 	if _, ok := bucket.Format.(*parquet.Format); !ok {
 		t.Errorf("format %T", bucket.Format)
 	}
-	if _, ok := bucket.Destination.Sink.(*s3.Sink); !ok {
+	if s, ok := bucket.Destination.Sink.(*renewable); !ok || s.stream != "bucket" || s.in.sink == nil {
 		t.Errorf("sink %T", bucket.Destination.Sink)
 	}
 }

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	_ "time/tzdata" // time zones of prefixes, where the machine has none
@@ -23,29 +26,41 @@ func (c *cli) runCommand() *cobra.Command {
 		Long: `Runs the daemon: recovers the data directory, accepts puts on api.listen, delivers, and shows metrics and health
 on admin.listen. The log goes to standard error.
 
+SIGHUP reads the configuration again, and so does a change of the file with watch: true. What is wrong with it is in
+the log, and then nothing changes.
+
 SIGINT and SIGTERM stop it: puts are refused, open requests end, delivery goes on for stop.drain, and what is
 left waits on disk for the next start. The exit code is 1 when a drain left something. A second signal ends
 the process at once; nothing acknowledged is lost by that.`,
 		Example: "  hydrant run -c hydrant.yaml",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f, err := c.load(file)
+			again := make(chan os.Signal, 1)
+			signal.Notify(again, syscall.SIGHUP) // which would end the process
+			defer signal.Stop(again)
+			f, src, err := c.open(file)
 			if err != nil {
 				return err
 			}
-			return c.runDaemon(cmd.Context(), f.Config)
+			return c.runDaemon(cmd.Context(), f.Config, src, again)
 		},
 	}
 	configFlag(cmd, &file)
 	return cmd
 }
 
-func (c *cli) runDaemon(ctx context.Context, conf *config.Config) error {
+// runDaemon runs until ctx ends. conf is what src holds, which is read again when again says so.
+func (c *cli) runDaemon(ctx context.Context, conf *config.Config, src source, again <-chan os.Signal) error {
 	limitRuntime(int64(conf.Limits.Memory), encodeWorkers(int64(conf.Limits.Memory)), c.env)
-	d := newDaemon(conf, newLogger(conf.Log, c.stderr))
+	log := newLog(conf.Log, c.stderr)
+	d := newDaemon(conf, slog.New(log))
+	d.renewals = append(d.renewals, func(next *config.Config) (func(), error) {
+		return func() { log.set(next.Log) }, nil
+	})
 	if err := d.start(); err != nil {
 		return err
 	}
+	d.followFile(src, again)
 	err := d.wait(ctx)
 	if e := d.stop(); e != nil {
 		err = errors.Join(err, e)
