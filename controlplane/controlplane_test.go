@@ -102,16 +102,17 @@ func TestChecklist3Creating(t *testing.T) {
 // A creation that fails leaves nothing.
 func TestCreateFails(t *testing.T) {
 	b := newBench(t)
+	b.r.set("files", yaml)
 	for _, c := range []struct {
 		err  error
 		want string
 	}{
 		{fmt.Errorf("define: %w", buffer.ErrFailing), "ServiceUnavailableException: The journal cannot be written at present. Nothing was changed."},
-		{fmt.Errorf("define: %w", buffer.ErrTooManyStreams), "LimitExceededException: You have already consumed your firehose quota of 1 hoses. Firehose names: [new]"},
+		{fmt.Errorf("define: %w", buffer.ErrTooManyStreams), "LimitExceededException: You have already consumed your firehose quota of 1 hoses. Firehose names: [files]"},
 	} {
 		b.r.refuse = c.err
 		b.f("CreateDeliveryStream", create("new", ""), c.want)
-		if names := b.Names(); len(names) != 0 {
+		if names := b.Names(); len(names) != 1 {
 			t.Errorf("names %q after %v", names, c.err)
 		}
 	}
@@ -120,7 +121,18 @@ func TestCreateFails(t *testing.T) {
 		t.Errorf("a failure of the daemon says %v", err)
 	}
 	b.r.refuse = nil
-	b.made("new", "")
+	for i := range maxNames - 1 {
+		b.r.set(fmt.Sprintf("x%d", i), yaml)
+	}
+	for _, dots := range []bool{false, true} {
+		b.r.refuse = buffer.ErrTooManyStreams
+		got := b.call("CreateDeliveryStream", create("new", ""))
+		if want := fmt.Sprintf("quota of %d hoses. ", len(b.Names())); !strings.Contains(got, want) || strings.HasSuffix(got, ", ...]") != dots {
+			t.Errorf("%.100s…%s: want %s, dots %v", got, got[len(got)-20:], want, dots)
+		}
+		b.r.refuse = nil
+		b.made(fmt.Sprintf("new%v", dots), "")
+	}
 }
 
 // updateOf is the body of an UpdateDestination.

@@ -26,14 +26,25 @@ func notOurs(operation, name string) error {
 	return invalid("%s: Firehose %s is declared in the configuration file, which owns it: change it there.", operation, name)
 }
 
+// maxNames is how many streams an error names.
+const maxNames = 100
+
 // failed translates an error of Streams.
 func (p *Plane) failed(err error) error {
 	switch _, ours := errors.AsType[*firehose.Error](err); {
 	case ours:
 		return err
 	case errors.Is(err, buffer.ErrTooManyStreams):
+		var names []string
+		all := p.o.Streams.Definitions()
+		for _, s := range all[:min(len(all), maxNames)] {
+			names = append(names, s.Name)
+		}
+		if len(all) > maxNames {
+			names = append(names, "...")
+		}
 		return &firehose.Error{Code: firehose.CodeLimitExceeded, Message: fmt.Sprintf(
-			"You have already consumed your firehose quota of %d hoses. Firehose names: [%s]", len(p.names()), strings.Join(p.names(), ", "))}
+			"You have already consumed your firehose quota of %d hoses. Firehose names: [%s]", len(all), strings.Join(names, ", "))}
 	case errors.Is(err, buffer.ErrFailing), errors.Is(err, buffer.ErrClosed):
 		return &firehose.Error{Code: firehose.CodeUnavailable, Message: "The journal cannot be written at present. Nothing was changed."}
 	}
