@@ -1,6 +1,7 @@
 package directput
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -69,6 +70,14 @@ func (m *metrics) stream(name string) *streamMetrics {
 	return s.(*streamMetrics)
 }
 
+// forget ends the metrics of a stream that is gone.
+func (m *metrics) forget(name string) {
+	m.streams.Delete(name)
+	for _, v := range []*prometheus.MetricVec{m.records.MetricVec, m.bytes.MetricVec, m.throttled.MetricVec, m.repeated.MetricVec, m.seconds.MetricVec} {
+		v.DeletePartialMatch(prometheus.Labels{"stream": name})
+	}
+}
+
 // refuse counts a call that was not answered with success. op is "" or one of the API's operations.
 func (m *metrics) refuse(op, reason string) {
 	if op == "" {
@@ -88,11 +97,20 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. Streams that have had no put yet are there with zeros.
+// Collect implements prometheus.Collector. Streams that have had no put yet are there with zeros, and those that
+// are gone are not, so that who creates streams and deletes them fills no memory.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	for _, name := range m.directory.Names() {
+	names := m.directory.Names()
+	for _, name := range names {
 		m.stream(name)
 	}
+	m.streams.Range(func(key, _ any) bool {
+		name := key.(string)
+		if _, there := slices.BinarySearch(names, name); !there {
+			m.forget(name)
+		}
+		return true
+	})
 	for _, c := range m.all() {
 		c.Collect(ch)
 	}

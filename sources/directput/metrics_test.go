@@ -106,3 +106,29 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("lint: %v, %v", problems, err)
 	}
 }
+
+// What was counted for a stream that is gone is not shown for ever.
+func TestMetricsOfAStreamThatIsGone(t *testing.T) {
+	s := newStore(t, "stays", "goes")
+	h := newHandler(t, s)
+	for _, stream := range []string{"stays", "goes"} {
+		if w := post(t, h, "PutRecord", `{"DeliveryStreamName":"`+stream+`","Record":{"Data":"YQ=="}}`); w.Code != 200 {
+			t.Fatal(w.Body)
+		}
+		if got := counted(t, h, "hydrant_incoming_records_total", stream); got != 1 {
+			t.Errorf("%s: %v records", stream, got)
+		}
+	}
+	delete(s.streams, "goes")
+	for stream, want := range map[string]float64{"stays": 1, "goes": -1} {
+		for _, name := range []string{"hydrant_incoming_records_total", "hydrant_incoming_bytes_total", "hydrant_throttled_records_total", "hydrant_repeated_puts_total"} {
+			if got := counted(t, h, name, stream); got != want && (want < 0 || name == "hydrant_incoming_records_total") {
+				t.Errorf("%s of %s: %v, want %v", name, stream, got, want)
+			}
+		}
+	}
+	s.streams["goes"] = Description{Name: "goes"}
+	if got := counted(t, h, "hydrant_incoming_records_total", "goes"); got != 0 {
+		t.Errorf("created again: %v", got)
+	}
+}
