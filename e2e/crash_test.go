@@ -60,6 +60,8 @@ type tally struct {
 	deaths  map[string]int // by what ended the process
 	points  map[string]int // deaths at crash points, by name
 	puts    int64          // S3 requests that met a fault, and calls
+	changes int            // of the configuration
+	reloads int            // of them with a daemon that was told
 	verdict verdict
 	seasons int
 }
@@ -83,6 +85,8 @@ func table(tallies []*tally) string {
 		sum.verdict.add(l.verdict)
 		sum.seasons += l.seasons
 		sum.puts += l.puts
+		sum.changes += l.changes
+		sum.reloads += l.reloads
 		for k, n := range l.deaths {
 			sum.deaths[k] += n
 		}
@@ -93,7 +97,7 @@ func table(tallies []*tally) string {
 	var b bytes.Buffer
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	kinds := []string{deathRandom, deathStart, deathPoint, deathStore, deathFull, deathPower, deathDraining, deathStop}
-	fmt.Fprintf(w, "ground\tdeaths\t%s\tfaults\t\n", strings.Join(kinds, "\t"))
+	fmt.Fprintf(w, "ground\tdeaths\t%s\tfaults\tchanges\treloads\t\n", strings.Join(kinds, "\t"))
 	for _, l := range append(tallies, sum) {
 		all := 0
 		for _, n := range l.deaths {
@@ -103,7 +107,7 @@ func table(tallies []*tally) string {
 		for _, k := range kinds {
 			fmt.Fprintf(w, "%d\t", l.deaths[k])
 		}
-		fmt.Fprintf(w, "%d\t\n", l.puts)
+		fmt.Fprintf(w, "%d\t%d\t%d\t\n", l.puts, l.changes, l.reloads)
 	}
 	w.Flush()
 	b.WriteByte('\n')

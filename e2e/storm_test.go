@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -53,6 +54,8 @@ type storm struct {
 
 	toStore, toAPI *faultproxy.Proxy
 	producers      []*producer
+	variant        variant          // of the file
+	removed        map[string]bool  // streams that were taken out since the last count
 	acceptedBefore map[string]int64 // by stream, at the last count
 	events         []string         // of this season, with their times
 
@@ -64,40 +67,26 @@ type storm struct {
 
 // streams of a storm, and what their objects look like.
 var stormStreams = []struct {
-	name          string
-	parquet, gzip bool
-	file          bool // goes to the file destination, not to S3
-	yaml          string
+	name           string
+	parquet, gzip  bool
+	file           bool // goes to the file destination, not to S3
+	format, buffer string
 }{
-	{name: "rows", parquet: true, yaml: `format: { parquet: { schema: "producer bigint, n bigint, pad string, sum string", compression: zstd } }
-    buffer: { size: 1MiB, interval: 1s }`},
-	{name: "text", gzip: true, yaml: `format: { text: { delimiter: after, compression: gzip } }
-    buffer: { size: 512KiB, interval: 1s }`},
-	{name: "large", yaml: `format: { text: { delimiter: after } }
-    buffer: { size: 24MiB, interval: 4s }`}, // more than one PUT takes: it is sent in parts
-	{name: "files", gzip: true, file: true, yaml: `format: { text: { delimiter: after, compression: gzip } }
-    buffer: { size: 512KiB, interval: 1s }`},
+	{name: "rows", parquet: true, format: `parquet: { schema: "producer bigint, n bigint, pad string, sum string", compression: zstd }`, buffer: "size: 1MiB, interval: 1s"},
+	{name: "text", gzip: true, format: "text: { delimiter: after, compression: gzip }", buffer: "size: 512KiB, interval: 1s"},
+	{name: "large", format: "text: { delimiter: after }", buffer: "size: 24MiB, interval: 4s"}, // more than one PUT takes: it is sent in parts
+	{name: "files", gzip: true, file: true, format: "text: { delimiter: after, compression: gzip }", buffer: "size: 512KiB, interval: 1s"},
 }
 
 func newStorm(t *testing.T, host testing.TB, duck *parts.Duck, store *parts.S3Server, bucket string, g *ground, seed uint64) *storm {
 	store.CreateBucket(t, bucket)
 	s := &storm{
 		t: t, random: rand.New(rand.NewPCG(seed, 1)), duck: duck, store: store, bucket: bucket, host: host, ground: g,
-		acceptedBefore: map[string]int64{}, planted: map[string]bool{},
+		acceptedBefore: map[string]int64{}, removed: map[string]bool{}, planted: map[string]bool{},
 		tally: tally{ground: g.name, deaths: map[string]int{}, points: map[string]int{}},
 	}
 	s.toStore = faultproxy.New(t, store.Endpoint)
-	var yaml strings.Builder
-	yaml.WriteString("limits: { memory: 256MiB, disk: 2GiB }\nstreams:\n")
-	for _, st := range stormStreams {
-		names := fmt.Sprintf(`prefix: "%[1]s/dt=!{timestamp:yyyy-MM-dd}/hour=!{timestamp:HH}/", error_output_prefix: "errors/%[1]s/!{firehose:error-output-type}/"`, st.name)
-		destination := fmt.Sprintf(`s3: { bucket: %s, endpoint: %q, credentials: { access_key_id: %s, secret_access_key: %s }, %s }`, bucket, s.toStore.URL, store.AccessKey, store.SecretKey, names)
-		if st.file {
-			destination = fmt.Sprintf(`file: { path: %q, %s }`, g.lake, names)
-		}
-		fmt.Fprintf(&yaml, "  - name: %s\n    %s\n    destination: { %s }\n", st.name, st.yaml, destination)
-	}
-	s.d = configureAt(t, t.TempDir(), g.data, yaml.String())
+	s.d = configureAt(t, t.TempDir(), g.data, s.yaml())
 	s.toAPI = faultproxy.New(t, s.d.api)
 	for i, stream := range []string{"rows", "text", "files", "rows", "text", "large"} {
 		p := &producer{number: i, stream: stream, endpoint: s.toAPI.URL, records: 80, pad: 300, pause: 20 * time.Millisecond, misfits: stream == "rows"}
@@ -112,6 +101,56 @@ func newStorm(t *testing.T, host testing.TB, duck *parts.Duck, store *parts.S3Se
 	return s
 }
 
+// yaml is the file as the variant has it.
+func (s *storm) yaml() string {
+	var yaml strings.Builder
+	yaml.WriteString("limits: { memory: 256MiB, disk: 2GiB }\nstreams:\n")
+	for i, st := range stormStreams {
+		if st.name == s.variant.without {
+			continue
+		}
+		names := fmt.Sprintf(`prefix: "%[1]s/v%[2]d/dt=!{timestamp:yyyy-MM-dd}/hour=!{timestamp:HH}/", error_output_prefix: "errors/%[1]s/!{firehose:error-output-type}/"`, st.name, s.variant.number)
+		destination := fmt.Sprintf(`s3: { bucket: %s, endpoint: %q, credentials: { access_key_id: %s, secret_access_key: %s }, %s }`, s.bucket, s.toStore.URL, s.store.AccessKey, s.store.SecretKey, names)
+		if st.file {
+			destination = fmt.Sprintf(`file: { path: %q, %s }`, s.ground.lake, names)
+		}
+		buffer := st.buffer
+		if len(s.variant.buffers) > 0 && st.name != "large" {
+			buffer = s.variant.buffers[i]
+		}
+		fmt.Fprintf(&yaml, "  - name: %s\n    format: { %s }\n    buffer: { %s }\n    destination: { %s }\n", st.name, st.format, buffer, destination)
+	}
+	return yaml.String()
+}
+
+// change gives the file another variant, with all streams where whole. A daemon that runs is told, and may be
+// anywhere, but for the first moments, in which a signal ends it.
+func (s *storm) change(whole bool) {
+	names := make([]string, len(stormStreams))
+	for i, st := range stormStreams {
+		names[i] = st.name
+	}
+	s.variant.draw(s.random, names)
+	if whole {
+		s.variant.without = ""
+	} else if s.variant.without != "" {
+		s.removed[s.variant.without] = true
+	}
+	s.d.reconfigure(s.yaml())
+	s.note("variant %d without %q", s.variant.number, s.variant.without)
+	s.tally.changes++
+	if s.d.cmd == nil {
+		return
+	}
+	for deadline := time.Now().Add(200 * time.Millisecond); !s.d.alive(); {
+		if s.d.ended(time.Millisecond) || time.Now().After(deadline) {
+			return // the next start reads the file
+		}
+	}
+	s.d.cmd.Process.Signal(syscall.SIGHUP)
+	s.tally.reloads++
+}
+
 // season is some deaths, and then a count.
 func (s *storm) season(rounds int) {
 	s.t.Helper()
@@ -124,6 +163,7 @@ func (s *storm) season(rounds int) {
 		}
 	}
 	s.quiet()
+	s.change(true)
 	s.d.launch()
 	eventually(s.t, "ready after the last death", s.d.ready)
 	before := acknowledged(s.producers)
@@ -193,10 +233,17 @@ func (s *storm) round() {
 	if full {
 		s.ground.fill() // it starts on a full disk
 	}
+	if s.random.IntN(4) == 0 {
+		s.change(false)
+	}
 	if death == deathDraining {
 		s.d.execute("drain", "-c", s.d.config)
 	} else {
 		s.d.launch()
+		for range s.random.IntN(3) {
+			s.until(100 * time.Millisecond)
+			s.change(false)
+		}
 	}
 	if death == deathFull {
 		s.until(500 * time.Millisecond)
@@ -369,11 +416,15 @@ func (s *storm) count() {
 	for _, st := range stormStreams {
 		got := s.d.status(st.name)
 		want := status{State: "active", Accepted: s.acceptedBefore[st.name] + found[st.name], Delivered: got.Delivered, Failed: got.Failed}
+		if s.removed[st.name] { // it may have been gone in between, and then it began anew
+			want.Accepted = got.Accepted
+		}
 		if got != want || got.Delivered+got.Failed != got.Accepted {
 			t.Errorf("counters of %s do not balance: %+v, with %d records in this season's objects and %d accepted before it", st.name, got, found[st.name], s.acceptedBefore[st.name])
 		}
 		s.acceptedBefore[st.name] = got.Accepted
 	}
+	clear(s.removed)
 	s.clear()
 }
 
