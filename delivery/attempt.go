@@ -54,8 +54,28 @@ func (m *Manager) attempt(ctx context.Context, t *task) (outcome, time.Duration)
 	if ctx.Err() != nil {
 		return shutdown, 0
 	}
+	if s.state() == buffer.Discarding {
+		return s.discardObject(t)
+	}
 	s.attemptFailed(t, kind, err)
 	return s.afterFailure(ctx, t, err)
+}
+
+// sending bounds the time that an attempt may take. It ends at once when the stream is to be discarded.
+func (s *stream) sending(ctx context.Context, t *task) (bounded context.Context, end func()) {
+	bounded, cancel := context.WithTimeout(ctx, attemptTime+time.Duration(t.info().Size/attemptRate)*time.Second)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.def.State == buffer.Discarding {
+		cancel()
+	}
+	s.sends[t] = cancel
+	return bounded, func() {
+		cancel()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.sends, t)
+	}
 }
 
 // localError is a failure before the destination was asked.
@@ -78,8 +98,8 @@ func (s *stream) put(ctx context.Context, t *task) (kind string, err error) {
 		return kind, &localError{fmt.Errorf("open the bytes of %q: %w", info.Key, err)}
 	}
 	defer r.Close()
-	ctx, cancel := context.WithTimeout(ctx, attemptTime+time.Duration(info.Size/attemptRate)*time.Second)
-	defer cancel()
+	ctx, end := s.sending(ctx, t)
+	defer end()
 	o := s.object(t, r)
 	// Where the stream has another place by now, the object may be at a former one: then it stays there. Only
 	// where it certainly is not does it go to the new one.
@@ -185,8 +205,8 @@ func (s *stream) lookFor(ctx context.Context, t *task) (found bool, kind string,
 		return false, kind, fmt.Errorf("open the bytes of %q: %w", info.Key, err)
 	}
 	defer r.Close()
-	ctx, cancel := context.WithTimeout(ctx, attemptTime+time.Duration(info.Size/attemptRate)*time.Second)
-	defer cancel()
+	ctx, end := s.sending(ctx, t)
+	defer end()
 	if found, err = s.lookAt(ctx, t, s.object(t, r), func(place) bool { return true }); err != nil {
 		return false, kind, fmt.Errorf("look for %q: %w", info.Key, err)
 	}

@@ -163,6 +163,27 @@ func TestDiscard(t *testing.T) {
 	}
 }
 
+// A destination that swallows requests without an answer holds a forced deletion up no longer than one that
+// answers.
+func TestDiscardDoesNotWaitForAnswers(t *testing.T) {
+	inWorld(t, map[string]spec{"s": {Interval: time.Hour, Size: 100}}, func(t *testing.T, w *world) {
+		w.shop().mu.Lock()
+		w.shop().gate = make(chan struct{}) // never opened: a put hangs until its context ends
+		w.shop().mu.Unlock()
+		w.put("s", ten(0, 35)...)
+		synctest.Wait()
+		began := time.Now()
+		w.enter("s", buffer.Discarding)
+		time.Sleep(time.Second)
+		if _, ok := w.m.Stream("s"); ok {
+			t.Errorf("still there after %v: %+v", time.Since(began), w.status("s"))
+		}
+		if n := gather(t, w.m, "s")["dropped_records_total"]; n != 35 {
+			t.Errorf("dropped_records_total %v, want 35", n)
+		}
+	})
+}
+
 // The totals that the buffer keeps stay in balance while a stream is discarded.
 func TestDiscardBalances(t *testing.T) {
 	inWorld(t, map[string]spec{"s": {Interval: time.Hour, Size: 100}}, func(t *testing.T, w *world) {

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -37,8 +38,9 @@ type stream struct {
 	lanes    map[string]*lane // by place
 	inWork   []*job           // claims without a manifest, oldest first
 	batches  map[buffer.ManifestID]*batch
-	count    uint64 // of batches ever
-	flushTo  uint64 // close what is below
+	sends    map[*task]context.CancelFunc // attempts under way
+	count    uint64                       // of batches ever
+	flushTo  uint64                       // close what is below
 	flushWhy string
 	changed  chan struct{} // closed and made anew when a cut, a manifest or the state has changed
 	gone     bool
@@ -114,6 +116,7 @@ func newStream(m *Manager, def buffer.Stream, outstanding []*buffer.Manifest) *s
 		versions:    map[uint64]*version{},
 		lanes:       map[string]*lane{},
 		batches:     map[buffer.ManifestID]*batch{},
+		sends:       map[*task]context.CancelFunc{},
 		changed:     make(chan struct{}),
 		quiet:       map[string]time.Time{},
 	}
@@ -243,6 +246,11 @@ func (s *stream) adopt(def buffer.Stream) {
 	}
 	for _, l := range s.lanes {
 		s.up.pause(l, def.State == buffer.Paused)
+	}
+	if def.State == buffer.Discarding {
+		for _, cancel := range s.sends { // nobody wants them stored any more
+			cancel()
+		}
 	}
 	s.signalLocked()
 	s.mu.Unlock()
