@@ -15,7 +15,8 @@ const module = "hydrant"
 // mayImport says which packages of this module each folder's own packages may import. A sub-folder may
 // import its parent besides, and what its parent may; cmd may import everything.
 var mayImport = map[string][]string{
-	"admin":        {},
+	"access":       {},
+	"admin":        {"access"},
 	"buffer":       {"record"},
 	"config":       {},
 	"controlplane": {"buffer", "config", "firehose"},
@@ -26,7 +27,7 @@ var mayImport = map[string][]string{
 	"record":       {},
 	"sample":       {"format"}, // the declared schemas of the data sets
 	"sinks":        {"record"},
-	"sources":      {"record"},
+	"sources":      {"record", "firehose"},
 }
 
 // private sub-folders are parts of their parent, which may import them.

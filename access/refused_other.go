@@ -1,0 +1,7 @@
+//go:build !windows
+
+package access
+
+import "syscall"
+
+const errRefused = syscall.ECONNREFUSED
