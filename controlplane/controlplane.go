@@ -134,8 +134,8 @@ func (p *Plane) Call(ctx context.Context, c Call) (answer []byte, unknown int, e
 	return handle(p, &c)
 }
 
-// done is the answer of calls that answer nothing.
-var done = []byte("{}")
+// done is the answer of calls that answer nothing. Each gets a copy: it is the caller's.
+const done = "{}"
 
 // settings are what answers name.
 func (p *Plane) settings() firehose.Settings {

@@ -30,7 +30,7 @@ func (p *Plane) startEncryption(c *Call) (answer []byte, unknown int, err error)
 		now.Tags = withKey(now.Tags, &r.Key)
 		return p.mayEncrypt(r.Key)
 	})
-	return done, r.Unknown, err
+	return []byte(done), r.Unknown, err
 }
 
 func (p *Plane) stopEncryption(c *Call) (answer []byte, unknown int, err error) {
@@ -45,5 +45,5 @@ func (p *Plane) stopEncryption(c *Call) (answer []byte, unknown int, err error) 
 		now.Tags = withKey(now.Tags, nil)
 		return nil
 	})
-	return done, r.Unknown, err
+	return []byte(done), r.Unknown, err
 }

@@ -125,7 +125,7 @@ func (p *Plane) delete(c *Call) (answer []byte, unknown int, err error) {
 	if err != nil {
 		return nil, r.Unknown, p.failed(err)
 	}
-	return done, r.Unknown, nil
+	return []byte(done), r.Unknown, nil
 }
 
 func (p *Plane) update(c *Call) (answer []byte, unknown int, err error) {
@@ -157,7 +157,7 @@ func (p *Plane) update(c *Call) (answer []byte, unknown int, err error) {
 	if err != nil {
 		return nil, r.Unknown, p.failed(err)
 	}
-	return done, r.Unknown, nil
+	return []byte(done), r.Unknown, nil
 }
 
 // updated is what a stream becomes by an update: itself where that changes nothing.

@@ -25,7 +25,7 @@ func (p *Plane) tag(c *Call) (answer []byte, unknown int, err error) {
 		now.Tags, err = mergeTags(now.Tags, r.Tags)
 		return err
 	})
-	return done, r.Unknown, err
+	return []byte(done), r.Unknown, err
 }
 
 func (p *Plane) untag(c *Call) (answer []byte, unknown int, err error) {
@@ -45,7 +45,7 @@ func (p *Plane) untag(c *Call) (answer []byte, unknown int, err error) {
 		}
 		return nil
 	})
-	return done, r.Unknown, err
+	return []byte(done), r.Unknown, err
 }
 
 // mergeTags returns tags with those that are added; the last of a repeated key holds.
