@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"hydrant/firehose"
 )
 
 // Description is a delivery stream as DescribeDeliveryStream shows it.
@@ -139,14 +141,7 @@ func timestamp(t time.Time) *seconds {
 
 // ARN of a delivery stream.
 func ARN(region, account, stream string) string {
-	partition := "aws"
-	switch {
-	case strings.HasPrefix(region, "cn-"):
-		partition = "aws-cn"
-	case strings.HasPrefix(region, "us-gov-"):
-		partition = "aws-us-gov"
-	}
-	return "arn:" + partition + ":firehose:" + region + ":" + account + ":deliverystream/" + stream
+	return firehose.ARN(firehose.Settings{Region: region, AccountID: account}, stream)
 }
 
 // directPut is the type of every stream here.
@@ -237,75 +232,16 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, op string) ([]byt
 	return h.list(body.bytes)
 }
 
-// query holds the members of the requests that read.
-type query struct {
-	name, start, startDestination, streamType *string
-	limit                                     *int32
-}
-
-// decode reads a request that has these members.
-func (h *Handler) decode(body []byte, op string, q *query) error {
-	s, err := scan(body)
-	if err != nil {
-		return err
-	}
-	type member struct {
-		name string
-		text **string
-	}
-	known := []member{{"DeliveryStreamName", &q.name}, {"ExclusiveStartDestinationId", &q.startDestination}}
-	if op == opList {
-		known = []member{{"DeliveryStreamType", &q.streamType}, {"ExclusiveStartDeliveryStreamName", &q.start}}
-	}
-	var seen members
-	err = s.object(func(key []byte) error {
-		if string(key) == "Limit" {
-			if err := seen.once(7, "limit", s); err != nil || s.null() {
-				return err
-			}
-			n, err := s.integer("limit")
-			q.limit = &n
-			return err
-		}
-		for i, m := range known {
-			if string(key) != m.name {
-				continue
-			}
-			path := lowerFirst(m.name)
-			if err := seen.once(i, path, s); err != nil || s.null() {
-				return err
-			}
-			text, err := s.text(path)
-			*m.text = &text
-			return err
-		}
-		h.metrics.unknown.WithLabelValues(op).Inc()
-		return s.skip(1)
-	})
-	if err != nil {
-		return err
-	}
-	return s.end()
-}
-
 func (h *Handler) describe(body []byte) ([]byte, error) {
-	var q query
-	if err := h.decode(body, opDescribe, &q); err != nil {
-		return nil, err
+	q, err := firehose.DecodeDescribe(body)
+	if err != nil {
+		return nil, errDocument(err)
 	}
-	var f faults
-	f.name("deliveryStreamName", q.name, true)
-	f.limit("limit", q.limit, 10000)
-	f.text("exclusiveStartDestinationId", q.startDestination, false, 100, "[a-zA-Z0-9-]+", func(c byte) bool {
-		return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-'
-	})
-	if err := f.err(); err != nil {
-		return nil, err
-	}
+	h.metrics.unknown.WithLabelValues(opDescribe).Add(float64(q.Unknown))
 	// There is one destination, which is shown whatever comes before it: so does the service.
-	d, ok := h.o.Directory.Describe(*q.name)
+	d, ok := h.o.Directory.Describe(q.Name)
 	if !ok {
-		return nil, h.errNotFound(*q.name)
+		return nil, h.errNotFound(q.Name)
 	}
 	if d.Answer != nil {
 		return d.Answer, nil
@@ -313,40 +249,27 @@ func (h *Handler) describe(body []byte) ([]byte, error) {
 	return json.Marshal(struct{ DeliveryStreamDescription wireDescription }{h.wire(d)})
 }
 
-// defaultListLimit is how many names are listed where the request does not say.
-const defaultListLimit = 10
-
 func (h *Handler) list(body []byte) ([]byte, error) {
-	var q query
-	if err := h.decode(body, opList, &q); err != nil {
-		return nil, err
+	q, err := firehose.DecodeList(body)
+	if err != nil {
+		return nil, errDocument(err)
 	}
-	var f faults
-	f.limit("limit", q.limit, 10000)
-	f.enum("deliveryStreamType", q.streamType, []string{directPut, "KinesisStreamAsSource", "MSKAsSource", "DatabaseAsSource"})
-	f.name("exclusiveStartDeliveryStreamName", q.start, false)
-	if err := f.err(); err != nil {
-		return nil, err
-	}
+	h.metrics.unknown.WithLabelValues(opList).Add(float64(q.Unknown))
 	names := h.o.Directory.Names()
-	if q.streamType != nil && *q.streamType != directPut {
+	if q.Type != "" && q.Type != firehose.DirectPut {
 		names = nil
 	}
-	if q.start != nil {
-		i, found := slices.BinarySearch(names, *q.start)
+	if q.Start != "" {
+		i, found := slices.BinarySearch(names, q.Start)
 		if found {
 			i++
 		}
 		names = names[i:]
 	}
-	limit := defaultListLimit
-	if q.limit != nil {
-		limit = int(*q.limit)
-	}
 	answer := struct {
 		DeliveryStreamNames    []string
 		HasMoreDeliveryStreams bool
-	}{names, len(names) > limit}
-	answer.DeliveryStreamNames = append([]string{}, names[:min(limit, len(names))]...)
+	}{names, len(names) > q.Limit}
+	answer.DeliveryStreamNames = append([]string{}, names[:min(q.Limit, len(names))]...)
 	return json.Marshal(answer)
 }

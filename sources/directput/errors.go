@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 
+	"hydrant/firehose"
 	"hydrant/record"
 )
 
@@ -42,6 +43,22 @@ func errSerialization(format string, args ...any) error {
 
 func errInvalidArgument(message string) error {
 	return &apiError{status: http.StatusBadRequest, code: "InvalidArgumentException", message: message, reason: "invalid_argument"}
+}
+
+// errDocument is the answer to a request that package firehose does not take.
+func errDocument(err error) error {
+	e, ok := errors.AsType[*firehose.Error](err)
+	if !ok {
+		return err
+	}
+	reason := "invalid_argument"
+	switch e.Code {
+	case firehose.CodeValidation:
+		reason = "validation"
+	case firehose.CodeSerialization:
+		reason = "serialization"
+	}
+	return &apiError{status: e.HTTPStatus(), code: e.Code, message: e.Message, reason: reason}
 }
 
 func errTooLarge() error {
