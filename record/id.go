@@ -6,8 +6,10 @@ import (
 	"fmt"
 )
 
+const idDigits = "0123456789abcdefghijklmnopqrstuv"
+
 // idEncoding is lower-case base32hex without padding: sorts as the bytes do and survives any case folding.
-var idEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+var idEncoding = base32.NewEncoding(idDigits).WithPadding(base32.NoPadding)
 
 // idBytes is directory uuid 16, incarnation u32 and sequence u64, big endian.
 const idBytes = 16 + 4 + 8
@@ -32,11 +34,24 @@ func (id ID) String() string { return string(id.Append(nil)) }
 
 // Append adds the printed form to dst.
 func (id ID) Append(dst []byte) []byte {
-	var raw [idBytes]byte
+	var raw [idBytes - 8]byte
 	copy(raw[:], id.Directory[:])
 	binary.BigEndian.PutUint32(raw[16:], id.Incarnation)
-	binary.BigEndian.PutUint64(raw[20:], id.Seq)
-	return idEncoding.AppendEncode(dst, raw[:])
+	return AppendSeq(idEncoding.AppendEncode(dst, raw[:]), id.Seq)
+}
+
+// IDStem is the number of characters that the IDs of one stream have in common: those of its directory and
+// incarnation, which are whole groups of base32. Those of the sequence follow.
+const IDStem = (idBytes - 8) * 8 / 5
+
+// AppendSeq adds the part of an ID's printed form that follows its stem, so that the IDs of a call need not
+// all be printed from scratch.
+func AppendSeq(dst []byte, seq uint64) []byte {
+	const digits = idDigits
+	return append(dst,
+		digits[seq>>59], digits[seq>>54&31], digits[seq>>49&31], digits[seq>>44&31], digits[seq>>39&31], digits[seq>>34&31],
+		digits[seq>>29&31], digits[seq>>24&31], digits[seq>>19&31], digits[seq>>14&31], digits[seq>>9&31], digits[seq>>4&31],
+		digits[seq<<1&31]) // the 65th bit is 0
 }
 
 // ParseID reads what String printed.

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"hydrant/record"
@@ -344,5 +345,7 @@ func (w *nowhere) Header() http.Header {
 	}
 	return w.header
 }
+func (w *nowhere) SetReadDeadline(time.Time) error { return nil }
+
 func (w *nowhere) WriteHeader(code int)        { w.code = code }
 func (w *nowhere) Write(p []byte) (int, error) { return len(p), nil }

@@ -138,7 +138,7 @@ const targetPrefix = "Firehose_20150804."
 
 // ServeHTTP answers one call.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("x-amzn-RequestId", uuid.NewString())
+	w.Header().Set("X-Amzn-Requestid", uuid.NewString()) // as package http writes it: names have no case
 	op, err := operationOf(r)
 	var answer []byte
 	if err == nil {
@@ -156,6 +156,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeAnswer(w, http.StatusOK, answer)
+	if op == opPutRecord || op == opPutRecordBatch {
+		h.bufs.Put(answer)
+	}
 }
 
 // Operations of the API, as X-Amz-Target names them.

@@ -7,7 +7,7 @@ import (
 	"hydrant/record"
 )
 
-// put serves PutRecord and PutRecordBatch.
+// put serves PutRecord and PutRecordBatch. The caller gives the answer to the pool.
 func (h *Handler) put(w http.ResponseWriter, r *http.Request, op string) (answer []byte, err error) {
 	began := time.Now()
 	body, err := h.readBody(w, r)
@@ -37,7 +37,7 @@ func (h *Handler) put(w http.ResponseWriter, r *http.Request, op string) (answer
 		return nil, errInvalidArgument("Records size exceeds 4 MB limit")
 	}
 	call := record.Call{Batch: batch}
-	identify(&call, r.Header, body.bytes)
+	identify(&call, r.Header, body.sum())
 	body.free() // while others may need the memory, the call waits for the disk
 	stream, count, payload := *e.stream, batch.Count(), batch.Payload()
 
@@ -64,7 +64,7 @@ func (h *Handler) put(w http.ResponseWriter, r *http.Request, op string) (answer
 		return putRecordAnswer(receipt), nil
 	}
 	m.batch.Observe(time.Since(began).Seconds())
-	return putRecordBatchAnswer(receipt, count), nil
+	return putRecordBatchAnswer(h.bufs.Get(batchAnswerBytes(count)), receipt, count), nil
 }
 
 // check validates the shape of a put.
@@ -90,17 +90,23 @@ func putRecordAnswer(r record.Receipt) []byte {
 	return append(answer, `","Encrypted":false}`...)
 }
 
-// putRecordBatchAnswer has one entry for each record, in order. All records of a call are stored or none,
-// so none of them failed.
-func putRecordBatchAnswer(r record.Receipt, count int) []byte {
-	const each = len(`{"RecordId":""},`) + record.IDLength
-	answer := append(make([]byte, 0, 96+count*each), `{"FailedPutCount":0,"Encrypted":false,"RequestResponses":[`...)
+// batchAnswerBytes is the most that putRecordBatchAnswer takes.
+func batchAnswerBytes(count int) int {
+	return 96 + count*(len(`{"RecordId":""},`)+record.IDLength)
+}
+
+// putRecordBatchAnswer appends an answer with one entry for each record, in order. All records of a call are
+// stored or none, so none of them failed.
+func putRecordBatchAnswer(answer []byte, r record.Receipt, count int) []byte {
+	const begin = `{"RecordId":"`
+	entry := r.ID(0).Append([]byte(begin))[:len(begin)+record.IDStem] // the same in all
+	answer = append(answer, `{"FailedPutCount":0,"Encrypted":false,"RequestResponses":[`...)
 	for i := range count {
 		if i > 0 {
 			answer = append(answer, ',')
 		}
-		answer = append(answer, `{"RecordId":"`...)
-		answer = r.ID(i).Append(answer)
+		answer = append(answer, entry...)
+		answer = record.AppendSeq(answer, r.First+uint64(i))
 		answer = append(answer, `"}`...)
 	}
 	return append(answer, "]}"...)
