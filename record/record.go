@@ -89,6 +89,18 @@ func (b *Batch) Retract(n int) {
 	b.payload -= int64(n)
 }
 
+// Keep leaves the first n records and drops the others.
+func (b *Batch) Keep(n int) {
+	rest, payload := b.Encoded(), int64(0)
+	for range min(n, b.count) {
+		size, w := binary.Uvarint(rest)
+		rest = rest[w+int(size):]
+		payload += int64(size)
+	}
+	b.buf = b.buf[:len(b.buf)-len(rest)]
+	b.count, b.payload = min(n, b.count), payload
+}
+
 // Count is the number of records.
 func (b *Batch) Count() int { return b.count }
 
@@ -147,23 +159,45 @@ type Call struct {
 	Attempt    uint8    // from amz-sdk-request (attempt=N), 0 when absent
 	KeyHash    [8]byte  // hash of the access key that signed the call
 	BodyHash   [16]byte // hash of the request body
+	// Keyed: Invocation is a key of the caller's own making (Idempotency-Key) and stands for one body. Attempts
+	// do not count, and the same key with another body is a *KeyReused.
+	Keyed bool
+
+	// Limiter, where not nil, says how many of the records are stored.
+	Limiter Limiter
 }
 
-// Receipt tells where a call's records went: they are durable when it is returned.
+// Limiter is asked by who stores a call, once the call is known to be none that was stored before. It is safe for
+// concurrent use.
+type Limiter interface {
+	// Take returns how many records of b may be stored, from the first on, and counts them.
+	Take(b *Batch) (n int)
+	// Return takes back what was counted, since the call is not stored after all.
+	Return(records int, payload int64)
+}
+
+// Receipt tells where a call's records went: they are durable when it is returned. The call's Limiter may have kept
+// records back: then the first Count are stored, and the others are not.
 type Receipt struct {
 	Directory   [16]byte // uuid of the data directory
 	Incarnation uint32   // of the stream
 	First       uint64   // sequence of the first record; the others follow without gaps
+	Count       int      // of the records that are stored, by the first attempt where Repeated
 	Repeated    bool     // the call was a retry of one that had been stored; nothing was stored again
 }
 
 // Refusal is the answer to a call that was not stored and may be sent again. Nothing of it was kept.
 type Refusal struct {
-	Reason  string // memory, disk, journal, stopping, failing: a metric label, never free text
+	Reason  string // memory, disk, journal, rate, stopping, failing: a metric label, never free text
 	Message string // for the caller
 }
 
 func (r *Refusal) Error() string { return r.Message }
+
+// KeyReused is the answer to a keyed call (Call.Keyed) whose key has been used for another body.
+type KeyReused struct{}
+
+func (*KeyReused) Error() string { return "the key of this call was used for another body" }
 
 // NotFound is the answer to a call that names a stream which does not exist or does not take puts.
 type NotFound struct {

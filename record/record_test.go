@@ -270,6 +270,28 @@ func BenchmarkID(b *testing.B) {
 	}
 }
 
+// TestKeep drops records from the end, down to none.
+func TestKeep(t *testing.T) {
+	all := []string{"a", "", strings.Repeat("x", 300), "b"}
+	for n := range len(all) + 2 {
+		b, want := NewBatch(nil), NewBatch(nil)
+		for i, r := range all {
+			b.Append([]byte(r))
+			if i < n {
+				want.Append([]byte(r))
+			}
+		}
+		b.Keep(n)
+		if b.Count() != want.Count() || b.Payload() != want.Payload() || !bytes.Equal(b.Encoded(), want.Encoded()) {
+			t.Errorf("%d kept: %d records, %d bytes, %q", n, b.Count(), b.Payload(), b.Encoded())
+		}
+	}
+	var zero Batch
+	if zero.Keep(3); zero.Count() != 0 || len(zero.Encoded()) != 0 {
+		t.Errorf("the zero batch kept %d records", zero.Count())
+	}
+}
+
 // TestRetract takes records back whose lengths take one to four bytes.
 func TestRetract(t *testing.T) {
 	for _, n := range []int{0, 1, 127, 128, 16383, 16384, 1<<21 - 1, 1 << 21} {
