@@ -27,7 +27,7 @@ var mayImport = map[string][]string{
 	"record":       {},
 	"sample":       {"format"}, // the declared schemas of the data sets
 	"sinks":        {"record"},
-	"sources":      {"record", "firehose"},
+	"sources":      {"record", "access", "firehose"},
 }
 
 // private sub-folders are parts of their parent, which may import them.

@@ -125,10 +125,10 @@ type Credentials struct {
 // Options of a Guard. Checked once by New, never changed afterwards.
 type Options struct {
 	Credentials Credentials
-	AccountID   string       // 12 digits, in messages; "": 000000000000
-	Region      string       // of ARNs in messages; "": us-east-1
-	Rejected    *Rejections  // counts and logs what is refused; nil: one of its own
-	Log         *slog.Logger // nil: discarded
+	// Identity returns the account and region that messages name; nil: 000000000000 and us-east-1.
+	Identity func() (account, region string)
+	Rejected *Rejections  // counts and logs what is refused; nil: one of its own
+	Log      *slog.Logger // nil: discarded
 }
 
 // Guard verifies requests. Safe for concurrent use.
@@ -158,11 +158,8 @@ type token struct {
 
 // New returns a Guard.
 func New(o Options) (*Guard, error) {
-	if o.AccountID == "" {
-		o.AccountID = "000000000000"
-	}
-	if o.Region == "" {
-		o.Region = "us-east-1"
+	if o.Identity == nil {
+		o.Identity = func() (account, region string) { return "000000000000", "us-east-1" }
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -177,22 +174,36 @@ func New(o Options) (*Guard, error) {
 // Use puts other credentials in the place of those that hold now, for requests that begin after it returns. On
 // error, which names the credential that cannot be used, those that held before stay.
 func (g *Guard) Use(c Credentials) error {
+	use, err := g.Prepare(c)
+	if err == nil {
+		use()
+	}
+	return err
+}
+
+// Prepare is the part of Use that can fail; use is the rest.
+func (g *Guard) Prepare(c Credentials) (use func(), err error) {
+	r, err := g.ready(c)
+	return func() { g.keys.Store(r) }, err
+}
+
+func (g *Guard) ready(c Credentials) (*ring, error) {
 	r := &ring{open: c.Open, keys: map[string]*key{}}
 	if c.Open && len(c.AccessKeys)+len(c.Tokens) > 0 {
-		return errors.New("access: keys or tokens are given, and nobody is to be asked for them")
+		return nil, errors.New("access: keys or tokens are given, and nobody is to be asked for them")
 	}
 	for _, k := range c.AccessKeys {
 		if _, dup := r.keys[k.ID]; dup || k.ID == "" {
-			return fmt.Errorf("access: the access key id %q is empty or given twice", k.ID)
+			return nil, fmt.Errorf("access: the access key id %q is empty or given twice", k.ID)
 		}
 		made := &key{AccessKey: k, tag: sha256.Sum256([]byte(k.ID))}
 		var err error
 		if made.secret, err = newValue("secret of access key "+k.ID, k.Secret, g.o.Log); err != nil {
-			return err
+			return nil, err
 		}
 		if k.SessionToken != nil {
 			if made.session, err = newValue("session token of access key "+k.ID, k.SessionToken, g.o.Log); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		r.keys[k.ID] = made
@@ -200,18 +211,17 @@ func (g *Guard) Use(c Credentials) error {
 	for _, t := range c.Tokens {
 		v, err := newValue("token "+t.Name, t.Value, g.o.Log)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		sum := v.now().sum
 		for _, other := range r.tokens {
 			if other.value.now().sum == sum {
-				return fmt.Errorf("access: the tokens %s and %s are the same", other.Name, t.Name)
+				return nil, fmt.Errorf("access: the tokens %s and %s are the same", other.Name, t.Name)
 			}
 		}
 		r.tokens = append(r.tokens, &token{t, v})
 	}
-	g.keys.Store(r)
-	return nil
+	return r, nil
 }
 
 // Open tells whether everybody may do everything.
@@ -237,7 +247,8 @@ func (c *Caller) Name() string { return c.name }
 // Tag is the same for the same key and differs between keys. It is zero for anonymous callers.
 func (c *Caller) Tag() [32]byte { return c.tag }
 
-// Begin looks at what a request's headers prove. Its errors are *Error.
+// Begin looks at what a request's headers prove. Its errors are *Error. Where nobody is asked for a key and the
+// request came over a loopback listener, it must name a loopback host: see LoopbackOnly.
 func (g *Guard) Begin(r *http.Request) (*Caller, error) {
 	c, err := g.begin(r)
 	if err != nil {
@@ -249,6 +260,9 @@ func (g *Guard) Begin(r *http.Request) (*Caller, error) {
 func (g *Guard) begin(r *http.Request) (*Caller, *Error) {
 	ring := g.keys.Load()
 	if ring.open {
+		if overLoopback(r.Context()) && !LoopbackHost(r.Host) {
+			return nil, errHost(r.Host)
+		}
 		return &Caller{g: g, name: "anonymous", kind: "anonymous", remote: r.RemoteAddr}, nil
 	}
 	given := r.Header["Authorization"]
@@ -319,6 +333,7 @@ func (c *Caller) Authorize(operation, stream string) error {
 	if ok && (c.grant.Allows(action, stream) || stream == "" && slices.Contains(c.grant.Actions, action)) {
 		return nil
 	}
+	account, region := c.g.o.Identity()
 	service := "firehose"
 	if strings.HasSuffix(operation, "Stream") && !strings.HasSuffix(operation, "DeliveryStream") || operation == "ShowStatus" {
 		service = "hydrant"
@@ -328,7 +343,7 @@ func (c *Caller) Authorize(operation, stream string) error {
 	}
 	return c.g.o.Rejected.note(c.remote, &Error{Code: codeDenied, Reason: reasonDenied, Claimed: c.name,
 		Message: fmt.Sprintf("User: arn:aws:iam::%[1]s:user/%[2]s is not authorized to perform: %[3]s:%[4]s on resource: arn:aws:firehose:%[5]s:%[1]s:deliverystream/%[6]s because no grant of this key allows the %[3]s:%[4]s action (it needs %[7]s)",
-			c.g.o.AccountID, c.name, service, operation, c.g.o.Region, stream, action)})
+			account, c.name, service, operation, region, stream, action)})
 }
 
 // Sees tells whether the caller may read about a stream: what lists of streams show.

@@ -46,7 +46,7 @@ func TestAuthorization(t *testing.T) {
 	grant := func(streams string, actions ...Action) Grant {
 		return Grant{Streams: strings.Fields(streams), Actions: actions}
 	}
-	g, err := New(Options{AccountID: "123456789012", Region: "eu-west-1", Credentials: Credentials{Tokens: []Token{
+	g, err := New(Options{Identity: func() (string, string) { return "123456789012", "eu-west-1" }, Credentials: Credentials{Tokens: []Token{
 		{Name: "producer", Value: text("p"), Grant: grant("clicks* views", Put)},
 		{Name: "reader", Value: text("r"), Grant: grant("clicks", Read)},
 		{Name: "admin", Value: text("a"), Grant: grant("*", Admin)},
@@ -254,14 +254,40 @@ func TestRejections(t *testing.T) {
 		if n := testutil.CollectAndCount(r); n != len(reasons()) {
 			t.Errorf("%d series, want one for each reason", n)
 		}
-		err = r.CheckHost(&http.Request{Host: "evil.example"})
-		if m := refusedAs(t, err, codeDenied, reasonHost); m != "The host 'evil.example' is not a loopback address: ask for 127.0.0.1 or localhost, or configure auth." {
-			t.Error(m)
+	})
+}
+
+// On a loopback listener that asks for no key a request must name a loopback host, and elsewhere it need not.
+func TestHosts(t *testing.T) {
+	g, err := New(Options{Credentials: Credentials{Open: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := func(host string, loopback bool) *http.Request {
+		r := calls["root"].request(t)
+		r.Host = host
+		if loopback {
+			r = r.WithContext(LoopbackOnly(r.Context()))
 		}
-		if err := r.CheckHost(&http.Request{Host: "localhost:4573"}); err != nil {
+		return r
+	}
+	_, err = g.Begin(request("evil.example", true))
+	if m := refusedAs(t, err, codeDenied, reasonHost); m != "The host 'evil.example' is not a loopback address: ask for 127.0.0.1 or localhost, or configure auth." {
+		t.Error(m)
+	}
+	for _, r := range []*http.Request{request("localhost:4573", true), request("hydrant:4573", false)} {
+		if _, err := g.Begin(r); err != nil {
 			t.Error(err)
 		}
-	})
+	}
+	if err := g.Use(Credentials{Tokens: []Token{{Name: "t", Value: text("t"), Grant: everything}}}); err != nil {
+		t.Fatal(err)
+	}
+	r := request("evil.example", true)
+	r.Header.Set("Authorization", "Bearer t")
+	if _, err := g.Begin(r); err != nil {
+		t.Errorf("with a key: %v", err)
+	}
 }
 
 func TestAudit(t *testing.T) {

@@ -3,7 +3,6 @@ package access
 import (
 	"context"
 	"log/slog"
-	"net/http"
 	"sync"
 	"time"
 
@@ -86,14 +85,3 @@ func (a Audit) Record(ctx context.Context, e Event) {
 
 // IsAdministrative tells whether calls of an operation are written down.
 func IsAdministrative(operation string) bool { return operations[operation] == Admin }
-
-// CheckHost returns an *Error where a request names a host that is not a loopback one. On a loopback listener
-// that asks for no key it keeps web pages away: one whose own name resolves to 127.0.0.1 could otherwise send
-// requests and read the answers, from the browser of whoever looks at it.
-func (r *Rejections) CheckHost(q *http.Request) error {
-	if LoopbackHost(q.Host) {
-		return nil
-	}
-	return r.note(q.RemoteAddr, &Error{Code: codeDenied, Reason: reasonHost,
-		Message: "The host " + quoted(q.Host) + " is not a loopback address: ask for 127.0.0.1 or localhost, or configure auth."})
-}

@@ -24,17 +24,31 @@ type ControlError struct {
 
 func (e *ControlError) Error() string { return e.Code + ": " + e.Message }
 
-// control passes a call on.
-func (h *Handler) control(w http.ResponseWriter, r *http.Request, op string) ([]byte, error) {
-	if h.o.Control == nil {
-		return nil, errNotSupported(op)
-	}
+// control passes a call on, and has it written down.
+func (h *Handler) control(w http.ResponseWriter, r *http.Request, c call) (answer []byte, err error) {
 	body, err := h.readBody(w, r)
 	if err != nil {
 		return nil, err
 	}
 	defer body.free()
-	answer, unknown, err := h.o.Control.Control(r.Context(), op, body.bytes, func(string) error { return nil })
+	if err := c.confirm(&body); err != nil {
+		return nil, err
+	}
+	var stream string // once the plane knows it
+	answer, err = h.passOn(r, c, body.bytes, &stream)
+	h.record(r, c, stream, w.Header().Get("X-Amzn-Requestid"), err)
+	return answer, err
+}
+
+func (h *Handler) passOn(r *http.Request, c call, body []byte, stream *string) ([]byte, error) {
+	op := c.operation
+	if h.o.Control == nil {
+		return nil, errNotSupported(op)
+	}
+	answer, unknown, err := h.o.Control.Control(r.Context(), op, body, func(name string) error {
+		*stream = name
+		return c.authorize(name)
+	})
 	if unknown > 0 {
 		h.metrics.unknown.WithLabelValues(op).Add(float64(unknown))
 	}

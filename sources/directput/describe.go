@@ -220,24 +220,30 @@ func compressionFormat(c string) string {
 }
 
 // read serves DescribeDeliveryStream and ListDeliveryStreams.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request, op string) ([]byte, error) {
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, c call) ([]byte, error) {
 	body, err := h.readBody(w, r)
 	if err != nil {
 		return nil, err
 	}
 	defer body.free()
-	if op == opDescribe {
-		return h.describe(body.bytes)
+	if err := c.confirm(&body); err != nil {
+		return nil, err
 	}
-	return h.list(body.bytes)
+	if c.operation == opDescribe {
+		return h.describe(body.bytes, c)
+	}
+	return h.list(body.bytes, c)
 }
 
-func (h *Handler) describe(body []byte) ([]byte, error) {
+func (h *Handler) describe(body []byte, c call) ([]byte, error) {
 	q, err := firehose.DecodeDescribe(body)
 	if err != nil {
 		return nil, errDocument(err)
 	}
 	h.metrics.unknown.WithLabelValues(opDescribe).Add(float64(q.Unknown))
+	if err := c.authorize(q.Name); err != nil {
+		return nil, err
+	}
 	// There is one destination, which is shown whatever comes before it: so does the service.
 	d, ok := h.o.Directory.Describe(q.Name)
 	if !ok {
@@ -249,13 +255,21 @@ func (h *Handler) describe(body []byte) ([]byte, error) {
 	return json.Marshal(struct{ DeliveryStreamDescription wireDescription }{h.wire(d)})
 }
 
-func (h *Handler) list(body []byte) ([]byte, error) {
+func (h *Handler) list(body []byte, c call) ([]byte, error) {
 	q, err := firehose.DecodeList(body)
 	if err != nil {
 		return nil, errDocument(err)
 	}
 	h.metrics.unknown.WithLabelValues(opList).Add(float64(q.Unknown))
-	names := h.o.Directory.Names()
+	if err := c.authorize(""); err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, name := range h.o.Directory.Names() {
+		if c.sees(name) {
+			names = append(names, name)
+		}
+	}
 	if q.Type != "" && q.Type != firehose.DirectPut {
 		names = nil
 	}

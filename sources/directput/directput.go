@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"hydrant/access"
 	"hydrant/record"
 )
 
@@ -75,6 +76,9 @@ type Options struct {
 	Directory Directory    // required
 	Control   ControlPlane // nil: streams cannot be changed over the API
 	Admitter  BodyAdmitter // nil: every body is read
+
+	Access *access.Guard // who may call; nil: everybody
+	Audit  access.Audit  // gets a line for each call that changes streams
 
 	AccountID string // 12 digits, in ARNs and messages; "": 000000000000
 	Region    string // in ARNs; "": us-east-1
@@ -140,15 +144,19 @@ const targetPrefix = "Firehose_20150804."
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Amzn-Requestid", uuid.NewString()) // as package http writes it: names have no case
 	op, err := operationOf(r)
+	var c call
+	if err == nil {
+		c, err = h.begin(r, op)
+	}
 	var answer []byte
 	if err == nil {
 		switch op {
 		case opPutRecord, opPutRecordBatch:
-			answer, err = h.put(w, r, op)
+			answer, err = h.put(w, r, c)
 		case opDescribe, opList:
-			answer, err = h.read(w, r, op)
+			answer, err = h.read(w, r, c)
 		default:
-			answer, err = h.control(w, r, op)
+			answer, err = h.control(w, r, c)
 		}
 	}
 	if err != nil {

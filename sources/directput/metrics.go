@@ -47,7 +47,7 @@ func newMetrics(d Directory) *metrics {
 		m.unknown.WithLabelValues(op)
 	}
 	for _, op := range []string{opPutRecord, opPutRecordBatch} {
-		for _, reason := range []string{"serialization", "validation", "invalid_argument", "not_found", "inactive", "too_large", "memory", "disk", "journal", "stopping", "failing", "internal", "canceled", "timeout"} {
+		for _, reason := range []string{"access", "serialization", "validation", "invalid_argument", "not_found", "inactive", "too_large", "memory", "disk", "journal", "stopping", "failing", "internal", "canceled", "timeout"} {
 			m.refused.WithLabelValues(op, reason)
 		}
 	}

@@ -8,13 +8,16 @@ import (
 )
 
 // put serves PutRecord and PutRecordBatch. The caller gives the answer to the pool.
-func (h *Handler) put(w http.ResponseWriter, r *http.Request, op string) (answer []byte, err error) {
-	began := time.Now()
+func (h *Handler) put(w http.ResponseWriter, r *http.Request, c call) (answer []byte, err error) {
+	began, op := time.Now(), c.operation
 	body, err := h.readBody(w, r)
 	if err != nil {
 		return nil, err
 	}
 	defer body.free()
+	if err := c.confirm(&body); err != nil {
+		return nil, err
+	}
 	batch := record.NewBatch(h.bufs.Get(bound(len(body.bytes))))
 	adopted := false
 	defer func() {
@@ -33,11 +36,14 @@ func (h *Handler) put(w http.ResponseWriter, r *http.Request, op string) (answer
 	if err := e.check(single); err != nil {
 		return nil, err
 	}
+	if err := c.authorize(*e.stream); err != nil {
+		return nil, err
+	}
 	if batch.Payload() > MaxBatchBytes {
 		return nil, errInvalidArgument("Records size exceeds 4 MB limit")
 	}
 	call := record.Call{Batch: batch}
-	identify(&call, r.Header, body.sum())
+	c.identify(&call, r.Header, body.sum())
 	body.free() // while others may need the memory, the call waits for the disk
 	stream, count, payload := *e.stream, batch.Count(), batch.Payload()
 

@@ -27,6 +27,9 @@ func operationOf(r *http.Request) (op string, err error) {
 		return "", &apiError{status: http.StatusMethodNotAllowed, code: "UnknownOperationException", message: "Calls go to POST /.", reason: "unknown_operation"}
 	}
 	target := r.Header.Get("X-Amz-Target")
+	if target == "" && r.URL.RawQuery != "" { // signers of presigned requests move the header there
+		target = r.URL.Query().Get("X-Amz-Target")
+	}
 	op, ours := strings.CutPrefix(target, targetPrefix)
 	switch {
 	case target == "":
@@ -168,14 +171,17 @@ func (h *Handler) setReadDeadline(w http.ResponseWriter) {
 
 // identify fills in the identity of a call whose body has this SHA-256. The headers' names are in the form in
 // which package http keeps them, which saves converting them.
-func identify(c *record.Call, header http.Header, body [sha256.Size]byte) {
-	c.Invocation = invocationOf(header.Get("Amz-Sdk-Invocation-Id"))
-	c.Attempt = attemptOf(header.Get("Amz-Sdk-Request"))
-	if key := accessKeyOf(header.Get("Authorization")); key != "" {
+func (c call) identify(to *record.Call, header http.Header, body [sha256.Size]byte) {
+	to.Invocation = invocationOf(header.Get("Amz-Sdk-Invocation-Id"))
+	to.Attempt = attemptOf(header.Get("Amz-Sdk-Request"))
+	if c.who != nil && c.who.Tag() != [32]byte{} {
+		tag := c.who.Tag()
+		copy(to.KeyHash[:], tag[:])
+	} else if key := accessKeyOf(header.Get("Authorization")); key != "" {
 		sum := sha256.Sum256([]byte(key))
-		copy(c.KeyHash[:], sum[:])
+		copy(to.KeyHash[:], sum[:])
 	}
-	copy(c.BodyHash[:], body[:])
+	copy(to.BodyHash[:], body[:])
 }
 
 // invocationOf is a UUID as it is, and a hash of everything else; zero of nothing.
@@ -207,8 +213,8 @@ func attemptOf(s string) uint8 {
 	return 0
 }
 
-// accessKeyOf reads the access key id of a SigV4 Authorization header, or "". The signature is not looked
-// at: the key tells calls apart and proves nothing.
+// accessKeyOf reads the access key id of a SigV4 Authorization header, or "". It is for daemons that ask nobody
+// for a key: there it tells callers apart and proves nothing.
 func accessKeyOf(authorization string) string {
 	_, rest, ok := strings.Cut(authorization, "Credential=")
 	if !ok {
