@@ -11,14 +11,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"hydrant/access"
 )
 
 // Streams is what the admin API shows and steers. Safe for concurrent use.
@@ -103,8 +103,11 @@ type Options struct {
 	// NotReady is why the process is not ready, or "".
 	NotReady func() string
 	Metrics  prometheus.Gatherer
-	Version  string       // of the program, for the status page
-	Log      *slog.Logger // nil: discarded
+	Version  string // of the program, for the status page
+	// Access tells who may see the page and call the admin API; nil: everybody who asks for a loopback host.
+	Access *access.Guard
+	Audit  access.Audit // gets a line for each order
+	Log    *slog.Logger // nil: discarded
 }
 
 // Handler serves the listener. Safe for concurrent use.
@@ -128,12 +131,12 @@ func New(o Options) (*Handler, error) {
 	open.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{ErrorLog: metricsLog{o.Log}, ErrorHandling: promhttp.ContinueOnError}))
 
 	own := http.NewServeMux()
-	own.HandleFunc("GET /{$}", h.page)
-	own.HandleFunc("GET /v1/streams", h.list)
-	own.HandleFunc("GET /v1/streams/{name}", h.get)
-	own.HandleFunc("POST /v1/streams/{name}/flush", h.flush)
-	own.HandleFunc("POST /v1/streams/{name}/pause", h.order("pause", Streams.Pause))
-	own.HandleFunc("POST /v1/streams/{name}/resume", h.order("resume", Streams.Resume))
+	own.HandleFunc("GET /{$}", allowed("ShowStatus", h.page))
+	own.HandleFunc("GET /v1/streams", allowed("ShowStatus", h.list))
+	own.HandleFunc("GET /v1/streams/{name}", allowed("ShowStatus", h.get))
+	own.HandleFunc("POST /v1/streams/{name}/flush", h.audited("FlushStream", h.flush))
+	own.HandleFunc("POST /v1/streams/{name}/pause", h.audited("PauseStream", h.order("pause", Streams.Pause)))
+	own.HandleFunc("POST /v1/streams/{name}/resume", h.audited("ResumeStream", h.order("resume", Streams.Resume)))
 	for path, methods := range map[string]string{"/v1/streams": "GET, HEAD", "/v1/streams/{name}": "GET, HEAD", "/v1/streams/{name}/flush": "POST", "/v1/streams/{name}/pause": "POST", "/v1/streams/{name}/resume": "POST"} {
 		own.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", methods)
@@ -143,7 +146,7 @@ func New(o Options) (*Handler, error) {
 	own.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "nothing is here; the admin API is under /v1/streams")
 	})
-	open.Handle("/", guard(own))
+	open.Handle("/", h.guard(own))
 	h.mux = headers(open)
 	return h, nil
 }
@@ -161,37 +164,6 @@ func headers(next http.Handler) http.Handler {
 		hd.Set("Referrer-Policy", "no-referrer")
 		next.ServeHTTP(w, r)
 	})
-}
-
-// guard keeps web pages that the operator's browser shows away from a listener that asks for no password.
-// A page of another site may send requests to loopback, and with a name of its own that resolves to
-// 127.0.0.1 it may also read the answers; so the name must be a loopback one, and what changes anything
-// must not come from another origin.
-func guard(next http.Handler) http.Handler {
-	origin := http.NewCrossOriginProtection()
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !loopbackHost(r.Host) {
-			fail(w, http.StatusForbidden, fmt.Sprintf("host %q is not a loopback address: ask for 127.0.0.1 or localhost", r.Host))
-			return
-		}
-		if err := origin.Check(r); err != nil {
-			fail(w, http.StatusForbidden, "the request comes from a page of another site")
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-func loopbackHost(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
 }
 
 func (h *Handler) healthz(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }

@@ -3,11 +3,8 @@ package config
 import (
 	"fmt"
 	"maps"
-	"net"
-	"net/netip"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -38,6 +35,9 @@ func (d *decoder) faultAt(path, value, problem, remedy string) {
 // of destinations absolute.
 func (d *decoder) check(c *Config) {
 	d.listeners(c)
+	d.access(c)
+	f := File{Config: c, places: d.places}
+	d.faults = append(d.faults, f.CheckExposure()...)
 	names := map[string]int{}
 	for i := range c.Streams {
 		s := &c.Streams[i]
@@ -139,53 +139,4 @@ func (d *decoder) credentials(c *Credentials, path string) {
 	case c.Profile != "" && c.AccessKeyID.IsSet():
 		d.faultAt(path, "", "has both a key and a profile", "keep one")
 	}
-}
-
-func (d *decoder) listeners(c *Config) {
-	seen := map[string]string{}
-	one := func(path string, listen Listen) {
-		for i, addr := range listen {
-			at := path
-			if _, ok := d.places[index(path, i)]; ok {
-				at = index(path, i)
-			}
-			host, port, problem, remedy := checkListen(addr)
-			if problem != "" {
-				d.faultAt(at, addr, problem, remedy)
-				continue
-			}
-			key := net.JoinHostPort(host, port)
-			if first, dup := seen[key]; dup && port != "0" {
-				if _, inFile := d.places[at]; !inFile { // the default of a listener that the file leaves out
-					at, first = first, at
-				}
-				d.faultAt(at, addr, "is the address of "+first+" too", "each listener has its own")
-			}
-			seen[key] = at
-		}
-	}
-	one("api.listen", c.API.Listen)
-	one("admin.listen", c.Admin.Listen)
-}
-
-func checkListen(addr string) (host, port, problem, remedy string) {
-	const loopback = "write 127.0.0.1:PORT, [::1]:PORT or localhost:PORT"
-	if strings.HasPrefix(addr, "unix:") {
-		return "", "", "is a Unix socket, which is not supported yet", loopback
-	}
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "", "", "is not an address", loopback
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
-		return "", "", "has no port from 0 to 65535", loopback
-	}
-	if host == "localhost" {
-		return host, port, "", ""
-	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil || !ip.IsLoopback() {
-		return "", "", "is not a loopback address, and requests are not authenticated yet", loopback
-	}
-	return ip.String(), port, "", ""
 }

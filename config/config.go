@@ -98,23 +98,102 @@ type Endpoints struct {
 
 // API is the listener of the Firehose API.
 type API struct {
-	// Address, or a list of addresses, as host:port. Only loopback addresses are taken, because requests
-	// are not authenticated yet. Port 0 takes a free one.
+	// Address, or a list of addresses: host:port, or `unix:/path` for a Unix socket that only the daemon's own user
+	// may connect to (`unix:/path?mode=0660` for others too). Where other machines can reach an address, `auth` is
+	// needed. Port 0 takes a free one.
 	Listen Listen `key:"listen" default:"127.0.0.1:4573" restart:"true"`
-
 	// Whether streams can be created, changed and deleted over the API: with `read_only` they can be described
 	// and listed.
 	ControlPlane string `key:"control_plane" default:"read_write" enum:"read_write|read_only" restart:"true"`
+	// TLS on the host:port addresses.
+	TLS TLS `key:"tls" restart:"true"`
+	// Who may call: keys and tokens, or `none` for everybody. Needed where other machines can reach the listener;
+	// without it everybody on this machine may call. See docs/security.md.
+	Auth *Auth `key:"auth"`
+}
 
-	_ later `keys:"tls auth"`
+// TLS of a listener. Files that change are read again without a restart.
+type TLS struct {
+	// File of the certificate, with those of the authorities between, in PEM.
+	CertFile string `key:"cert_file" default:""`
+	// File of its key, in PEM.
+	KeyFile string `key:"key_file" default:""`
+	// File of the authorities of client certificates, in PEM. With it only callers are let in that show a certificate
+	// of one of them, beside what `auth` asks for.
+	ClientCAFile string `key:"client_ca_file" default:""`
+	// A self-signed certificate for localhost, 127.0.0.1, ::1 and the machine's name, kept in `tls/cert.pem` in data_dir.
+	Auto bool `key:"auto" default:"false"`
+}
+
+// Auth is who may call the API.
+type Auth struct {
+	// The scalar form: nobody is asked.
+	Word string `word:"none" with:"several"`
+	// Keys that requests are signed with, as AWS's.
+	AccessKeys []AccessKey `key:"access_keys"`
+	// Bearer tokens, which go in the header Authorization.
+	Tokens []Token `key:"tokens"`
+}
+
+// AccessKey signs requests.
+type AccessKey struct {
+	// Id of the access key, which requests name.
+	ID string `key:"id" required:"true" pattern:"^[a-zA-Z0-9_-]{1,128}$" expect:"1 to 128 letters, digits, _ or -"`
+	// Secret access key.
+	Secret Secret `key:"secret"`
+	// Session token that requests must carry as well; without one, requests that carry any are refused.
+	SessionToken Secret `key:"session_token"`
+	// Moment from which the key is refused, as RFC 3339; empty is never.
+	Expires string `key:"expires" default:""`
+	// Names of streams it is good for; * stands for any characters and ? for one. All streams where none is given.
+	Streams []string `key:"streams"`
+	// What it may do: any of `put`, `read` (describe, list) and `admin` (create, change, delete), of which none
+	// includes another. Only `put` where nothing is given.
+	Allow []string `key:"allow"`
+}
+
+// Token is a bearer token.
+type Token struct {
+	// Name in logs; empty is its place in the file.
+	Name string `key:"name" default:"" pattern:"^[a-zA-Z0-9_.-]{0,128}$" expect:"up to 128 letters, digits, _, . or -"`
+	// The token itself.
+	Token Secret `key:"token"`
+	// Moment from which the token is refused, as RFC 3339; empty is never.
+	Expires string `key:"expires" default:""`
+	// Names of streams it is good for; * stands for any characters and ? for one. All streams where none is given.
+	Streams []string `key:"streams"`
+	// What it may do: any of `put`, `read` (describe, list) and `admin` (create, change, delete), of which none
+	// includes another. Only `put` where nothing is given.
+	Allow []string `key:"allow"`
 }
 
 // Admin is the listener for operators.
 type Admin struct {
-	// Address, or a list of addresses, as host:port; loopback only, as `api.listen`.
+	// Address, or a list of addresses, as `api.listen`.
 	Listen Listen `key:"listen" default:"127.0.0.1:4574" restart:"true"`
+	// Who may see the status page and call the admin API, or `none` for everybody. Needed where other machines can
+	// reach the listener. Health, readiness and metrics never ask for anything.
+	Auth *AdminAuth `key:"auth"`
+}
 
-	_ later `keys:"auth"`
+// AdminAuth is who may call the admin API.
+type AdminAuth struct {
+	// The scalar form: nobody is asked.
+	Word string `word:"none" with:"several"`
+	// Bearer tokens, which browsers send as the password of any user.
+	Tokens []AdminToken `key:"tokens"`
+}
+
+// AdminToken is a bearer token of the admin API.
+type AdminToken struct {
+	// Name in logs; empty is its place in the file.
+	Name string `key:"name" default:"" pattern:"^[a-zA-Z0-9_.-]{0,128}$" expect:"up to 128 letters, digits, _, . or -"`
+	// The token itself.
+	Token Secret `key:"token"`
+	// Moment from which the token is refused, as RFC 3339; empty is never.
+	Expires string `key:"expires" default:""`
+	// What it may do: `read`, `admin` (flush, pause, resume) or both. Only `read` where nothing is given.
+	Allow []string `key:"allow"`
 }
 
 // Stream is one delivery stream.

@@ -101,6 +101,9 @@ func (d *decoder) slice(v reflect.Value, n *node, path string, f *field) {
 		return
 	}
 	if n.kind != list {
+		if e := v.Type().Elem(); e.Kind() == reflect.Struct && shapeOf(e).secrets {
+			n = &node{kind: n.kind, pos: n.pos}
+		}
 		d.fault(n, path, fmt.Sprintf("wants a list, not %s", n.kind), "")
 		return
 	}
@@ -134,6 +137,9 @@ func (d *decoder) structure(v reflect.Value, n *node, path string) {
 	s := shapeOf(v.Type())
 	if s.word != nil && n.kind == scalar {
 		if problem, _ := s.word.scan(v.Field(s.word.index), n.text, d.spec); problem != "" {
+			if s.several { // it may be a secret that stands in the wrong place
+				n = &node{kind: n.kind, pos: n.pos}
+			}
 			d.fault(n, path, problem, "write "+oneOfList(append(slices.Clone(s.word.enum), wordForms(s)...)))
 		}
 		return
@@ -180,6 +186,10 @@ func (d *decoder) structure(v reflect.Value, n *node, path string) {
 		}
 	}
 	switch {
+	case s.several:
+		if len(chosen) == 0 {
+			d.fault(n, path, "says nothing", "give "+oneOfList(s.names())+", or write "+oneOfList(s.word.enum))
+		}
 	case s.word != nil:
 		if len(chosen) != 1 {
 			d.fault(n, path, "wants exactly one form", "write "+oneOfList(append(slices.Clone(s.word.enum), wordForms(s)...)))
@@ -259,6 +269,7 @@ type shape struct {
 	union        bool
 	unionDefault string
 	word         *field // the scalar form of a struct that has one
+	several      bool   // the mapping form of such a struct may have more than one key
 }
 
 func (s *shape) names() []string {
@@ -390,7 +401,7 @@ func shapeOf(t reflect.Type) *shape {
 			f.pattern = regexp.MustCompile(p)
 		}
 		if _, ok := tag.Lookup("word"); ok {
-			s.word = f
+			s.word, s.several = f, tag.Get("with") == "several"
 			continue
 		}
 		if f.name == "" {

@@ -142,7 +142,10 @@ func (g *generator) structSchema(t reflect.Type) object {
 		out = append(out, member{"required", required})
 	}
 	if s.union || s.word != nil {
-		out = append(out, member{"minProperties", json.Number("1")}, member{"maxProperties", json.Number("1")})
+		out = append(out, member{"minProperties", json.Number("1")})
+		if !s.several {
+			out = append(out, member{"maxProperties", json.Number("1")})
+		}
 	}
 	if s.word != nil {
 		return object{{"anyOf", []any{object{{"enum", texts(s.word.enum)}}, expression, out}}}
@@ -244,7 +247,7 @@ func (g *generator) reference(t reflect.Type, path, intro string) {
 		if inner.Kind() == reflect.Pointer {
 			inner = inner.Elem()
 		}
-		if inner.Kind() != reflect.Struct || inner == reflect.TypeFor[Secret]() || inner == reflect.TypeFor[Schema]() || shapeOf(inner).word != nil || inner.NumField() == 0 {
+		if inner.Kind() != reflect.Struct || inner == reflect.TypeFor[Secret]() || inner == reflect.TypeFor[Schema]() || shapeOf(inner).word != nil && !shapeOf(inner).several || inner.NumField() == 0 {
 			continue
 		}
 		g.reference(inner, p, g.comment(t, f))

@@ -168,7 +168,7 @@ func (s Secret) Format(f fmt.State, _ rune)   { io.WriteString(f, s.String()) }
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 func (s Secret) LogValue() slog.Value         { return slog.StringValue(s.String()) }
 
-// Listen is one or more addresses, host:port.
+// Listen is one or more addresses, host:port or unix:/path.
 type Listen []string
 
 func (l *Listen) decode(d *decoder, n *node, path string) {
@@ -183,7 +183,7 @@ func (l *Listen) decode(d *decoder, n *node, path string) {
 		for i, item := range n.items {
 			p := index(path, i)
 			d.at(p, item)
-			if d.wantScalar(item, p, "an address, host:port") {
+			if d.wantScalar(item, p, "an address, host:port or unix:/path") {
 				*l = append(*l, item.text)
 			}
 		}

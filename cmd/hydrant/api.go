@@ -22,6 +22,8 @@ func (d *daemon) apiHandler() (http.Handler, error) {
 		Directory: directory{d.manager, d.plane, d.log},
 		Control:   control{d.plane},
 		Admitter:  d.buffer,
+		Access:    d.apiGuard,
+		Audit:     d.audit,
 		Identity:  d.identity,
 		Buffers:   d.buffers,
 		Log:       d.log.With("component", "api"),

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"hydrant/access"
 	"hydrant/admin"
 	"hydrant/buffer"
 	"hydrant/config"
@@ -46,6 +47,9 @@ type daemon struct {
 	api     *server
 	admin   *server
 
+	apiGuard, adminGuard *access.Guard
+	audit                access.Audit
+
 	endDelivery context.CancelFunc
 	failed      chan error // first error of a part that should have gone on
 	parts       sync.WaitGroup
@@ -74,7 +78,12 @@ func (d *daemon) start() (err error) {
 			d.close()
 		}
 	}()
+	if err := d.openAccess(); err != nil {
+		return err
+	}
 	handler, err := admin.New(admin.Options{
+		Access:   d.adminGuard,
+		Audit:    d.audit,
 		Streams:  d.steering,
 		NotReady: func() string { return *d.notReady.Load() },
 		Metrics:  d.metrics,
@@ -84,7 +93,7 @@ func (d *daemon) start() (err error) {
 	if err != nil {
 		return err
 	}
-	if d.admin, err = d.serve("admin", "admin.listen", d.c.Admin.Listen, handler, adminTimeouts); err != nil {
+	if d.admin, err = d.serve(listening{"admin", d.c.Admin.Listen, d.adminGuard, nil, adminTimeouts}, handler); err != nil {
 		return err
 	}
 	if err := d.openBuffer(); err != nil {
@@ -97,7 +106,11 @@ func (d *daemon) start() (err error) {
 	if err != nil {
 		return err
 	}
-	if d.api, err = d.serve("api", "api.listen", d.c.API.Listen, api, apiTimeouts); err != nil {
+	certificates, err := d.apiTLS()
+	if err != nil {
+		return err
+	}
+	if d.api, err = d.serve(listening{"api", d.c.API.Listen, d.apiGuard, certificates, apiTimeouts}, api); err != nil {
 		return err
 	}
 	d.deliver()
@@ -262,32 +275,6 @@ type server struct {
 	http      *http.Server
 	listeners []net.Listener
 	serving   sync.WaitGroup
-}
-
-// serve listens on addresses and serves them. key is where the configuration has them.
-func (d *daemon) serve(name, key string, listen []string, h http.Handler, t timeouts) (*server, error) {
-	s := &server{http: &http.Server{
-		Handler: h, ReadHeaderTimeout: t.header, ReadTimeout: t.read, WriteTimeout: t.write, IdleTimeout: t.idle, MaxHeaderBytes: directput.MaxHeaderBytes,
-		ErrorLog: slog.NewLogLogger(d.log.With("component", name).Handler(), slog.LevelDebug), // what clients do wrong
-	}}
-	for _, addr := range listen {
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			for _, l := range s.listeners {
-				l.Close()
-			}
-			return nil, fmt.Errorf("%s: %w", key, err)
-		}
-		s.listeners = append(s.listeners, l)
-	}
-	for _, l := range s.listeners {
-		s.serving.Go(func() {
-			if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-				d.failed <- fmt.Errorf("%s listener %s: %w", name, l.Addr(), err)
-			}
-		})
-	}
-	return s, nil
 }
 
 // addresses that the server listens on.

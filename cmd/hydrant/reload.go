@@ -157,7 +157,7 @@ func (r *reloader) reload(ctx context.Context, why string, text []byte, d digest
 	if err == nil {
 		running := r.d.c
 		ignored = next.KeepUntilRestart(running)
-		err = next.Faults(next.CheckDataDir(running.DataDir))
+		err = next.Faults(append(next.CheckDataDir(running.DataDir), next.CheckExposure()...))
 	}
 	var adopt []func()
 	if err == nil {
