@@ -57,6 +57,7 @@ type space struct {
 	ballast  ballast
 
 	wanted atomic.Bool // some stream may hold more than half its share
+	full   int         // streams that hold more than half of their own limit
 }
 
 // spaceStream is what one stream holds of the disk, in bytes.
@@ -64,6 +65,7 @@ type spaceStream struct {
 	limit int64 // of its own, 0: none
 	rows  int64
 	packs int64
+	full  bool // counted in space.full
 }
 
 // spaceOptions of a space.
@@ -106,7 +108,9 @@ func newSpace(o spaceOptions) *space {
 func (s *space) addStream(incarnation uint32, limit int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stream(incarnation).limit = limit
+	st := s.stream(incarnation)
+	st.limit = limit
+	s.weigh(st)
 }
 
 // removeStream forgets a stream that is gone.
@@ -116,6 +120,8 @@ func (s *space) removeStream(incarnation uint32) {
 	if st := s.streams[incarnation]; st != nil {
 		s.rows -= st.rows
 		s.packs -= st.packs
+		st.limit = 0
+		s.weigh(st)
 		delete(s.streams, incarnation)
 	}
 }
@@ -155,7 +161,7 @@ func (s *space) reservePut(incarnation uint32, records int, data int64, encoded 
 		st := s.stream(incarnation)
 		st.rows += need
 		s.rows += need
-		s.weigh()
+		s.weigh(st)
 	}
 	s.mu.Unlock()
 	if err != nil {
@@ -200,8 +206,20 @@ func (s *space) freeLocked() int64 {
 	return free
 }
 
-// weigh notes whether any stream can hold more than half its share.
-func (s *space) weigh() { s.wanted.Store(2*(s.rows+s.packs) > s.freeLocked()) }
+// weigh notes whether any stream can hold more than half its share, after a change of st, which may be nil.
+func (s *space) weigh(st *spaceStream) {
+	if st != nil {
+		if full := st.limit > 0 && st.rows+st.packs > st.limit/2; full != st.full {
+			st.full = full
+			if full {
+				s.full++
+			} else {
+				s.full--
+			}
+		}
+	}
+	s.wanted.Store(s.full > 0 || 2*(s.rows+s.packs) > s.freeLocked())
+}
 
 // tight tells whether pressure may return true for any stream.
 func (s *space) tight() bool { return s.wanted.Load() }
@@ -217,7 +235,7 @@ func (s *space) pressure(incarnation uint32, hold int64) bool {
 	defer s.mu.Unlock()
 	st := s.stream(incarnation)
 	own := st.rows + st.packs
-	return own > s.freeLocked()/2 && hold > own/8
+	return (st.full || own > s.freeLocked()/2) && hold > own/8
 }
 
 // settle: the call is durable and published. What its rows hold is counted by then (rowsIn).
@@ -245,11 +263,12 @@ func (s *space) rowsGone(incarnation uint32, rows, data int64) {
 func (s *space) addRows(incarnation uint32, n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if st := s.streams[incarnation]; st != nil { // else removeStream has taken it off
+	st := s.streams[incarnation]
+	if st != nil { // else removeStream has taken it off
 		st.rows += n
 		s.rows += n
 	}
-	s.weigh()
+	s.weigh(st)
 }
 
 // packGrows asks for n more bytes of a pack in the making. borrowed is what the pack has of the ballast
@@ -264,7 +283,7 @@ func (s *space) packGrows(n int64) error {
 	if s.fsFree >= 0 {
 		s.fsFree = max(s.fsFree-n, 0)
 	}
-	s.weigh()
+	s.weigh(nil)
 	return nil
 }
 
@@ -273,7 +292,7 @@ func (s *space) packShrinks(n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.making -= n
-	s.weigh()
+	s.weigh(nil)
 }
 
 // packNamed moves a pack in the making to the stream that its frame names; fresh is false in recovery,
@@ -284,19 +303,21 @@ func (s *space) packNamed(incarnation uint32, n int64, fresh bool) {
 	if fresh {
 		s.making -= n
 	}
-	s.stream(incarnation).packs += n
+	st := s.stream(incarnation)
+	st.packs += n
 	s.packs += n
-	s.weigh()
+	s.weigh(st)
 }
 
 // packGone takes a removed pack off.
 func (s *space) packGone(incarnation uint32, n int64) {
 	s.mu.Lock()
-	if st := s.streams[incarnation]; st != nil { // else removeStream has taken it off
+	st := s.streams[incarnation]
+	if st != nil { // else removeStream has taken it off
 		st.packs -= n
 		s.packs -= n
 	}
-	s.weigh()
+	s.weigh(st)
 	s.mu.Unlock()
 	s.o.Front.mu.Lock()
 	s.o.Front.judge()
@@ -326,7 +347,7 @@ func (s *space) refresh(now time.Time) {
 		return
 	}
 	s.fsFree = got.Free
-	s.weigh()
+	s.weigh(nil)
 }
 
 // lend frees the ballast for one pack and returns how much it may write of it; 0 where another has it, or where

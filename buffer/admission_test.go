@@ -240,6 +240,44 @@ func TestStreamLimit(t *testing.T) {
 	}
 }
 
+// A stream with a limit of its own is asked to close over half of that, however much is free; others are not, and
+// what changes its limit or ends it is seen at once.
+func TestStreamLimitPresses(t *testing.T) {
+	b := newBudgets(t, 1<<30, 1<<30, 1, 2)
+	limit := int64(10 * (1000 + rowOverhead))
+	b.space.addStream(1, limit)
+	c, other := b.consumer(1), b.consumer(2)
+	b.put(2, 100_000)
+	for i := range 10 {
+		b.put(1, 1000)
+		if got, want := c.Pressure(), i >= 5; got != want {
+			t.Errorf("%d of 10 rows: asked %v, want %v", i+1, got, want)
+		}
+		if other.Pressure() {
+			t.Error("another stream is asked")
+		}
+	}
+	if err := b.put(1, 1000); err == nil {
+		t.Error("the eleventh row was taken")
+	}
+	b.space.addStream(1, limit*2+1) // half of it is what the rows hold
+	if c.Pressure() || b.space.tight() {
+		t.Error("asked at half of the new limit")
+	}
+	if err := b.put(1, 1000); err != nil || !c.Pressure() {
+		t.Errorf("over half of it: %v, asked %v", err, c.Pressure())
+	}
+	b.space.addStream(1, 0)
+	if c.Pressure() || b.space.tight() {
+		t.Error("asked without a limit")
+	}
+	b.space.addStream(1, 1)
+	b.space.removeStream(1)
+	if b.space.tight() {
+		t.Error("a stream that is gone counts")
+	}
+}
+
 // Rows hold their bytes and 64 more until a pack has taken them; then the pack does.
 func TestReservationFollowsTheRows(t *testing.T) {
 	b := newBudgets(t, 1<<30, 1<<30, 1)

@@ -91,6 +91,8 @@ type Buffer struct {
 	opener    *opener
 	metrics   *metrics
 
+	shares map[string]int64 // LimitDisk's; guarded by ledger.mu
+
 	requests   sync.Pool
 	sealed     record.Pool // buffers of sealed frames
 	background sync.WaitGroup
@@ -294,7 +296,7 @@ func (s Stream) clone() Stream {
 	return s
 }
 
-// StreamVersion returns an old version that something still names, or the current one.
+// StreamVersion returns the current version, or an older one that is not older than all that manifests name.
 func (b *Buffer) StreamVersion(incarnation uint32, version uint64) (Stream, bool) {
 	b.ledger.mu.RLock()
 	defer b.ledger.mu.RUnlock()
@@ -460,7 +462,7 @@ func (b *Buffer) declare(incarnation uint32) {
 		b.space.removeStream(incarnation)
 		return
 	}
-	b.space.addStream(incarnation, 0)
+	b.space.addStream(incarnation, b.shares[s.cur.Name])
 	for _, c := range s.consumers {
 		if b.front.consumer(incarnation, c.id) == nil {
 			b.front.add(b, incarnation, c.id, c.position)
@@ -468,12 +470,27 @@ func (b *Buffer) declare(incarnation uint32) {
 	}
 }
 
+// LimitDisk sets how many bytes of the disk each stream may hold at most (limits.disk of a stream), by name, in
+// place of what was set before; a stream that is not named, or with 0, has no limit but the fair share. It holds for
+// streams that are defined later, and costs nothing that is stored: a stream that holds more is refused until it
+// holds less.
+func (b *Buffer) LimitDisk(limits map[string]int64) {
+	b.ledger.mu.Lock()
+	defer b.ledger.mu.Unlock()
+	b.shares = maps.Clone(limits)
+	for name, s := range b.ledger.names {
+		b.space.addStream(s.cur.Incarnation, limits[name])
+	}
+}
+
 // AdmitBody reserves memory for a request body of n bytes before it is read, or says *record.Refusal.
 func (b *Buffer) AdmitBody(n int64) (release func(), err error) { return b.space.admitBody(n) }
 
 // Append stores the records of a call in a stream and returns when they are durable (I1). All or none
-// are stored. The batch's buffer belongs to the Buffer until Append returns, and for ever where adopted
-// is true; it goes to Options.Buffers in the end. Errors: *record.NotFound, *record.Refusal (nothing kept, may be sent again), ErrTooLarge.
+// are stored, or the first Receipt.Count where the call's Limiter says so; it is asked after earlier attempts have
+// been looked for. The batch and its buffer belong to the Buffer until Append returns, and the buffer for ever where
+// adopted is true; it goes to Options.Buffers in the end. Errors: *record.NotFound, *record.KeyReused,
+// *record.Refusal (nothing kept, may be sent again; Reason rate where the Limiter lets no record pass), ErrTooLarge.
 // When ctx ends early the records may be stored all the same.
 func (b *Buffer) Append(ctx context.Context, stream string, c record.Call) (r record.Receipt, adopted bool, err error) {
 	batch := c.Batch
@@ -489,12 +506,12 @@ func (b *Buffer) Append(ctx context.Context, stream string, c record.Call) (r re
 	if err != nil {
 		return r, false, err
 	}
-	key := invocation{ID: c.Invocation, KeyHash: c.KeyHash, BodyHash: c.BodyHash, Stream: incarnation}
+	key := invocation{ID: c.Invocation, KeyHash: c.KeyHash, BodyHash: c.BodyHash, Stream: incarnation, Keyed: c.Keyed}
 	var own *flight
 	for !key.zero() {
-		earlier, repeated, other, mine := b.calls.begin(&key, c.Attempt)
-		if repeated {
-			return earlier, false, nil
+		earlier, repeated, other, mine, err := b.calls.begin(&key, attemptOf(&c), batch.Count())
+		if repeated || err != nil {
+			return earlier, false, err
 		}
 		own = mine
 		if other == nil {
@@ -506,9 +523,24 @@ func (b *Buffer) Append(ctx context.Context, stream string, c record.Call) (r re
 			return r, false, ctx.Err()
 		}
 	}
+	if c.Limiter != nil {
+		n := c.Limiter.Take(batch)
+		if n == 0 {
+			if own != nil {
+				b.calls.land(own, nil)
+			}
+			return r, false, &record.Refusal{Reason: "rate", Message: "The stream takes no more records at present. Send the call again."}
+		}
+		if n < batch.Count() {
+			batch.Keep(n)
+			encoded = batch.Encoded()
+			size = frameSize(dataPrefix + len(encoded) + b.journal.seal.overhead())
+		}
+	}
+	count, payload := batch.Count(), batch.Payload()
 	q := b.requests.Get().(*request)
 	q.stream, q.call, q.size, q.flight = stream, &c, size, own
-	q.hold, err = b.space.reservePut(incarnation, batch.Count(), batch.Payload(), encoded, true)
+	q.hold, err = b.space.reservePut(incarnation, count, payload, encoded, true)
 	if err == nil {
 		b.frame(q, incarnation)
 		if err = b.committer.enqueue(q); err != nil {
@@ -521,6 +553,9 @@ func (b *Buffer) Append(ctx context.Context, stream string, c record.Call) (r re
 			b.calls.land(own, nil)
 		}
 		b.recycle(q)
+		if c.Limiter != nil {
+			c.Limiter.Return(count, payload)
+		}
 		return r, false, err
 	}
 	select {
@@ -535,6 +570,9 @@ func (b *Buffer) Append(ctx context.Context, stream string, c record.Call) (r re
 	}
 	r, adopted, err = q.receipt, q.adopted, q.err
 	b.recycle(q)
+	if err != nil && c.Limiter != nil {
+		c.Limiter.Return(count, payload)
+	}
 	return r, adopted, err
 }
 

@@ -140,7 +140,7 @@ func sampleSlotHead() slotHead {
 
 func sampleIDs() []savedCall {
 	return []savedCall{
-		{(&invocation{ID: id16(1), KeyHash: [8]byte{9}, BodyHash: id16(2), Stream: 7}).digest(), knownCall{first: 100, segment: 4, attempt: 1}},
+		{(&invocation{ID: id16(1), KeyHash: [8]byte{9}, BodyHash: id16(2), Stream: 7}).digest(), knownCall{first: 100, segment: 4, mark: 1}},
 		{(&invocation{ID: id16(3), Stream: 8}).digest(), knownCall{first: 5, segment: 4}},
 	}
 }

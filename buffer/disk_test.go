@@ -1,16 +1,19 @@
 package buffer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hydrant/buffer/forgetfs"
 	"hydrant/buffer/fsys"
+	"hydrant/record"
 )
 
 // TestEveryNewDirectoryIsSynced: of a data directory that is made with directories above it, none is lost in a power
@@ -234,4 +237,50 @@ func TestDoubtfulPack(t *testing.T) {
 			t.Errorf("left %v", left)
 		}
 	})
+}
+
+// A stream's own share is what its rows and packs may hold, whatever was there when it was set; what is taken to its
+// destination makes room again. Other streams do not notice.
+func TestLimitDisk(t *testing.T) { synctest.Test(t, testLimitDisk) }
+
+func testLimitDisk(t *testing.T) {
+	x := openBench(t, Options{FS: forgetfs.New()})
+	x.LimitDisk(map[string]int64{"clicks": 3 * (1000 + rowOverhead)}) // before there is such a stream
+	s := x.define("clicks")
+	x.define("views")
+	put := func(want string) {
+		t.Helper()
+		_, _, err := x.Append(context.Background(), "clicks", record.Call{Batch: batch(strings.Repeat("x", 1000))})
+		got := ""
+		if e, ok := errors.AsType[*record.Refusal](err); ok {
+			got = e.Message
+		} else if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	const full = "The stream's share of the disk is full. Send the call again."
+	for range 3 {
+		put("")
+	}
+	put(full)
+	x.append("views", strings.Repeat("x", 9000))
+	x.restart()
+	x.LimitDisk(map[string]int64{"clicks": 3 * (1000 + rowOverhead)}) // a limit is not kept in the data directory
+	put(full)
+	m := x.cut(s) // its pack holds as much as the rows, about
+	put(full)
+	x.Confirm(m.ID, 0)
+	until(t, "the pack is gone", func() bool { return x.space.stats().Packs == 0 })
+	for range 3 {
+		put("")
+	}
+	put(full)
+	x.LimitDisk(nil)
+	put("")
+	x.LimitDisk(map[string]int64{"clicks": 1})
+	put(full)
+	x.balanced(s)
 }

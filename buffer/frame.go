@@ -229,7 +229,7 @@ func padSize(n int64) int64 {
 
 // The payload of a DATA frame begins with the call's identity:
 //
-//	0 invocation id 16 · 16 caller's key hash 8 · 24 body hash 16 · 40 attempt u8
+//	0 invocation id 16 · 16 caller's key hash 8 · 24 body hash 16 · 40 attempt u8, 255 of a keyed call
 //
 // and goes on with the records as record.Batch has them.
 const dataPrefix = 41
@@ -243,7 +243,7 @@ func putDataPrefix(b []byte, c *record.Call) {
 	copy(b, c.Invocation[:])
 	copy(b[16:], c.KeyHash[:])
 	copy(b[24:], c.BodyHash[:])
-	b[40] = c.Attempt
+	b[40] = attemptOf(c)
 }
 
 // parseData splits the payload of a DATA frame and checks that it holds count records.
@@ -255,6 +255,7 @@ func parseData(payload []byte, count uint32) (id invocation, attempt uint8, reco
 	copy(id.KeyHash[:], payload[16:])
 	copy(id.BodyHash[:], payload[24:])
 	attempt = payload[40]
+	id.Keyed = attempt == keyedAttempt
 	records = payload[dataPrefix:]
 	n, err := record.Check(records)
 	if err != nil {

@@ -230,7 +230,7 @@ func (c *committer) buildPuts(g *group) {
 			continue
 		}
 		r.arrived = arrived
-		r.receipt = record.Receipt{Directory: c.j.id.Directory, Incarnation: s.cur.Incarnation, First: s.draw}
+		r.receipt = record.Receipt{Directory: c.j.id.Directory, Incarnation: s.cur.Incarnation, First: s.draw, Count: r.call.Batch.Count()}
 		s.draw += uint64(r.call.Batch.Count())
 		accepted = append(accepted, r)
 	}

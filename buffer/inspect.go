@@ -198,7 +198,11 @@ func describe(h *frameHead, payload []byte) (ordinal uint64, detail, fault strin
 		}
 		detail = fmt.Sprintf("%d bytes of rows", len(records))
 		if !id.zero() {
-			detail += fmt.Sprintf(", call %x attempt %d", id.ID, attempt)
+			if id.Keyed {
+				detail += fmt.Sprintf(", call %x by its key", id.ID)
+			} else {
+				detail += fmt.Sprintf(", call %x attempt %d", id.ID, attempt)
+			}
 		}
 		return 0, detail, ""
 	case framePad:

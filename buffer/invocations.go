@@ -26,12 +26,24 @@ const (
 	callsMost = 256 << 10       // how many are
 )
 
-// invocation is what makes two requests the same call, but for the attempt. Stream is its incarnation.
+// invocation is what makes two requests the same call, but for the attempt. Stream is its incarnation. Of a keyed
+// one (record.Call has what that is) the body does not count.
 type invocation struct {
 	ID       [16]byte
 	KeyHash  [8]byte
 	BodyHash [16]byte
 	Stream   uint32
+	Keyed    bool
+}
+
+// keyedAttempt stands in the place of an attempt where a call is keyed. Other calls stop counting before it.
+const keyedAttempt = 255
+
+func attemptOf(c *record.Call) uint8 {
+	if c.Keyed {
+		return keyedAttempt
+	}
+	return min(c.Attempt, keyedAttempt-1)
 }
 
 func (v *invocation) zero() bool { return v.ID == [16]byte{} }
@@ -62,7 +74,11 @@ func (v *invocation) digest() callKey {
 	var b [16 + 8 + 16 + 4]byte
 	copy(b[:], v.ID[:])
 	copy(b[16:], v.KeyHash[:])
-	copy(b[24:], v.BodyHash[:])
+	if v.Keyed {
+		copy(b[24:], "idempotency key:") // so that keys and the ids of SDKs are never the same
+	} else {
+		copy(b[24:], v.BodyHash[:])
+	}
 	binary.LittleEndian.PutUint32(b[40:], v.Stream)
 	sum := sha256.Sum256(b[:])
 	return callKey(sum[:16])
@@ -72,8 +88,24 @@ func (v *invocation) digest() callKey {
 type knownCall struct {
 	first   uint64 // sequence of its first record
 	segment uint64 // that holds its DATA frame
-	attempt uint8
+	mark    callMark
 }
+
+// callMark is what else is to be known of a call, in the form of the side file: bits 0 to 7 the attempt, 8 to 31
+// the number of records that were stored (0: all), 32 to 63 the first bytes of the body's hash where it is keyed.
+type callMark uint64
+
+func (v *invocation) mark(attempt uint8, count int) callMark {
+	m := callMark(attempt) | callMark(count)<<8 // fewer than 1<<24: a call has maxData bytes, and records have a length
+	if v.Keyed {
+		m |= callMark(binary.LittleEndian.Uint32(v.BodyHash[:])) << 32
+	}
+	return m
+}
+
+func (m callMark) attempt() uint8 { return uint8(m) }
+func (m callMark) count() int     { return int(m >> 8 & (1<<24 - 1)) }
+func (m callMark) body() uint32   { return uint32(m >> 32) }
 
 // dated is when the table forgets an entry. Time is the process's own, so that a clock that jumps does not
 // make retries unknown.
@@ -84,9 +116,9 @@ type dated struct {
 
 // flight is a call that is on its way.
 type flight struct {
-	key     callKey
-	attempt uint8
-	done    chan struct{} // closed when it has landed, durable or not
+	key  callKey
+	mark callMark
+	done chan struct{} // closed when it has landed, durable or not
 }
 
 func newCalls(f fsys.FS, dir string, directory [16]byte, log *slog.Logger) *calls {
@@ -97,26 +129,34 @@ func newCalls(f fsys.FS, dir string, directory [16]byte, log *slog.Logger) *call
 	}
 }
 
-// begin announces a call. Exactly one of three: the receipt of an earlier attempt (repeated); a flight to
-// wait for, after which begin is called again; or neither: the call is new. Then own, where not nil, is its
-// flight, which ends with land.
-func (t *calls) begin(id *invocation, attempt uint8) (r record.Receipt, repeated bool, other, own *flight) {
-	key := id.digest()
+// begin announces a call of count records. Exactly one of four: the receipt of an earlier attempt (repeated); a
+// flight to wait for, after which begin is called again; *record.KeyReused; or none of them: the call is new. Then
+// own, where not nil, is its flight, which ends with land.
+func (t *calls) begin(id *invocation, attempt uint8, count int) (r record.Receipt, repeated bool, other, own *flight, err error) {
+	key, mark := id.digest(), id.mark(attempt, count)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.expire()
-	if k, ok := t.known[key]; ok && (k.attempt != attempt || attempt == 0) {
-		return record.Receipt{Directory: t.directory, Incarnation: id.Stream, First: k.first, Repeated: true}, true, nil, nil
+	again := func(of callMark) bool { return id.Keyed || attempt == 0 || of.attempt() != attempt }
+	if k, ok := t.known[key]; ok && again(k.mark) {
+		if k.mark.body() != mark.body() {
+			return r, false, nil, nil, &record.KeyReused{}
+		}
+		r = record.Receipt{Directory: t.directory, Incarnation: id.Stream, First: k.first, Count: cmp.Or(k.mark.count(), count), Repeated: true}
+		return r, true, nil, nil, nil
 	}
 	if f := t.flights[key]; f != nil {
-		if f.attempt != attempt || attempt == 0 {
-			return r, false, f, nil
+		switch {
+		case f.mark.body() != mark.body():
+			return r, false, nil, nil, &record.KeyReused{}
+		case again(f.mark):
+			return r, false, f, nil, nil
 		}
-		return r, false, nil, nil // the same attempt twice is not a retry
+		return r, false, nil, nil, nil // the same attempt twice is not a retry
 	}
-	own = &flight{key: key, attempt: attempt, done: make(chan struct{})}
+	own = &flight{key: key, mark: mark, done: make(chan struct{})}
 	t.flights[key] = own
-	return r, false, nil, own
+	return r, false, nil, own, nil
 }
 
 // land ends a flight; q is the call where it was stored.
@@ -126,7 +166,8 @@ func (t *calls) land(f *flight, q *request) {
 	delete(t.flights, f.key)
 	close(f.done)
 	if q != nil && q.err == nil {
-		t.add(f.key, knownCall{first: q.receipt.First, segment: q.segment, attempt: q.call.Attempt})
+		const counts = callMark(1<<24-1) << 8
+		t.add(f.key, knownCall{first: q.receipt.First, segment: q.segment, mark: f.mark&^counts | callMark(q.receipt.Count)<<8})
 	}
 }
 
@@ -199,7 +240,7 @@ func (t *calls) restore(key callKey, k knownCall) {
 //
 //	 0  magic u64 · 8 version u32 · 12 entries u32 · 16 directory uuid · 32 segment u64 · 40 zero u64
 //	48  entries of 32 bytes: key 16 (SHA-256 of id, key hash, body hash and incarnation, cut) · first
-//	    sequence u64 · attempt u8 · zeros 7
+//	    sequence u64 · mark u64 (callMark)
 //	    CRC32C u32 of all before it
 const (
 	idsMagic  = 0x3153444944594849 // "IHYDIDS1"
@@ -277,7 +318,7 @@ func encodeIDs(directory [16]byte, segment uint64, entries []savedCall) []byte {
 	for _, e := range entries {
 		w.raw(e.key[:])
 		w.u64(e.call.first)
-		w.u64(uint64(e.call.attempt))
+		w.u64(uint64(e.call.mark))
 	}
 	w.u32(crc32.Checksum(w.b, castagnoli))
 	return w.b
@@ -303,12 +344,7 @@ func decodeIDs(b []byte) (directory [16]byte, segment uint64, entries []savedCal
 		return directory, 0, nil, errIDs
 	}
 	for range n {
-		e := savedCall{key: r.id(), call: knownCall{first: r.u64(), segment: segment}}
-		attempt := r.u64()
-		if e.call.attempt = uint8(attempt); attempt > 255 {
-			return directory, 0, nil, errIDs
-		}
-		entries = append(entries, e)
+		entries = append(entries, savedCall{key: r.id(), call: knownCall{first: r.u64(), segment: segment, mark: callMark(r.u64())}})
 	}
 	return directory, segment, entries, r.done("side file")
 }

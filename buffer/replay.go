@@ -281,7 +281,7 @@ func (p *replayer) frame(s *oldSegment, off int64, h *frameHead, payload []byte)
 		}
 		id.Stream = h.Incarnation
 		if !id.zero() {
-			r.b.calls.restore(id.digest(), knownCall{first: h.First, segment: s.number, attempt: attempt})
+			r.b.calls.restore(id.digest(), knownCall{first: h.First, segment: s.number, mark: id.mark(attempt, int(h.Count))})
 		}
 		st := l.streams[h.Incarnation]
 		if st == nil {
