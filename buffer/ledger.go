@@ -34,7 +34,7 @@ type ledger struct {
 // streamState is a stream and its accounts.
 type streamState struct {
 	cur       Stream
-	versions  map[uint64]Stream // older ones that a manifest names
+	versions  map[uint64]Stream // older ones, from the oldest that a manifest names on
 	users     map[uint64]int    // manifests that have not ended, by the version that they name
 	weight    int64             // of its manifests in a checkpoint, bytes
 	consumers []*consumerState  // ascending by id
@@ -364,9 +364,14 @@ func (l *ledger) applyReplace(e *replaceEvent) error {
 	return nil
 }
 
-// prune forgets versions that nothing names any more.
+// prune forgets versions that are older than every one that is named. Those in between are kept although nothing
+// names them: an object may have been sent to where one of them delivered.
 func (l *ledger) prune(s *streamState) {
-	maps.DeleteFunc(s.versions, func(v uint64, _ Stream) bool { return s.users[v] == 0 || v == s.cur.Version })
+	oldest := s.cur.Version
+	for v := range s.users {
+		oldest = min(oldest, v)
+	}
+	maps.DeleteFunc(s.versions, func(v uint64, _ Stream) bool { return v < oldest || v == s.cur.Version })
 }
 
 // outstanding returns the manifests that have not ended, oldest first. The caller holds mu.

@@ -642,18 +642,35 @@ func testStreams(t *testing.T) {
 	s = change(s, 1)
 	s.Spec = []byte("2")
 	s = change(s, 2)
-	s = change(s, 2)
-	if v, ok := x.StreamVersion(1, 1); !ok || string(v.Spec) != "1" {
-		t.Errorf("version 1: %+v, %v", v, ok)
+	s.Spec = []byte("3")
+	s = change(s, 3)
+	s.Spec = []byte("4")
+	s = change(s, 4)
+	s = change(s, 4)
+	for n := range uint64(4) { // those in between as well
+		if v, ok := x.StreamVersion(1, n+1); !ok || string(v.Spec) != fmt.Sprint(n+1) {
+			t.Errorf("version %d: %+v, %v", n+1, v, ok)
+		}
 	}
+	if v, ok := x.StreamVersion(1, 5); ok {
+		t.Errorf("version 5: %+v", v)
+	}
+	later := x.cut(s)
 	x.Confirm(m.ID, 0)
 	until(t, "nothing names version 1", func() bool { _, ok := x.StreamVersion(1, 1); return !ok })
+	for n := range uint64(2) {
+		if v, ok := x.StreamVersion(1, n+2); ok {
+			t.Errorf("version %d is older than all that are named: %+v", n+2, v)
+		}
+	}
+	x.Confirm(later.ID, 0)
+	x.append("clicks", "c")
 	s.State = Gone
 	if _, err := x.Define(s); err == nil {
 		t.Error("an active stream ended")
 	}
 	s.State = Deleting
-	s = change(s, 2)
+	s = change(s, 4)
 	_, _, err = x.Append(context.Background(), "clicks", record.Call{Batch: batch("c")})
 	if e, ok := errors.AsType[*record.NotFound](err); !ok || !e.Inactive {
 		t.Errorf("append: %v", err)
@@ -667,7 +684,7 @@ func testStreams(t *testing.T) {
 		t.Errorf("a stream with a manifest ended: %v", err)
 	}
 	s.State = Discarding
-	s = change(s, 2)
+	s = change(s, 4)
 	_, _, err = x.Append(context.Background(), "clicks", record.Call{Batch: batch("c")})
 	if e, ok := errors.AsType[*record.NotFound](err); !ok || !e.Inactive {
 		t.Errorf("append: %v", err)

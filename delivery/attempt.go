@@ -128,13 +128,19 @@ func (s *stream) put(ctx context.Context, t *task) (kind string, err error) {
 func (t *task) doubtful() bool { return t.left || len(t.places) > 0 }
 
 // suspect notes the places that may have the object although this process knows of no lost answer: those that an
-// earlier process may have sent it to, and, once the stream has another place, the one that it was made for.
-// One that the stream had in between, in a process that is gone, nobody knows.
+// earlier process may have sent it to, which are the one that it was made for and all that the stream has had
+// since, and, once the stream has another place, the one that it was made for.
 func (s *stream) suspect(t *task, first, to place) {
 	if t.left {
-		t.left = false
-		s.mayBeAt(t, to)
+		for _, p := range s.formerPlaces(t.batch.use, t.info().Destination) {
+			s.mayBeAt(t, p)
+		}
 		s.mayBeAt(t, first)
+		s.mayBeAt(t, to) // with its newest credentials
+		s.mu.Lock()
+		t.left = false
+		s.explainLocked()
+		s.mu.Unlock()
 	}
 	if first.name != to.name && !t.moved {
 		t.moved = true

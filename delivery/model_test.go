@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -158,15 +159,13 @@ func (s *modelStore) Define(def buffer.Stream) (buffer.Stream, error) {
 			}
 		}
 		st.def = def
-		for v := range st.versions {
-			named := false
-			for _, m := range s.disk.manifests {
-				named = named || m.Incarnation == def.Incarnation && m.Version == v && slices.Contains(m.ended, false)
-			}
-			if !named {
-				delete(st.versions, v)
+		oldest := def.Version
+		for _, m := range s.disk.manifests {
+			if m.Incarnation == def.Incarnation && slices.Contains(m.ended, false) {
+				oldest = min(oldest, m.Version)
 			}
 		}
+		maps.DeleteFunc(st.versions, func(v uint64, _ buffer.Stream) bool { return v < oldest })
 		st.versions[def.Version] = def
 		return def, nil
 	}

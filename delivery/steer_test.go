@@ -429,6 +429,63 @@ func TestMovedDestination(t *testing.T) {
 	})
 }
 
+// An object that an earlier process may have stored at a place that the stream had in between, and has no more, is
+// looked for there too.
+func TestMovedTwice(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		restart []bool // before the last change, and after it
+	}{{"in one process", []bool{false, false}}, {"restart, then moved", []bool{true, false}}, {"moved, then restart", []bool{false, true}}, {"two restarts", []bool{true, true}}} {
+		t.Run(c.name, func(t *testing.T) {
+			inWorld(t, map[string]spec{"s": {Place: "a"}}, func(t *testing.T, w *world) {
+				w.shops["b"], w.shops["c"] = w.newShop(), w.newShop()
+				w.shop().set(always(refusal(sinks.NotStored, "")))
+				w.shops["b"].set(func(sinks.Object, int) *fault { return &fault{err: refusal(sinks.Unknown, ""), stored: true} })
+				w.put("s", "x")
+				_, _ = w.m.Flush(within(time.Minute), "s")
+				w.apply(map[string]spec{"s": {Place: "b", Shop: "b"}})
+				_, _ = w.m.Flush(within(time.Hour), "s") // which waits until a certainly does not have it
+				equal(t, "place in between", w.shops["b"].bodies(""), []string{body("x")})
+				w.shops["b"].mu.Lock()
+				w.shops["b"].verify = func(sinks.Object) error { return refusal(sinks.Unknown, "timeout") }
+				w.shops["b"].mu.Unlock()
+				if c.restart[0] {
+					w.restart()
+				}
+				w.apply(map[string]spec{"s": {Place: "c", Shop: "c"}})
+				w.apply(map[string]spec{"s": {Place: "c", Shop: "c", Prefix: "other/"}})
+				if c.restart[1] {
+					w.restart()
+				}
+				_, _ = w.m.Flush(within(time.Hour), "s")
+				equal(t, "last place while the one in between is silent", w.shops["c"].bodies(""), []string{})
+				w.shops["b"].mu.Lock()
+				w.shops["b"].verify = nil
+				w.shops["b"].mu.Unlock()
+				w.flush("s")
+				equal(t, "last place", w.shops["c"].bodies(""), []string{})
+				w.balanced("s", 1)
+			})
+		})
+	}
+}
+
+// A version in between that cannot be opened has sent nothing anywhere, and holds nothing up.
+func TestMovedTwiceUnopened(t *testing.T) {
+	inWorld(t, map[string]spec{"s": {Place: "a"}}, func(t *testing.T, w *world) {
+		w.shops["c"] = w.newShop()
+		w.shop().set(always(refusal(sinks.NotStored, "")))
+		w.put("s", "x")
+		_, _ = w.m.Flush(within(time.Minute), "s")
+		w.apply(map[string]spec{"s": {Fail: "no such key"}})
+		w.apply(map[string]spec{"s": {Place: "c", Shop: "c"}})
+		w.restart()
+		w.flush("s")
+		equal(t, "new place", w.shops["c"].bodies(""), []string{body("x")})
+		w.balanced("s", 1)
+	})
+}
+
 // A bucket that never was counts as a certain answer.
 func TestMovedFromMissingBucket(t *testing.T) {
 	inWorld(t, map[string]spec{"s": {Place: "typo"}}, func(t *testing.T, w *world) {

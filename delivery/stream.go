@@ -38,6 +38,11 @@ type stream struct {
 	lanes    map[string]*lane // by place
 	inWork   []*job           // claims without a manifest, oldest first
 	batches  map[buffer.ManifestID]*batch
+	// former are the versions between the oldest that a manifest of an earlier process names and the one in force
+	// when this process began, of those that have one place the newest. While left > 0, which is how many objects an
+	// earlier process may have sent to their places, they are in use.
+	former   []*version
+	left     int
 	sends    map[*task]context.CancelFunc // attempts under way
 	count    uint64                       // of batches ever
 	flushTo  uint64                       // close what is below
@@ -126,6 +131,7 @@ func newStream(m *Manager, def buffer.Stream, outstanding []*buffer.Manifest) *s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cur = s.versionLocked(def.Version)
+	s.formerLocked(outstanding)
 	for _, man := range outstanding {
 		pending := s.store.Pending(man.ID)
 		for _, i := range pending {
@@ -139,10 +145,67 @@ func newStream(m *Manager, def buffer.Stream, outstanding []*buffer.Manifest) *s
 			for _, t := range tasks {
 				t.left = true // nobody knows what the process before has sent
 			}
+			s.left += len(tasks)
 			s.up.submit(b.use.lane, tasks)
 		}
 	}
+	if s.left == 0 {
+		s.forgetFormerLocked()
+	}
 	return s
+}
+
+// formerLocked takes note of the versions under which an earlier process may have sent what is outstanding.
+func (s *stream) formerLocked(outstanding []*buffer.Manifest) {
+	oldest := s.def.Version
+	for _, man := range outstanding {
+		oldest = min(oldest, man.Version)
+	}
+	places := map[string]bool{}
+	for n := s.def.Version; n > oldest; n-- {
+		if _, known := s.store.StreamVersion(s.incarnation, n); !known {
+			continue // a data directory of before these were kept
+		}
+		v := s.versionLocked(n)
+		s.useLocked(v)
+		if places[v.place] {
+			s.unuseLocked(v)
+			continue
+		}
+		places[v.place] = true
+		s.former = append(s.former, v)
+	}
+}
+
+// explainLocked notes that what an earlier process may have done with an object is known by now.
+func (s *stream) explainLocked() {
+	if s.left--; s.left == 0 {
+		s.forgetFormerLocked()
+	}
+}
+
+// forgetFormerLocked gives the former versions up.
+func (s *stream) forgetFormerLocked() {
+	for _, v := range s.former {
+		s.unuseLocked(v)
+	}
+	s.former = nil
+}
+
+// formerPlaces are the places, beside that of its own version, to which an earlier process may have sent an object
+// that is meant for a destination. A version that cannot be opened had none: what it is has not changed since.
+func (s *stream) formerPlaces(own *version, destination string) (list []place) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.former {
+		if v.number <= own.number || v.pipe == nil {
+			continue
+		}
+		if d := v.pipe.Destination; d.ID == destination && d.Place != "" {
+			list = append(list, place{name: d.Place, sink: d.Sink, v: v})
+		}
+	}
+	return list
 }
 
 // versionLocked returns a version of the stream, opened if that can be done.
@@ -309,6 +372,10 @@ func (s *stream) endObjectLocked(t *task) {
 		s.unuseLocked(p.v)
 	}
 	t.places = nil
+	if t.left {
+		t.left = false
+		s.explainLocked()
+	}
 	b.pending--
 	b.records -= info.Records
 	b.bytes -= info.Size
