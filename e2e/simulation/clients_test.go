@@ -176,6 +176,8 @@ func (w *world) send(ctx context.Context, r *rand.Rand, stream, name string) {
 
 // try is one attempt.
 func (w *world) try(ctx context.Context, p *process, c *call, invocation, body [16]byte, attempt uint8, timeout time.Duration) (record.Receipt, error) {
+	w.attempts(c.stream, 1)
+	defer w.attempts(c.stream, -1)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	batch := record.NewBatch(nil)
@@ -189,6 +191,13 @@ func (w *world) try(ctx context.Context, p *process, c *call, invocation, body [
 	}
 	w.trace.note("append", what, int64(receipt.First), int64(attempt))
 	return receipt, err
+}
+
+// attempts counts those under way.
+func (w *world) attempts(stream string, n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.trying[stream] += n
 }
 
 // heard takes an answer down. It returns false where the client does not get it.

@@ -45,6 +45,11 @@ func (w *world) live() string {
 	if w.shape.floods {
 		w.store.setWeather(w.store.place("b0"), silent)
 	}
+	schedule, over := context.WithCancel(ctx)
+	defer over()
+	if w.reloads() {
+		l.act(func() { w.operate(schedule) })
+	}
 	for range w.shape.steps {
 		if w.failed() {
 			break
@@ -55,6 +60,7 @@ func (w *world) live() string {
 		}
 		l.step()
 	}
+	over()
 	if !w.failed() {
 		l.heal()
 		clients.Wait()
@@ -342,7 +348,14 @@ func (w *world) apply(p *process) {
 	err := p.m.Apply(declared)
 	w.turmoil.Add(1)
 	w.trace.note("applied", fmt.Sprint(err), int64(len(declared)), int64(p.number))
-	if err != nil && w.running() == p && !errors.Is(err, buffer.ErrClosed) && !errors.Is(err, buffer.ErrFailing) {
+	switch {
+	case err == nil:
+		specs := map[string][]byte{}
+		for _, d := range declared {
+			specs[d.Name] = d.Spec
+		}
+		w.checkApplied(p, specs)
+	case w.running() == p && !errors.Is(err, buffer.ErrClosed) && !errors.Is(err, buffer.ErrFailing):
 		w.mayFail(p.disk, "Apply", began, err)
 	}
 }

@@ -60,7 +60,7 @@ func TestSimulation(t *testing.T) {
 		return
 	}
 	t.Run("regressions", func(t *testing.T) { run(t, regressions(t), 1) })
-	t.Run("random", func(t *testing.T) { random(t) })
+	t.Run("random", func(t *testing.T) { random(t, 0, defaultSeconds) })
 }
 
 // regressions reads testdata/seeds.txt: a seed and a remark on each line.
@@ -77,16 +77,17 @@ func regressions(t *testing.T) (seeds []string) {
 	return seeds
 }
 
-// random runs seeds from anywhere on, until one is at fault.
-func random(t *testing.T) {
+// random runs seeds with these bits from anywhere on, until one is at fault.
+func random(t *testing.T, bits, seconds int) {
 	t.Helper()
-	seconds, most := number(t, envSeconds, defaultSeconds), number(t, envSeeds, 0)
+	seconds, most := number(t, envSeconds, seconds), number(t, envSeeds, 0)
 	if testing.Short() {
 		seconds = min(seconds, 5)
 	}
 	var raw [4]byte
 	cryptorand.Read(raw[:])
 	from := number(t, envFrom, int(binary.LittleEndian.Uint32(raw[:])))
+	from |= bits
 	t.Logf("random seeds from %d on", from)
 	lives, faulty := hunt(from, most, time.Duration(seconds)*time.Second)
 	for _, r := range faulty {

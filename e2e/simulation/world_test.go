@@ -48,6 +48,7 @@ type world struct {
 	jumps      []time.Duration // when the clock was set
 	declared   map[string]*spec
 	gen        map[string]int           // goes up when a stream is taken away
+	trying     map[string]int           // attempts under way, by stream
 	paused     map[string]time.Duration // streams that were paused for certain
 	specs      map[specKey]*spec        // by what was opened
 	revs       int
@@ -110,10 +111,14 @@ func newWorld(seed uint64, all bool) *world {
 		steering: make(chan struct{}, 1),
 		declared: map[string]*spec{},
 		gen:      map[string]int{},
+		trying:   map[string]int{},
 		paused:   map[string]time.Duration{},
 		specs:    map[specKey]*spec{},
 		versions: map[string]versionSeen{},
 		log:      newLedger(),
+	}
+	if w.reloads() {
+		w.shape.roomForVersions()
 	}
 	w.offset.Store(int64(time.Until(w.shape.wall)))
 	w.store = newStore(w)
