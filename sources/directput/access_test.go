@@ -144,7 +144,7 @@ func TestStrangersCostNothing(t *testing.T) {
 			t.Errorf("%v rejections for %s, want %v", n, reason, want)
 		}
 	}
-	if n := testutil.ToFloat64(h.metrics.refused.WithLabelValues(opPutRecord, "access")); n != 3 {
+	if n := counted(t, h, "hydrant_put_refused_total", opPutRecord, "access"); n != 3 {
 		t.Errorf("%v refusals, want 3", n)
 	}
 }

@@ -51,7 +51,7 @@ func TestControl(t *testing.T) {
 				t.Errorf("%v unknown members counted, want %d", n, c.unknown)
 			}
 			if c.reason != "" {
-				if n := testutil.ToFloat64(h.metrics.refused.WithLabelValues("TagDeliveryStream", c.reason)); n != 1 {
+				if n := counted(t, h, "hydrant_put_refused_total", "TagDeliveryStream", c.reason); n != 1 {
 					t.Errorf("refusals for %s: %v, want 1", c.reason, n)
 				}
 			}

@@ -20,6 +20,7 @@ import (
 
 	"hydrant/access"
 	"hydrant/record"
+	"hydrant/sources"
 )
 
 // Limits of the Firehose API.
@@ -48,9 +49,10 @@ const (
 // DefaultBodyTimeout is the time that a client has to send a body.
 const DefaultBodyTimeout = 60 * time.Second
 
-// Appender stores the records of a call in a stream and returns when they are durable: all of them or none.
-// The batch's buffer belongs to it until Append returns, and for ever where adopted is true. Its errors:
-// *record.NotFound, *record.Refusal (nothing kept, may be sent again), ctx's (the records may be stored all
+// Appender stores the records of a call in a stream and returns when they are durable: all of them or none, or the
+// first of them where the call's Limiter keeps others back (then the batch has only those, and a retry's receipt
+// says how many they were). The batch's buffer belongs to it until Append returns, and for ever where adopted is
+// true. Its errors: *record.NotFound, *record.Refusal (nothing kept, may be sent again), ctx's (the records may be stored all
 // the same); others count as failures of the daemon. It must be safe for concurrent use.
 type Appender interface {
 	Append(ctx context.Context, stream string, c record.Call) (r record.Receipt, adopted bool, err error)
@@ -70,12 +72,19 @@ type BodyAdmitter interface {
 	AdmitBody(n int64) (release func(), err error)
 }
 
+// Limits knows the rates that streams are limited to. It must be safe for concurrent use.
+type Limits interface {
+	// Limiter of a stream, or nil where it has no limits.
+	Limiter(stream string) record.Limiter
+}
+
 // Options of a Handler. Checked once by New, never changed afterwards.
 type Options struct {
 	Appender  Appender     // required
 	Directory Directory    // required
 	Control   ControlPlane // nil: streams cannot be changed over the API
 	Admitter  BodyAdmitter // nil: every body is read
+	Limits    Limits       // nil: no stream has any
 
 	Access *access.Guard // who may call; nil: everybody
 	Audit  access.Audit  // gets a line for each call that changes streams
@@ -85,6 +94,8 @@ type Options struct {
 	// Identity returns account and region as they are by now, in place of AccountID and Region; nil: those stay.
 	Identity func() (account, region string)
 
+	// Metrics of puts, which other handlers may count in as well; nil: one of its own, which is among Collectors.
+	Metrics     *sources.Metrics
 	Buffers     *record.Pool  // of bodies and batches, shared with the Appender; nil: one of its own
 	BodyTimeout time.Duration // for a client to send a body; 0: DefaultBodyTimeout
 	Log         *slog.Logger  // nil: discarded
@@ -92,9 +103,10 @@ type Options struct {
 
 // Handler serves the API. Safe for concurrent use.
 type Handler struct {
-	o       Options
-	metrics *metrics
-	bufs    *record.Pool
+	o          Options
+	metrics    *metrics
+	collectors []prometheus.Collector
+	bufs       *record.Pool
 }
 
 var _ http.Handler = (*Handler)(nil)
@@ -122,7 +134,14 @@ func New(o Options) (*Handler, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Handler{o: o, metrics: newMetrics(o.Directory), bufs: o.Buffers}, nil
+	h := &Handler{o: o, bufs: o.Buffers}
+	if o.Metrics == nil {
+		o.Metrics = sources.NewMetrics(o.Directory.Names)
+		h.collectors = append(h.collectors, o.Metrics)
+	}
+	h.metrics = newMetrics(o.Metrics)
+	h.collectors = append(h.collectors, h.metrics.unknown)
+	return h, nil
 }
 
 // account is the account that messages name.
@@ -132,7 +151,7 @@ func (h *Handler) account() string {
 }
 
 // Collectors of this package's metrics.
-func (h *Handler) Collectors() []prometheus.Collector { return []prometheus.Collector{h.metrics} }
+func (h *Handler) Collectors() []prometheus.Collector { return h.collectors }
 
 // contentType of requests and answers.
 const contentType = "application/x-amz-json-1.1"
@@ -171,8 +190,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Operations of the API, as X-Amz-Target names them.
 const (
-	opPutRecord      = "PutRecord"
-	opPutRecordBatch = "PutRecordBatch"
+	opPutRecord      = sources.PutRecord
+	opPutRecordBatch = sources.PutRecordBatch
 	opDescribe       = "DescribeDeliveryStream"
 	opList           = "ListDeliveryStreams"
 )

@@ -71,16 +71,19 @@ func (h *Handler) errNotFound(stream string) error {
 		message: fmt.Sprintf("Firehose %s under account %s not found.", stream, h.account()), reason: "not_found"}
 }
 
-// slowDown is the message by which clients of Firehose know that they are too fast.
-const slowDown = "Slow down."
+// Code and message by which clients of Firehose know that they are too fast.
+const (
+	codeUnavailable = "ServiceUnavailableException"
+	slowDown        = "Slow down."
+)
 
 // errRefused is the answer to a call of which nothing was kept. Every SDK sends it again.
 func errRefused(refusal *record.Refusal) error {
 	message := slowDown
-	if refusal.Message != "" {
+	if refusal.Message != "" && refusal.Reason != "rate" { // of which Firehose says no more
 		message += " " + refusal.Message
 	}
-	return &apiError{status: http.StatusServiceUnavailable, code: "ServiceUnavailableException", message: message, reason: refusal.Reason}
+	return &apiError{status: http.StatusServiceUnavailable, code: codeUnavailable, message: message, reason: refusal.Reason}
 }
 
 // errBody is the answer to a body that did not arrive.
@@ -126,7 +129,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, op string, err er
 	if !ok {
 		e = &apiError{status: http.StatusInternalServerError, code: "InternalFailure", message: "The call failed.", reason: "internal", cause: err}
 	}
-	h.metrics.refuse(op, e.reason)
+	h.metrics.Refused(op, e.reason)
 	if e.reason == "internal" {
 		h.o.Log.ErrorContext(r.Context(), "a call of the Firehose API failed", "operation", op, "err", e.cause)
 	}

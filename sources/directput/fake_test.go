@@ -81,17 +81,24 @@ func (s *store) Append(ctx context.Context, stream string, c record.Call) (r rec
 	}
 	call := stored{stream: stream, call: c}
 	call.call.Batch = nil
-	for data := range record.Records(c.Batch.Encoded()) {
-		call.records = append(call.records, string(data))
-	}
 	r = record.Receipt{Directory: storeDirectory, Incarnation: 7}
 	for _, old := range s.calls {
 		if old.stream == stream && old.call.Invocation == c.Invocation && c.Invocation != [16]byte{} && old.call.Attempt != c.Attempt &&
 			old.call.KeyHash == c.KeyHash && old.call.BodyHash == c.BodyHash {
-			r.First, r.Repeated = old.first, true
+			r.First, r.Count, r.Repeated = old.first, len(old.records), true
 			return r, false, nil
 		}
 	}
+	if c.Limiter != nil {
+		if n = c.Limiter.Take(c.Batch); n == 0 {
+			return r, false, &record.Refusal{Reason: "rate", Message: "Too fast."}
+		}
+		c.Batch.Keep(n)
+	}
+	for data := range record.Records(c.Batch.Encoded()) {
+		call.records = append(call.records, string(data))
+	}
+	r.Count = n
 	r.First, call.first = s.next[stream], s.next[stream]
 	s.next[stream] += uint64(n)
 	s.calls = append(s.calls, call)

@@ -2,6 +2,7 @@ package directput
 
 import (
 	"net/http"
+	"strconv"
 	"time"
 
 	"hydrant/record"
@@ -45,31 +46,32 @@ func (h *Handler) put(w http.ResponseWriter, r *http.Request, c call) (answer []
 	call := record.Call{Batch: batch}
 	c.identify(&call, r.Header, body.sum())
 	body.free() // while others may need the memory, the call waits for the disk
-	stream, count, payload := *e.stream, batch.Count(), batch.Payload()
+	stream, count := *e.stream, batch.Count()
 
+	if h.o.Limits != nil {
+		call.Limiter = h.o.Limits.Limiter(stream)
+	}
 	var receipt record.Receipt
 	receipt, adopted, err = h.o.Appender.Append(r.Context(), stream, call)
 	if err != nil {
 		err = h.errAppend(r.Context(), stream, err)
-		if e, ok := err.(*apiError); ok && e.status == http.StatusServiceUnavailable {
-			if _, known := h.o.Directory.Describe(stream); known {
-				h.metrics.stream(stream).throttled.Add(float64(count))
-			}
+		e, ok := err.(*apiError)
+		if !ok || e.status != http.StatusServiceUnavailable {
+			return nil, err
 		}
-		return nil, err
+		if _, known := h.o.Directory.Describe(stream); known {
+			h.metrics.Stream(stream).Throttled(count)
+		}
+		if single || e.reason != "rate" {
+			return nil, err
+		}
+		// Each record says why.
+		return putRecordBatchAnswer(h.bufs.Get(batchAnswerBytes(count)), record.Receipt{}, count), nil
 	}
-	m := h.metrics.stream(stream)
-	if receipt.Repeated {
-		m.repeated.Inc()
-	} else {
-		m.records.Add(float64(count))
-		m.bytes.Add(float64(payload))
-	}
+	h.metrics.Stream(stream).Accepted(op, receipt, batch.Payload(), count-receipt.Count, time.Since(began))
 	if single {
-		m.single.Observe(time.Since(began).Seconds())
 		return putRecordAnswer(receipt), nil
 	}
-	m.batch.Observe(time.Since(began).Seconds())
 	return putRecordBatchAnswer(h.bufs.Get(batchAnswerBytes(count)), receipt, count), nil
 }
 
@@ -96,20 +98,28 @@ func putRecordAnswer(r record.Receipt) []byte {
 	return append(answer, `","Encrypted":false}`...)
 }
 
+// tooFast is the entry of a record that the stream's limits have kept back.
+const tooFast = `{"ErrorCode":"` + codeUnavailable + `","ErrorMessage":"` + slowDown + `"}`
+
 // batchAnswerBytes is the most that putRecordBatchAnswer takes.
 func batchAnswerBytes(count int) int {
-	return 96 + count*(len(`{"RecordId":""},`)+record.IDLength)
+	return 96 + count*(1+max(len(tooFast), len(`{"RecordId":""}`)+record.IDLength))
 }
 
-// putRecordBatchAnswer appends an answer with one entry for each record, in order. All records of a call are
-// stored or none, so none of them failed.
+// putRecordBatchAnswer appends an answer with one entry for each record of a call of count, in order: the first
+// ones are stored, as the receipt says.
 func putRecordBatchAnswer(answer []byte, r record.Receipt, count int) []byte {
 	const begin = `{"RecordId":"`
 	entry := r.ID(0).Append([]byte(begin))[:len(begin)+record.IDStem] // the same in all
-	answer = append(answer, `{"FailedPutCount":0,"Encrypted":false,"RequestResponses":[`...)
+	answer = strconv.AppendInt(append(answer, `{"FailedPutCount":`...), int64(count-r.Count), 10)
+	answer = append(answer, `,"Encrypted":false,"RequestResponses":[`...)
 	for i := range count {
 		if i > 0 {
 			answer = append(answer, ',')
+		}
+		if i >= r.Count {
+			answer = append(answer, tooFast...)
+			continue
 		}
 		answer = append(answer, entry...)
 		answer = record.AppendSeq(answer, r.First+uint64(i))
