@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hydrant/admin"
+	"hydrant/config"
 )
 
 // Where a daemon with the default configuration listens.
@@ -25,20 +27,37 @@ const (
 
 // adminClient asks a running daemon's admin API.
 type adminClient struct {
-	base string
-	http http.Client
+	base  string
+	token string // "": none is sent
+	http  http.Client
 }
 
-func adminFlag(cmd *cobra.Command, base *string) {
-	cmd.Flags().StringVar(base, "admin", defaultAdmin, "`URL` of the daemon's admin listener")
+// adminAt is where a daemon's admin listener is, and what it asks for.
+type adminAt struct{ url, tokenFile string }
+
+func (a *adminAt) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.url, "admin", defaultAdmin, "`URL` of the daemon's admin listener, or unix:/PATH")
+	cmd.Flags().StringVar(&a.tokenFile, "token-file", "", "`FILE` of a token for the admin listener")
+	cmd.MarkFlagFilename("token-file")
 }
 
-func newAdminClient(base string) (*adminClient, error) {
-	u, err := url.Parse(base)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, usageError{fmt.Errorf("--admin %q is not a URL: write it like %s", base, defaultAdmin)}
+func newAdminClient(at adminAt) (*adminClient, error) {
+	a := &adminClient{base: strings.TrimSuffix(at.url, "/")}
+	if path, ok := strings.CutPrefix(at.url, "unix:"); ok && path != "" {
+		a.base = "http://localhost"
+		a.http.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		}}
+	} else if u, err := url.Parse(at.url); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, usageError{fmt.Errorf("--admin %q is not a URL: write it like %s", at.url, defaultAdmin)}
 	}
-	return &adminClient{base: strings.TrimSuffix(base, "/")}, nil
+	if at.tokenFile != "" {
+		var err error
+		if a.token, err = config.SecretFile(at.tokenFile).Value(); err != nil {
+			return nil, usageError{fmt.Errorf("--token-file: %w", err)}
+		}
+	}
+	return a, nil
 }
 
 // answerError is an answer other than 200.
@@ -58,6 +77,10 @@ func (a *adminClient) do(ctx context.Context, method, path string, timeout time.
 	if err != nil {
 		return nil, err
 	}
+	if a.token != "" {
+		req.Header.Set("Authorization", "Bearer "+a.token)
+	}
+	defer a.http.CloseIdleConnections()
 	resp, err := a.http.Do(req)
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, fmt.Errorf("nothing listens on %s: is the daemon running, and is this its admin listener?", a.base)

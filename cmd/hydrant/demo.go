@@ -159,7 +159,7 @@ func indent(text, by string) string {
 // send puts the events over HTTP, as any client would. The seed differs from run to run, so that two runs
 // into one directory send different events.
 func (d *demo) send(ctx context.Context, api string, daemon *daemon) error {
-	client, err := firehoseClient(api, d.env)
+	client, err := firehoseClient(api, "", d.env)
 	if err != nil {
 		return err
 	}

@@ -2,11 +2,14 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -17,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/firehose"
 	"github.com/aws/aws-sdk-go-v2/service/firehose/types"
@@ -33,7 +37,7 @@ const (
 
 func (c *cli) putCommand() *cobra.Command {
 	p := putter{}
-	var endpoint, delimiter string
+	var endpoint, delimiter, caFile string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "put --stream NAME",
@@ -64,7 +68,7 @@ acknowledged.`,
 				return usageError{fmt.Errorf("--delimiter %q is not keep or strip", delimiter)}
 			}
 			p.strip = delimiter == "strip"
-			client, err := firehoseClient(endpoint, c.env)
+			client, err := firehoseClient(endpoint, caFile, c.env)
 			if err != nil {
 				return err
 			}
@@ -78,6 +82,8 @@ acknowledged.`,
 	f := cmd.Flags()
 	f.StringVar(&p.stream, "stream", "", "`NAME` of the delivery stream (required)")
 	f.StringVar(&endpoint, "endpoint", defaultAPI, "`URL` of the Firehose API")
+	f.StringVar(&caFile, "ca-file", "", "`FILE` of certificates to trust, in PEM; without it AWS_CA_BUNDLE, or the system's")
+	cmd.MarkFlagFilename("ca-file")
 	f.StringVar(&delimiter, "delimiter", "keep", "`keep` or strip the newline of each record")
 	f.IntVar(&p.parallel, "parallel", 4, "calls under way at once")
 	f.DurationVar(&p.patience, "retry-for", 5*time.Minute, "how long a call is repeated before the command gives up")
@@ -94,7 +100,7 @@ acknowledged.`,
 
 // firehoseClient signs with the keys of the environment, or with a placeholder where there are none: a
 // daemon that checks no signatures takes any.
-func firehoseClient(endpoint string, env func(string) (string, bool)) (*firehose.Client, error) {
+func firehoseClient(endpoint, caFile string, env func(string) (string, bool)) (*firehose.Client, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, usageError{fmt.Errorf("--endpoint %q is not a URL: write it like %s", endpoint, defaultAPI)}
@@ -105,7 +111,19 @@ func firehoseClient(endpoint string, env func(string) (string, bool)) (*firehose
 		}
 		return def
 	}
+	var client firehose.HTTPClient // nil: the SDK's own
+	if name := cmp.Or(caFile, get("AWS_CA_BUNDLE", "")); name != "" {
+		data, err := os.ReadFile(name)
+		pool := x509.NewCertPool()
+		if err != nil || !pool.AppendCertsFromPEM(data) {
+			return nil, usageError{errors.Join(fmt.Errorf("%s holds no certificate in PEM", name), err)}
+		}
+		client = awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+			t.TLSClientConfig.RootCAs = pool
+		})
+	}
 	return firehose.New(firehose.Options{
+		HTTPClient:   client,
 		BaseEndpoint: aws.String(endpoint),
 		Region:       get("AWS_REGION", get("AWS_DEFAULT_REGION", "us-east-1")),
 		Credentials:  credentials.NewStaticCredentialsProvider(get("AWS_ACCESS_KEY_ID", "unsigned"), get("AWS_SECRET_ACCESS_KEY", "unsigned"), get("AWS_SESSION_TOKEN", "")),

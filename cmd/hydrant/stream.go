@@ -32,11 +32,10 @@ func streamNames(cmd *cobra.Command, args []string, _ string) ([]string, cobra.S
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	base, err := cmd.Flags().GetString("admin")
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	a, err := newAdminClient(base)
+	var at adminAt
+	at.url, _ = cmd.Flags().GetString("admin")
+	at.tokenFile, _ = cmd.Flags().GetString("token-file") // put has none
+	a, err := newAdminClient(at)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -49,7 +48,7 @@ func streamNames(cmd *cobra.Command, args []string, _ string) ([]string, cobra.S
 }
 
 func (c *cli) streamListCommand() *cobra.Command {
-	var base string
+	var at adminAt
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "list",
@@ -57,7 +56,7 @@ func (c *cli) streamListCommand() *cobra.Command {
 		Example: "  hydrant stream list --json",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := newAdminClient(base)
+			a, err := newAdminClient(at)
 			if err != nil {
 				return err
 			}
@@ -76,7 +75,7 @@ func (c *cli) streamListCommand() *cobra.Command {
 			return w.Flush()
 		},
 	}
-	adminFlag(cmd, &base)
+	at.flags(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
@@ -89,7 +88,7 @@ func age(t *time.Time) string {
 }
 
 func (c *cli) streamShowCommand() *cobra.Command {
-	var base string
+	var at adminAt
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:               "show NAME",
@@ -98,7 +97,7 @@ func (c *cli) streamShowCommand() *cobra.Command {
 		Args:              exactly("NAME"),
 		ValidArgsFunction: streamNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := newAdminClient(base)
+			a, err := newAdminClient(at)
 			if err != nil {
 				return err
 			}
@@ -112,7 +111,7 @@ func (c *cli) streamShowCommand() *cobra.Command {
 			return c.showStream(s)
 		},
 	}
-	adminFlag(cmd, &base)
+	at.flags(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
@@ -161,7 +160,7 @@ func size(n int64) string {
 }
 
 func (c *cli) streamFlushCommand() *cobra.Command {
-	var base string
+	var at adminAt
 	var timeout time.Duration
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -176,14 +175,14 @@ output. When the timeout ends first it says what remains, and the exit code is 1
 			if timeout <= 0 || timeout > admin.MaxFlushTimeout {
 				return usageError{fmt.Errorf("--timeout %s is not above 0 and up to %s", timeout, admin.MaxFlushTimeout)}
 			}
-			a, err := newAdminClient(base)
+			a, err := newAdminClient(at)
 			if err != nil {
 				return err
 			}
 			return c.flush(cmd.Context(), a, args[0], timeout, asJSON)
 		},
 	}
-	adminFlag(cmd, &base)
+	at.flags(cmd)
 	cmd.Flags().DurationVar(&timeout, "timeout", admin.DefaultFlushTimeout, "how long to wait")
 	jsonFlag(cmd, &asJSON)
 	return cmd
@@ -234,7 +233,7 @@ func (c *cli) flush(ctx context.Context, a *adminClient, name string, timeout ti
 }
 
 func (c *cli) streamOrderCommand(verb, short, long string) *cobra.Command {
-	var base string
+	var at adminAt
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:               verb + " NAME",
@@ -244,7 +243,7 @@ func (c *cli) streamOrderCommand(verb, short, long string) *cobra.Command {
 		Args:              exactly("NAME"),
 		ValidArgsFunction: streamNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := newAdminClient(base)
+			a, err := newAdminClient(at)
 			if err != nil {
 				return err
 			}
@@ -260,7 +259,7 @@ func (c *cli) streamOrderCommand(verb, short, long string) *cobra.Command {
 			return nil
 		},
 	}
-	adminFlag(cmd, &base)
+	at.flags(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
