@@ -89,6 +89,8 @@ func TestImportRule(t *testing.T) {
 		{"sinks/s3", "sinks/file", false},
 		{"sources/directput", "record", true},
 		{"record", "prefix", false},
+		{"transform/jq", "transform", true},
+		{"transform/jq", "transform/set", false},
 	} {
 		if got := allowed(c.from, c.to); got != c.want {
 			t.Errorf("allowed(%s → %s) = %v, want %v", c.from, c.to, got, c.want)
