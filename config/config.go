@@ -202,6 +202,8 @@ type Stream struct {
 	Name string `key:"name" required:"true" pattern:"^[a-zA-Z0-9_.-]{1,64}$" expect:"1 to 64 letters, digits, _, . or -" spec:"-"`
 	// Up to 50 tags; keys of 1 to 128 characters, values of up to 256.
 	Tags map[string]string `key:"tags" spec:"-"`
+	// Upper bounds of what the stream takes, below those of the process.
+	Limits StreamLimits `key:"limits" spec:"-"`
 	// Where records come from.
 	Source Source `key:"source"`
 	// How records are written into objects.
@@ -211,7 +213,20 @@ type Stream struct {
 	// Where objects go. Exactly one.
 	Destination Destination `key:"destination" required:"true"`
 
-	_ later `keys:"limits exactly_once transform partition backup"`
+	_ later `keys:"exactly_once transform partition backup"`
+}
+
+// StreamLimits bound one stream. Nothing that was accepted is lost by them.
+type StreamLimits struct {
+	// Records that are accepted in a second. What comes in above it is answered with "Slow down.", record by record in
+	// a batch, as Firehose does.
+	RecordsPerSecond Count `key:"records_per_second" default:"0" min:"1" max:"1000000000" zero:"no limit"`
+	// Bytes of records that are accepted in a second, before base64 and compression. A single record may be larger;
+	// then as much less is accepted afterwards.
+	BytesPerSecond Bytes `key:"bytes_per_second" default:"0" min:"1KiB" max:"1024GiB" zero:"no limit"`
+	// Part of `limits.disk` that the stream's waiting records and packs may hold. Above it puts are refused with 503,
+	// as at the process's own limit; from half of it on, what waits is delivered early.
+	Disk Bytes `key:"disk" default:"0" min:"8MiB" max:"1048576GiB" zero:"no limit"`
 }
 
 // Source of a stream's records.

@@ -359,6 +359,8 @@ func (f *field) what() string {
 		return "a text"
 	case f.typ == reflect.TypeFor[Bytes]():
 		return "a size"
+	case f.typ == reflect.TypeFor[Count]():
+		return "a whole number"
 	case f.typ == reflect.TypeFor[Duration]():
 		return "a duration"
 	case f.typ.Kind() == reflect.Bool:
@@ -434,6 +436,16 @@ func (f *field) scan(v reflect.Value, text string, spec bool) (problem, remedy s
 		}
 		lo, hi := bytesOr(f.min, 0), bytesOr(f.max, 1<<62)
 		return f.outside(b < lo, b > hi)
+	case *Count:
+		n, err := ParseCount(text)
+		if err != nil {
+			return "is not a whole number", err.Error()
+		}
+		*p = n
+		if spec || n == 0 && f.zero != "" {
+			return "", ""
+		}
+		return f.outside(n < countOr(f.min, 0), n > countOr(f.max, 1<<62))
 	case *Duration:
 		t, err := ParseDuration(text)
 		if err != nil {
@@ -496,6 +508,17 @@ func bytesOr(s string, none Bytes) Bytes {
 		panic("bug: limit " + s + " of a config field: " + err.Error())
 	}
 	return b
+}
+
+func countOr(s string, none Count) Count {
+	if s == "" {
+		return none
+	}
+	n, err := ParseCount(s)
+	if err != nil {
+		panic("bug: limit " + s + " of a config field: " + err.Error())
+	}
+	return n
 }
 
 func durationOr(s string, none Duration) Duration {

@@ -77,6 +77,7 @@ admin:
 streams:
   - name: clicks
     tags: { team: web, 7: seven }
+    limits: { records_per_second: 1000, bytes_per_second: 1MiB, disk: 1GiB }
     source: { direct_put: }
     format:
       parquet:
@@ -125,6 +126,7 @@ func TestEverything(t *testing.T) {
 	want := []Stream{{
 		Name:   "clicks",
 		Tags:   map[string]string{"team": "web", "7": "seven"},
+		Limits: StreamLimits{RecordsPerSecond: 1000, BytesPerSecond: MiB, Disk: GiB},
 		Source: Source{DirectPut: &DirectPut{}},
 		Format: Format{Parquet: &Parquet{
 			Schema:       Schema{Columns: []string{"event_id string", "price decimal(10,2)", "user struct<id:bigint,tags:array<string>>"}},
@@ -193,7 +195,7 @@ func TestFaults(t *testing.T) {
 		{"unknown key", with("dat_dir: x"), "1:1: dat_dir: is not a known key (did you mean data_dir?)"},
 		{"unknown key, camel case", with("dataDir: x"), "1:1: dataDir: is not a known key (did you mean data_dir?)"},
 		{"unknown key, nothing near", with("log: { colour: red }"), "1:8: log.colour: is not a known key (known here: level or format)"},
-		{"unknown key in a list", stream("    colour: red\n"), "4:5: streams[0].colour: is not a known key (known here: name, tags, source, format, buffer, destination, limits, exactly_once, transform, partition or backup)"},
+		{"unknown key in a list", stream("    colour: red\n"), "4:5: streams[0].colour: is not a known key (known here: name, tags, limits, source, format, buffer, destination, exactly_once, transform, partition or backup)"},
 		{"key twice", with("on_damage: stop\non_damage: stop"), "2:1: on_damage: is given twice; the first is at 1:1"},
 		{"key twice in a flow", with("log: { level: info, level: warn }"), "1:21: log.level: is given twice; the first is at 1:8"},
 
@@ -220,6 +222,10 @@ func TestFaults(t *testing.T) {
 		{"memory too small", with("limits: { memory: 127MiB }"), "1:19: limits.memory: is below the least, 128MiB: \"127MiB\" (allowed: from 128MiB to 1024GiB)"},
 		{"memory too large", with("limits: { memory: 1025GiB }"), "1:19: limits.memory: is above the most, 1024GiB: \"1025GiB\" (allowed: from 128MiB to 1024GiB)"},
 		{"disk too small", with("limits: { disk: 127MiB }"), "1:17: limits.disk: is below the least, 128MiB: \"127MiB\" (allowed: from 128MiB to 1048576GiB)"},
+		{"a rate that is no number", stream("    limits: { records_per_second: 1k }\n"), "4:35: streams[0].limits.records_per_second: is not a whole number: \"1k\" (write a whole number, like 1000)"},
+		{"a rate below zero", stream("    limits: { records_per_second: -1 }\n"), "4:35: streams[0].limits.records_per_second: is not a whole number: \"-1\" (write a whole number, like 1000)"},
+		{"a rate too high", stream("    limits: { records_per_second: 1000000001 }\n"), "4:35: streams[0].limits.records_per_second: is above the most, 1000000000: \"1000000001\" (allowed: 0 (no limit), or from 1 to 1000000000)"},
+		{"a share that is too small", stream("    limits: { disk: 8191KiB }\n"), "4:21: streams[0].limits.disk: is below the least, 8MiB: \"8191KiB\" (allowed: 0 (no limit), or from 8MiB to 1048576GiB)"},
 		{"duration without unit", with("stop: { drain: 5 }"), "1:16: stop.drain: is not a duration: \"5\" (a duration needs a unit: did you mean 5s?)"},
 		{"duration in words", with("stop: { drain: 5 minutes }"), "1:16: stop.drain: is not a duration: \"5 minutes\" (write numbers with h, m, s or ms, like 300s, 5m or 1h30m)"},
 		{"negative duration", with("stop: { drain: -5s }"), "1:16: stop.drain: is not a duration: \"-5s\" (a duration cannot be negative)"},
@@ -311,14 +317,16 @@ streams:
 // Both sides of every limit; the far side is in TestFaults or here as an error.
 func TestLimits(t *testing.T) {
 	file := func(key, value string) string {
-		base := map[string]string{"memory": "512MiB", "disk": "20GiB", "drain": "0s", "size": "5MiB", "interval": "300s", "row_group": "64MiB", "page": "64KiB"}
+		base := map[string]string{"memory": "512MiB", "disk": "20GiB", "drain": "0s", "size": "5MiB", "interval": "300s", "row_group": "64MiB", "page": "64KiB",
+			"records": "0", "bytes": "0", "share": "0"}
 		base[key] = value
 		size := "size: " + base["size"]
 		if key == "file_size" {
 			size = "file_size: " + value
 		}
 		return "limits: { memory: " + base["memory"] + ", disk: " + base["disk"] + " }\nstop: { drain: " + base["drain"] + " }\n" +
-			"streams:\n  - name: s\n    destination: { file: { path: /l } }\n    buffer: { " + size + ", interval: " + base["interval"] + " }\n" +
+			"streams:\n  - name: s\n    destination: { file: { path: /l } }\n" +
+			"    limits: { records_per_second: " + base["records"] + ", bytes_per_second: " + base["bytes"] + ", disk: " + base["share"] + " }\n    buffer: { " + size + ", interval: " + base["interval"] + " }\n" +
 			"    format: { parquet: { schema: [a int], row_group: " + base["row_group"] + ", page: " + base["page"] + " } }\n"
 	}
 	for _, c := range []struct {
@@ -327,6 +335,9 @@ func TestLimits(t *testing.T) {
 	}{
 		{"memory", "128MiB", true}, {"memory", "131071KiB", false}, {"memory", "1024GiB", true}, {"memory", "1025GiB", false},
 		{"disk", "128MiB", true}, {"disk", "131071KiB", false}, {"disk", "1048576GiB", true}, {"disk", "1048577GiB", false},
+		{"records", "0", true}, {"records", "1", true}, {"records", "1000000000", true}, {"records", "1000000001", false}, {"records", "1.5", false},
+		{"bytes", "0", true}, {"bytes", "1KiB", true}, {"bytes", "1024GiB", true}, {"bytes", "1025GiB", false},
+		{"share", "0", true}, {"share", "8MiB", true}, {"share", "8191KiB", false}, {"share", "1048576GiB", true}, {"share", "1048577GiB", false},
 		{"drain", "0", true}, {"drain", "24h", true}, {"drain", "86401s", false},
 		{"size", "1KiB", true}, {"size", "0", false}, {"size", "5GiB", true}, {"size", "5242881KiB", false},
 		{"interval", "0s", true}, {"interval", "24h", true}, {"interval", "86400001ms", false},
@@ -449,12 +460,12 @@ func TestPosition(t *testing.T) {
 		path      string
 		line, col int
 	}{
-		{"streams[0].destination.s3.prefix", 36, 17},
-		{"streams[0].format.parquet.schema", 21, 9},
-		{"streams[0].format.parquet.schema[1]", 23, 13},
-		{"streams[1].format.parquet.schema", 47, 34},
-		{"streams[1].destination.s3.prefix", 49, 20}, // not in the file: where it would be
-		{"streams[1].name", 46, 11},
+		{"streams[0].destination.s3.prefix", 37, 17},
+		{"streams[0].format.parquet.schema", 22, 9},
+		{"streams[0].format.parquet.schema[1]", 24, 13},
+		{"streams[1].format.parquet.schema", 48, 34},
+		{"streams[1].destination.s3.prefix", 50, 20}, // not in the file: where it would be
+		{"streams[1].name", 47, 11},
 		{"nowhere", 1, 1},
 	} {
 		if line, col := f.Position(c.path); line != c.line || col != c.col {
@@ -462,7 +473,7 @@ func TestPosition(t *testing.T) {
 		}
 	}
 	err := f.Faults([]Fault{f.Fault("streams[0].destination.s3.prefix", "clicks/", "is odd", "make it even")})
-	if want := "hydrant.yaml:36:17: streams[0].destination.s3.prefix: is odd: \"clicks/\" (make it even)"; err == nil || err.Error() != want {
+	if want := "hydrant.yaml:37:17: streams[0].destination.s3.prefix: is odd: \"clicks/\" (make it even)"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	if f.Faults(nil) != nil {

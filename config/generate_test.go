@@ -82,6 +82,8 @@ func (g *generator) schema(t reflect.Type, f *field) object {
 	switch t {
 	case reflect.TypeFor[Bytes]():
 		return orExpression(object{{"type", []any{"string", "integer"}}, {"pattern", "^[0-9]+ ?(KiB|MiB|GiB)$"}, {"maximum", json.Number("0")}})
+	case reflect.TypeFor[Count]():
+		return orExpression(object{{"type", "integer"}})
 	case reflect.TypeFor[Duration]():
 		return orExpression(object{{"type", []any{"string", "integer"}}, {"pattern", "^([0-9.]+(ms|s|m|h))+$"}, {"maximum", json.Number("0")}})
 	case reflect.TypeFor[RetryDuration]():
@@ -348,6 +350,8 @@ func TestTags(t *testing.T) {
 		for _, f := range s.fields {
 			bytesOr(map[bool]string{true: f.min}[f.typ == reflect.TypeFor[Bytes]()], 0)
 			bytesOr(map[bool]string{true: f.max}[f.typ == reflect.TypeFor[Bytes]()], 0)
+			countOr(map[bool]string{true: f.min}[f.typ == reflect.TypeFor[Count]()], 0)
+			countOr(map[bool]string{true: f.max}[f.typ == reflect.TypeFor[Count]()], 0)
 			durationOr(map[bool]string{true: f.min}[f.typ == reflect.TypeFor[Duration]()], 0)
 			durationOr(map[bool]string{true: f.max}[f.typ == reflect.TypeFor[Duration]()], 0)
 			if f.hasDefault {

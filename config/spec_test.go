@@ -37,7 +37,7 @@ func TestSpecReadsBack(t *testing.T) {
 			if err := got.TakeSecrets(&s); err != nil {
 				t.Error(err)
 			}
-			s.Tags = nil
+			s.Tags, s.Limits = nil, StreamLimits{}
 			if !reflect.DeepEqual(*got, s) {
 				t.Errorf("\n got %+v\nwant %+v", *got, s)
 			}
@@ -70,6 +70,7 @@ func TestSpecChangesWithTheStream(t *testing.T) {
 	}{
 		{"a rotated secret", "secret_access_key: b", "secret_access_key: c", true},
 		{"a tag", "name: s", "name: s, tags: { a: b }", true},
+		{"its limits", "name: s", "name: s, limits: { records_per_second: 5, bytes_per_second: 1MiB, disk: 1GiB }", true},
 		{"a default written out", "name: s", "name: s, buffer: { interval: 5m }", true},
 		{"the interval", "name: s", "name: s, buffer: { interval: 6m }", false},
 		{"the bucket", "lake", "pond", false},

@@ -70,6 +70,20 @@ func (b Bytes) String() string {
 	return strconv.FormatInt(int64(b), 10) + "B"
 }
 
+// Count is a whole number.
+type Count int64
+
+// ParseCount reads what String prints.
+func ParseCount(s string) (Count, error) {
+	n, err := strconv.ParseUint(s, 10, 63)
+	if err != nil {
+		return 0, errors.New("write a whole number, like 1000")
+	}
+	return Count(n), nil
+}
+
+func (c Count) String() string { return strconv.FormatInt(int64(c), 10) }
+
 // Duration is a time span, written with h, m, s and ms.
 type Duration time.Duration
 

@@ -32,6 +32,19 @@ func TestBytes(t *testing.T) {
 	}
 }
 
+func TestCount(t *testing.T) {
+	for _, n := range []Count{0, 1, 1000, 1<<63 - 1} {
+		if got, err := ParseCount(n.String()); err != nil || got != n {
+			t.Errorf("%s: got %d, %v", n, got, err)
+		}
+	}
+	for _, text := range []string{"", "-1", "+1", "1.0", "1e3", "1_000", " 1", "9223372036854775808", "0x10"} {
+		if got, err := ParseCount(text); err == nil {
+			t.Errorf("ParseCount(%q) = %d", text, got)
+		}
+	}
+}
+
 func TestDuration(t *testing.T) {
 	for _, c := range []struct{ text, out string }{
 		{"0", "0s"}, {"0s", "0s"}, {"1ms", "1ms"}, {"1500ms", "1500ms"}, {"1.5s", "1500ms"}, {"300s", "5m"}, {"90s", "90s"}, {"1h30m", "90m"}, {"24h", "24h"},
