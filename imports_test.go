@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"sample":       {"format"}, // the declared schemas of the data sets
 	"sinks":        {"record"},
 	"sources":      {"record", "access", "firehose"},
+	"transform":    {"record"},
 }
 
 // private sub-folders are parts of their parent, which may import them.
