@@ -12,7 +12,7 @@ func (p *Plane) mayEncrypt(k firehose.Key) error {
 		return err
 	}
 	if !p.o.Encrypted {
-		return &firehose.Error{Code: firehose.CodeInvalidKMS,
+		return &firehose.Error{Code: firehose.CodeInvalidKMS, Detail: "NotFoundException",
 			Message: "There is no key for encryption at rest: the configuration has no encryption.key_file."}
 	}
 	return nil

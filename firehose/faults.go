@@ -36,11 +36,11 @@ func (f Faults) Err() error {
 	if len(f) == 1 {
 		noun = "error"
 	}
-	return &Error{CodeValidation, fmt.Sprintf("%d validation %s detected: %s", len(f), noun, strings.Join(f, "; "))}
+	return &Error{Code: CodeValidation, Message: fmt.Sprintf("%d validation %s detected: %s", len(f), noun, strings.Join(f, "; "))}
 }
 
 func invalid(format string, args ...any) *Error {
-	return &Error{CodeInvalidArgument, fmt.Sprintf(format, args...)}
+	return &Error{Code: CodeInvalidArgument, Message: fmt.Sprintf(format, args...)}
 }
 
 func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }

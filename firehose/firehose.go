@@ -21,6 +21,8 @@ import (
 type Error struct {
 	Code    string // __type on the wire, like InvalidArgumentException
 	Message string
+	// Detail is the member code of an answer that has one: what KMS said, with InvalidKMSResourceException.
+	Detail string
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
@@ -199,5 +201,5 @@ func (e *NotDeliverable) Error() string { return e.Member + ": " + e.Reason }
 
 // Answer is the error as the API answers it.
 func (e *NotDeliverable) Answer() *Error {
-	return &Error{CodeInvalidArgument, e.Member + " is not supported by this version: " + e.Reason}
+	return &Error{Code: CodeInvalidArgument, Message: e.Member + " is not supported by this version: " + e.Reason}
 }

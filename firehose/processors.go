@@ -24,7 +24,7 @@ func (d *Document) processing() error {
 	}
 	processors := c.list("Processors")
 	if slices.Contains(processors, nil) {
-		return &Error{CodeInternal, "A processor is null."}
+		return &Error{Code: CodeInternal, Message: "A processor is null."}
 	}
 	if c.boolean("Enabled") && (len(processors) < 1 || len(processors) > maxProcessors) {
 		return invalid("A maximum of %d and a minimum of 1 processor needs to be supplied when processing is enabled.", maxProcessors)

@@ -198,7 +198,7 @@ func (d *Document) conversion() error {
 		}
 	}
 	if !rolePattern.matches(schema.text("RoleARN")) {
-		return &Error{CodeInvalidParameter, "Invalid role ARN."}
+		return &Error{Code: CodeInvalidParameter, Message: "Invalid role ARN."}
 	}
 	return nil
 }

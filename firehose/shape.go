@@ -141,7 +141,7 @@ func read(s *shape, body []byte) (t tree, unknown int, err error) {
 }
 
 func unreadable(format string, args ...any) *Error {
-	return &Error{CodeSerialization, fmt.Sprintf(format, args...)}
+	return &Error{Code: CodeSerialization, Message: fmt.Sprintf(format, args...)}
 }
 
 func (r *reader) malformed(err error) error {

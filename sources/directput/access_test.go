@@ -206,7 +206,7 @@ func TestAuditLines(t *testing.T) {
 	f("DeleteDeliveryStream", "put", `"administrative call" key=put action=DeleteDeliveryStream stream=clicks outcome=AccessDeniedException`)
 	f("ListTagsForDeliveryStream", "read", "")
 	f(opDescribe, "read", "")
-	p.err = &ControlError{400, "ResourceInUseException", "x"}
+	p.err = &ControlError{Status: 400, Code: "ResourceInUseException", Message: "x"}
 	f("CreateDeliveryStream", "admin", `"administrative call" key=admin action=CreateDeliveryStream stream=clicks outcome=ResourceInUseException`)
 	p.err = errors.New("broken")
 	f("CreateDeliveryStream", "admin", `"administrative call" key=admin action=CreateDeliveryStream stream=clicks outcome=InternalFailure`)

@@ -20,6 +20,7 @@ type ControlError struct {
 	Status  int    // of HTTP
 	Code    string // __type on the wire
 	Message string
+	Detail  string // member code, or ""
 }
 
 func (e *ControlError) Error() string { return e.Code + ": " + e.Message }
@@ -57,7 +58,7 @@ func (h *Handler) passOn(r *http.Request, c call, body []byte, stream *string) (
 		if !known {
 			reason = "other"
 		}
-		return nil, &apiError{status: e.Status, code: e.Code, message: e.Message, reason: reason}
+		return nil, &apiError{status: e.Status, code: e.Code, message: e.Message, detail: e.Detail, reason: reason}
 	}
 	return answer, err
 }

@@ -33,10 +33,12 @@ func TestControl(t *testing.T) {
 		unknown int
 	}{
 		{name: "success", status: 200, answer: `{}`, unknown: 2},
-		{name: "an answer", err: &ControlError{400, "ResourceInUseException", "Firehose s is there"}, status: 400,
+		{name: "an answer", err: &ControlError{Status: 400, Code: "ResourceInUseException", Message: "Firehose s is there"}, status: 400,
 			answer: `{"__type":"ResourceInUseException","message":"Firehose s is there"}`, reason: "in_use", unknown: 1},
-		{name: "an answer of another kind", err: &ControlError{400, "OddException", "x"}, status: 400, answer: `{"__type":"OddException","message":"x"}`, reason: "other"},
-		{name: "unavailable", err: &ControlError{503, "ServiceUnavailableException", "x"}, status: 503, answer: `{"__type":"ServiceUnavailableException","message":"x"}`, reason: "failing"},
+		{name: "an answer of another kind", err: &ControlError{Status: 400, Code: "OddException", Message: "x"}, status: 400, answer: `{"__type":"OddException","message":"x"}`, reason: "other"},
+		{name: "an answer with what KMS said", err: &ControlError{Status: 400, Code: "InvalidKMSResourceException", Message: "x", Detail: "NotFoundException"}, status: 400,
+			answer: `{"__type":"InvalidKMSResourceException","message":"x","code":"NotFoundException"}`, reason: "encryption"},
+		{name: "unavailable", err: &ControlError{Status: 503, Code: "ServiceUnavailableException", Message: "x"}, status: 503, answer: `{"__type":"ServiceUnavailableException","message":"x"}`, reason: "failing"},
 		{name: "a failure", err: errors.New("secret"), status: 500, answer: `{"__type":"InternalFailure","message":"The call failed."}`, reason: "internal"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

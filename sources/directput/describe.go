@@ -62,7 +62,7 @@ type (
 		DeliveryStreamName                    string
 		DeliveryStreamARN                     string
 		DeliveryStreamStatus                  string
-		DeliveryStreamEncryptionConfiguration wireStatus
+		DeliveryStreamEncryptionConfiguration wireEncrypted
 		DeliveryStreamType                    string
 		VersionID                             string   `json:"VersionId"`
 		CreateTimestamp                       *seconds `json:",omitempty"`
@@ -70,7 +70,10 @@ type (
 		Destinations                          []wireDestination
 		HasMoreDestinations                   bool
 	}
-	wireStatus      struct{ Status string }
+	wireEncrypted struct {
+		KeyType string `json:",omitempty"`
+		Status  string
+	}
 	wireDestination struct {
 		DestinationID                    string          `json:"DestinationId"`
 		S3DestinationDescription         *wireS3         `json:",omitempty"`
@@ -154,12 +157,15 @@ func (h *Handler) wire(d Description) wireDescription {
 		DeliveryStreamName:                    d.Name,
 		DeliveryStreamARN:                     ARN(region, account, d.Name),
 		DeliveryStreamStatus:                  d.Status,
-		DeliveryStreamEncryptionConfiguration: wireStatus{"DISABLED"},
+		DeliveryStreamEncryptionConfiguration: wireEncrypted{Status: "DISABLED"},
 		DeliveryStreamType:                    directPut,
 		VersionID:                             strconv.FormatUint(d.Version, 10),
 		CreateTimestamp:                       timestamp(d.Created),
 		LastUpdateTimestamp:                   timestamp(d.Updated),
 		Destinations:                          []wireDestination{d.Destination.wire()},
+	}
+	if h.o.Encrypted { // with a key that no caller named
+		w.DeliveryStreamEncryptionConfiguration = wireEncrypted{KeyType: firehose.OwnedKey, Status: "ENABLED"}
 	}
 	if w.DeliveryStreamStatus == "" {
 		w.DeliveryStreamStatus = "ACTIVE"

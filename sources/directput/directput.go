@@ -94,6 +94,10 @@ type Options struct {
 	// Identity returns account and region as they are by now, in place of AccountID and Region; nil: those stay.
 	Identity func() (account, region string)
 
+	// Encrypted tells that records are encrypted on disk. Answers to puts say so, and descriptions of streams that no
+	// ControlPlane made.
+	Encrypted bool
+
 	// Metrics of puts, which other handlers may count in as well; nil: one of its own, which is among Collectors.
 	Metrics     *sources.Metrics
 	Buffers     *record.Pool  // of bodies and batches, shared with the Appender; nil: one of its own

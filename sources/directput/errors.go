@@ -19,6 +19,7 @@ type apiError struct {
 	status  int
 	code    string // __type on the wire
 	message string
+	detail  string // member code of the errors that have one
 	reason  string // label of put_refused_total
 	// close: the connection is of no use any more, since its body is not read to the end.
 	close bool
@@ -149,7 +150,8 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, op string, err er
 	body, err := json.Marshal(struct {
 		Type    string `json:"__type"`
 		Message string `json:"message"`
-	}{e.code, e.message})
+		Code    string `json:"code,omitempty"`
+	}{e.code, e.message, e.detail})
 	if err != nil {
 		panic("bug: an error answer cannot be encoded: " + err.Error())
 	}

@@ -66,13 +66,13 @@ func (h *Handler) put(w http.ResponseWriter, r *http.Request, c call) (answer []
 			return nil, err
 		}
 		// Each record says why.
-		return putRecordBatchAnswer(h.bufs.Get(batchAnswerBytes(count)), record.Receipt{}, count), nil
+		return h.putRecordBatchAnswer(h.bufs.Get(batchAnswerBytes(count)), record.Receipt{}, count), nil
 	}
 	h.metrics.Stream(stream).Accepted(op, receipt, batch.Payload(), count-receipt.Count, time.Since(began))
 	if single {
-		return putRecordAnswer(receipt), nil
+		return h.putRecordAnswer(receipt), nil
 	}
-	return putRecordBatchAnswer(h.bufs.Get(batchAnswerBytes(count)), receipt, count), nil
+	return h.putRecordBatchAnswer(h.bufs.Get(batchAnswerBytes(count)), receipt, count), nil
 }
 
 // check validates the shape of a put.
@@ -92,10 +92,11 @@ func (e *envelope) check(single bool) error {
 	return append(all, e.faults...).err()
 }
 
-func putRecordAnswer(r record.Receipt) []byte {
+func (h *Handler) putRecordAnswer(r record.Receipt) []byte {
 	answer := append(make([]byte, 0, 96), `{"RecordId":"`...)
 	answer = r.ID(0).Append(answer)
-	return append(answer, `","Encrypted":false}`...)
+	answer = strconv.AppendBool(append(answer, `","Encrypted":`...), h.o.Encrypted)
+	return append(answer, '}')
 }
 
 // tooFast is the entry of a record that the stream's limits have kept back.
@@ -108,11 +109,12 @@ func batchAnswerBytes(count int) int {
 
 // putRecordBatchAnswer appends an answer with one entry for each record of a call of count, in order: the first
 // ones are stored, as the receipt says.
-func putRecordBatchAnswer(answer []byte, r record.Receipt, count int) []byte {
+func (h *Handler) putRecordBatchAnswer(answer []byte, r record.Receipt, count int) []byte {
 	const begin = `{"RecordId":"`
 	entry := r.ID(0).Append([]byte(begin))[:len(begin)+record.IDStem] // the same in all
 	answer = strconv.AppendInt(append(answer, `{"FailedPutCount":`...), int64(count-r.Count), 10)
-	answer = append(answer, `,"Encrypted":false,"RequestResponses":[`...)
+	answer = strconv.AppendBool(append(answer, `,"Encrypted":`...), h.o.Encrypted)
+	answer = append(answer, `,"RequestResponses":[`...)
 	for i := range count {
 		if i > 0 {
 			answer = append(answer, ',')

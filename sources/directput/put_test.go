@@ -67,6 +67,21 @@ func TestPut(t *testing.T) {
 	}
 }
 
+// Where records are encrypted on disk every answer says so, and so do descriptions.
+func TestEncrypted(t *testing.T) {
+	s := newStore(t, "s")
+	h := newHandler(t, s, func(o *Options) { o.Encrypted = true })
+	f := func(op, body, want string) {
+		t.Helper()
+		if w := post(t, h, op, body); w.Code != 200 || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: got %d %s, want %s", op, w.Code, w.Body, want)
+		}
+	}
+	f("PutRecord", `{"DeliveryStreamName":"s","Record":{"Data":"YQ=="}}`, `{"RecordId":"`+id(1)+`","Encrypted":true}`)
+	f("PutRecordBatch", batchOf("a"), `{"FailedPutCount":0,"Encrypted":true,"RequestResponses":[{"RecordId":"`+id(2)+`"}]}`)
+	f("DescribeDeliveryStream", `{"DeliveryStreamName":"s"}`, `"DeliveryStreamEncryptionConfiguration":{"KeyType":"AWS_OWNED_CMK","Status":"ENABLED"}`)
+}
+
 // TestLimits has the service's limits from both sides.
 func TestLimits(t *testing.T) {
 	s := newStore(t, "s")
