@@ -374,7 +374,7 @@ func (w *world) steer(p *process, name string, pause bool) {
 		w.mu.Unlock()
 		if err = p.m.Pause(name); err == nil && !p.dead() {
 			w.mu.Lock()
-			if w.gen[name] == gen {
+			if w.gen[name] == gen && w.declared[name] != nil { // else it may be taken away this moment, and then it drains
 				w.paused[name] = w.since()
 			}
 			w.mu.Unlock()

@@ -19,9 +19,12 @@ const reloading = 1 << 33
 // reloads tells whether this is such a life. Those in which a silent destination is flooded are not.
 func (w *world) reloads() bool { return w.seed&reloading != 0 && !w.shape.floods }
 
-// roomForVersions makes the journal's slots large enough for checkpoints with all versions of an outage: where they
-// are not, further changes are refused.
-func (s *shape) roomForVersions() {
+// forReloads makes destinations move in half of the lives, and the journal's slots large enough for checkpoints
+// with all versions of an outage: where they are not, further changes are refused.
+func (s *shape) forReloads(seed uint64) {
+	if seed%2 == 0 {
+		s.moves, s.late = true, false
+	}
 	s.slot, s.disk = max(s.slot, 512<<10), max(s.disk, 64<<20)
 	s.capacity = s.disk + s.disk/2
 }
@@ -74,7 +77,7 @@ func (l *life) edit(name string, last map[string]*spec) {
 		w.declare(name, nil)
 	default:
 		place := old.Place
-		if s.moves && r.IntN(3) == 0 {
+		if s.moves && r.IntN(2) == 0 {
 			l.places++
 			place = fmt.Sprintf("m%d", l.places)
 			if r.IntN(2) == 0 {

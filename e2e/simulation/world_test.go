@@ -118,7 +118,7 @@ func newWorld(seed uint64, all bool) *world {
 		log:      newLedger(),
 	}
 	if w.reloads() {
-		w.shape.roomForVersions()
+		w.shape.forReloads(seed)
 	}
 	w.offset.Store(int64(time.Until(w.shape.wall)))
 	w.store = newStore(w)
