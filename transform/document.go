@@ -189,16 +189,6 @@ func (d *Document) take(p part) {
 	d.parsed = true
 }
 
-// Trim forgets the white space around the root, which Root or Values has found.
-func (d *Document) Trim() {
-	d.head, d.tail = span{}, span{}
-	if n := &d.nodes[d.root]; !n.dirty && !d.changed {
-		d.data, d.owned = d.text[n.start:n.end:n.end], false
-	} else {
-		d.changed = true
-	}
-}
-
 // Kind of v; Null where v is none.
 func (d *Document) Kind(v Ref) Kind { return d.nodes[v].kind }
 
