@@ -35,7 +35,8 @@ func appendCanonical(b []byte, r *http.Request, s *signature) ([]byte, bool) {
 
 // appendHeader appends a header's values, trimmed, with runs of spaces made one, in the order in which they came.
 func appendHeader(b []byte, r *http.Request, name string) []byte {
-	values := r.Header[http.CanonicalHeaderKey(name)]
+	var key [64]byte
+	values := r.Header[string(appendHeaderKey(key[:0], name))]
 	switch {
 	case name == "host":
 		values = []string{r.Host}
@@ -52,6 +53,20 @@ func appendHeader(b []byte, r *http.Request, name string) []byte {
 				b = append(b, v[j])
 			}
 		}
+	}
+	return b
+}
+
+// appendHeaderKey appends a name in lower case in the form in which http.Header has it, which saves a text for each.
+func appendHeaderKey(b []byte, name string) []byte {
+	upper := true
+	for i := range len(name) {
+		c := name[i]
+		if upper && c >= 'a' && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		b = append(b, c)
+		upper = c == '-'
 	}
 	return b
 }

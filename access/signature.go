@@ -66,26 +66,30 @@ func readAuthorization(text string) (*signature, *Error) {
 	if scheme != algorithm {
 		return nil, errIncomplete("Authorization header must begin with '"+algorithm+"' or 'Bearer'.", "")
 	}
-	const names = 3
-	params := make(map[string]string, names)
+	params := [...]struct{ name, value string }{{name: "Credential"}, {name: "Signature"}, {name: "SignedHeaders"}}
 	for part := range strings.SplitSeq(rest, ",") {
 		name, value, ok := strings.Cut(strings.TrimSpace(part), "=")
-		if _, dup := params[name]; dup || !ok || len(params) == names+1 {
+		for i := range params {
+			if params[i].name == name {
+				ok = ok && params[i].value == ""
+				params[i].value = value
+			}
+		}
+		if !ok {
 			return nil, errIncomplete(quoted(part)+" not a valid key=value pair (missing equal-sign or given twice) in Authorization header.", "")
 		}
-		params[name] = value
 	}
 	var missing strings.Builder
-	for _, name := range []string{"Credential", "Signature", "SignedHeaders"} {
-		if params[name] == "" {
-			missing.WriteString("Authorization header requires '" + name + "' parameter. ")
+	for _, p := range params {
+		if p.value == "" {
+			missing.WriteString("Authorization header requires '" + p.name + "' parameter. ")
 		}
 	}
 	if missing.Len() > 0 {
 		return nil, errIncomplete(strings.TrimSuffix(missing.String(), " "), "")
 	}
 	s := &signature{}
-	return s, s.read(params["Credential"], params["SignedHeaders"], params["Signature"])
+	return s, s.read(params[0].value, params[2].value, params[1].value)
 }
 
 // read fills in what both forms have.

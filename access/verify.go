@@ -128,7 +128,8 @@ func (s *signature) checkHeaders(h http.Header) *Error {
 		return errInvalid(reasonIncomplete, s.key, "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
 	}
 	for name := range h {
-		if lower := strings.ToLower(name); strings.HasPrefix(lower, "x-amz-") && !slices.Contains(s.headers, lower) {
+		const prefix = "X-Amz-"
+		if len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix) && !slices.ContainsFunc(s.headers, func(signed string) bool { return strings.EqualFold(signed, name) }) {
 			return errInvalid(reasonIncomplete, s.key, "%s must be a 'SignedHeader' in the AWS Authorization.", quoted(name))
 		}
 	}

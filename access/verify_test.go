@@ -624,6 +624,14 @@ func TestCanonicalRequests(t *testing.T) {
 	}
 }
 
+func TestHeaderKeys(t *testing.T) {
+	for _, name := range []string{"host", "x-amz-date", "amz-sdk-invocation-id", "-a--b-", "a_b", "x9-9y", "etag", "www-authenticate", "a.b!c", strings.Repeat("long-", 40)} {
+		if got, want := string(appendHeaderKey(nil, name)), http.CanonicalHeaderKey(name); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
+
 // Keys of days and regions are derived once, and only for signatures that were right.
 func TestDerivedKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
