@@ -193,6 +193,17 @@ func TestSockets(t *testing.T) {
 	}
 	theirs.Close()
 
+	// A socket that cannot be asked may be somebody's.
+	other, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listen(t, "unix:"+path, true); err == nil || !strings.Contains(err.Error(), "a process listens on this socket already") {
+		t.Errorf("on a socket of another kind: %v", err)
+	}
+	other.Close()
+	os.Remove(path)
+
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}

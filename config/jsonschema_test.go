@@ -174,7 +174,7 @@ func TestJSONSchema(t *testing.T) {
 		return "streams:\n  - name: s\n    destination: { file: { path: /l } }\n" + lines
 	}
 	for _, text := range []string{
-		smallest, quoted.Replace(everything), "streams: []\n",
+		smallest, quoted.Replace(everything), "streams: []\n", guarded + smallest, "api: { listen: ':1', auth: none }\nadmin: { auth: none }\n" + smallest,
 		stream("    buffer: { size: \"${SIZE}\", interval: 1h30m }\n"), stream("    buffer: { file_size: 0 }\n    format: { text: }\n"), stream("    format: { text: { compression: gzip } }\nstop: { drain: 0 }\n"),
 		"streams: [ { name: s, destination: { s3: { bucket: lake, path_style: auto, credentials: { access_key_id: a, secret_access_key_file: f } } } } ]\n",
 	} {
@@ -188,6 +188,7 @@ func TestJSONSchema(t *testing.T) {
 		stream("    buffer: { size: 5MB }\n"), stream("    buffer: { interval: 5 }\n"), stream("    format: { text: { compression: lz4 } }\n"), stream("    format: { parquet: {} }\n"),
 		stream("    format: { parquet: { schema: [] } }\n"), stream("    format: text\n"), "streams: [ { name: s, destination: { s3: { bucket: lake, encryption: { kms: a, sse: b } } } } ]\n",
 		"limits: { memory: 1 }\n" + smallest,
+		"api: { auth: nobody }\n" + smallest, "api: { auth: {} }\n" + smallest, "admin: { auth: { access_keys: [] } }\n" + smallest, "api: { auth: { tokens: [ { token: t, user: u } ] } }\n" + smallest,
 	} {
 		if check(text) == nil {
 			t.Errorf("the schema takes\n%s", text)
