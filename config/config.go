@@ -80,9 +80,9 @@ type AWS struct {
 	Region string `key:"region" default:"us-east-1" pattern:"^[a-z0-9-]{1,64}$" expect:"a region's name, like us-east-1"`
 	// Base URLs of services that are not AWS's own, for whatever gives none itself.
 	Endpoints Endpoints `key:"endpoints"`
-	// What the RoleARN of a stream that is created over the API means: `ignore` delivers with the daemon's own
-	// credentials and shows the role in descriptions only; `assume` assumes the role with them, at
-	// `aws.endpoints.sts`. A role in `credentials` of this file is always assumed.
+	// What a RoleARN means, of a stream that is created over the API or of `credentials` in this file: `ignore`
+	// delivers without it, shows it in descriptions only, and says so in the log; `assume` assumes the role at
+	// `aws.endpoints.sts`.
 	RoleARNs string `key:"role_arns" default:"ignore" enum:"ignore|assume"`
 }
 
@@ -399,7 +399,7 @@ type Credentials struct {
 	SessionToken Secret `key:"session_token"`
 	// Profile of the shared AWS configuration files.
 	Profile string `key:"profile" default:""`
-	// Role to assume.
+	// Role to assume, where `aws.role_arns` is `assume`.
 	RoleARN string `key:"role_arn" default:"" pattern:"^$|^arn:[^:]*:iam::[0-9]{12}:role/.+$" expect:"arn:aws:iam::ACCOUNT:role/NAME"`
 }
 

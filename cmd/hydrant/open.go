@@ -59,7 +59,22 @@ func (p *parts) renew(c *config.Config, there func(stream string) bool) {
 	for i := range c.Streams {
 		next.present[c.Streams[i].Name] = &c.Streams[i]
 	}
+	for i := range c.Streams {
+		if d := c.Streams[i].Destination.S3; d != nil && d.Credentials.RoleARN != "" && !next.reach().roles {
+			p.log.Warn("role is not assumed, as aws.role_arns is ignore; assume changes that", "stream", c.Streams[i].Name, "role_arn", d.Credentials.RoleARN)
+		}
+	}
 	p.now.Store(next)
+}
+
+// reach is what else, beside a stream's own settings, decides with which rights its bucket is reached.
+type reach struct {
+	sts   string // base URL of the token service; "": AWS's
+	roles bool   // role_arn is assumed
+}
+
+func (s *settings) reach() reach {
+	return reach{sts: s.aws.Endpoints.STS, roles: s.aws.RoleARNs == "assume"}
 }
 
 // open is delivery.Open: a pipeline for a version of a stream that the data directory holds.
@@ -191,12 +206,15 @@ func (p *parts) pipeline(now *settings, inFile string, s *config.Stream) (*deliv
 
 // s3 makes the sink of a bucket. Keys are asked for again when the store refuses them, so that files of
 // secrets can be replaced while the daemon runs.
-func (p *parts) s3(d *config.S3Destination, sts string) (*s3.Sink, error) {
+func (p *parts) s3(d *config.S3Destination, by reach) (*s3.Sink, error) {
 	o := s3.Options{
-		Bucket: d.Bucket, Region: d.Region, Endpoint: d.Endpoint, STSEndpoint: sts,
+		Bucket: d.Bucket, Region: d.Region, Endpoint: d.Endpoint, STSEndpoint: by.sts,
 		PathStyle: d.PathStyle, Checksum: d.Checksum, Encryption: d.Encryption.Word, KMSKey: d.Encryption.KMS, StorageClass: d.StorageClass,
-		Credentials: s3.Credentials{Profile: d.Credentials.Profile, RoleARN: d.Credentials.RoleARN},
+		Credentials: s3.Credentials{Profile: d.Credentials.Profile},
 		Log:         p.log,
+	}
+	if by.roles {
+		o.Credentials.RoleARN = d.Credentials.RoleARN
 	}
 	if c := d.Credentials; c.AccessKeyID.IsSet() {
 		o.Credentials.Keys = func() (id, secret, token string, err error) {

@@ -2,7 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"reflect"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,6 +17,7 @@ import (
 	"hydrant/format/parquet"
 	"hydrant/format/text"
 	"hydrant/record"
+	"hydrant/sinks"
 	"hydrant/sinks/file"
 	"hydrant/sources/directput"
 )
@@ -156,5 +163,55 @@ func TestEncodeWorkers(t *testing.T) {
 	}
 	if got := encodeWorkers(383 << 20); got != 1 {
 		t.Errorf("%d workers in 383 MiB", got)
+	}
+}
+
+// A role is assumed where aws.role_arns says so, and not otherwise; a reload is enough to change that.
+func TestRoles(t *testing.T) {
+	var asked atomic.Int64
+	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	defer sts.Close()
+	var signed atomic.Int64
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		signed.Add(1)
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	defer store.Close()
+	configured := func(roles string) *config.Config {
+		f, err := config.Decode("f", []byte(`
+aws: { role_arns: `+roles+`, endpoints: { sts: "`+sts.URL+`" } }
+streams:
+  - name: s
+    destination: { s3: { bucket: lake, endpoint: "`+store.URL+`", credentials: { access_key_id: a, secret_access_key: b, role_arn: "arn:aws:iam::123456789012:role/r" } } }
+`), func(string) (string, bool) { return "", false })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.Config
+	}
+	var log bytes.Buffer
+	c := configured("ignore")
+	p := newParts(c, slog.New(slog.NewTextHandler(&log, nil)))
+	if !strings.Contains(log.String(), "role_arns is ignore") || !strings.Contains(log.String(), "role/r") {
+		t.Errorf("the log says nothing of a role that is ignored: %q", &log)
+	}
+	pipe, err := p.open(buffer.Stream{Name: "s", Spec: c.Streams[0].Spec()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Destination.Sink.Close()
+	pipe.Destination.Sink.Verify(t.Context(), sinks.Object{Key: "k"})
+	if asked.Load() != 0 || signed.Load() != 1 {
+		t.Fatalf("ignore: the token service was asked %d times, the store %d times", asked.Load(), signed.Load())
+	}
+	p.renew(configured("assume"), func(string) bool { return true })
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	pipe.Destination.Sink.Verify(ctx, sinks.Object{Key: "k"})
+	if asked.Load() == 0 || signed.Load() != 1 {
+		t.Fatalf("assume: the token service was asked %d times, the store %d times", asked.Load(), signed.Load())
 	}
 }

@@ -19,7 +19,7 @@ type renewable struct {
 
 	mu   sync.Mutex // guards what follows
 	seen *settings  // that the sink was made under, or was found to be right under
-	sts  string
+	by   reach
 	d    config.S3Destination // with the credentials of the sink
 	in   *inUse
 }
@@ -35,11 +35,12 @@ var _ sinks.Sink = (*renewable)(nil)
 
 // newRenewable makes the sink. now is what d has its credentials from.
 func newRenewable(p *parts, now *settings, stream string, d *config.S3Destination) (*renewable, error) {
-	sink, err := p.s3(d, now.aws.Endpoints.STS)
+	by := now.reach()
+	sink, err := p.s3(d, by)
 	if err != nil {
 		return nil, err
 	}
-	return &renewable{p: p, stream: stream, seen: now, sts: now.aws.Endpoints.STS, d: *d, in: &inUse{sink: sink}}, nil
+	return &renewable{p: p, stream: stream, seen: now, by: by, d: *d, in: &inUse{sink: sink}}, nil
 }
 
 // enter returns the sink to use; leave has to be called at the end.
@@ -65,23 +66,23 @@ func (r *renewable) enter() (sink *s3.Sink, leave func()) {
 
 // renew makes another sink where the configuration has other ways to reach the place. The caller holds mu.
 func (r *renewable) renew(now *settings) {
-	d, sts := r.d, now.aws.Endpoints.STS
+	d, by := r.d, now.reach()
 	if s := now.present[r.stream]; s != nil && r.stream != "" {
 		if theirs := s.Destination.S3; theirs != nil && theirs.Bucket == d.Bucket && theirs.Endpoint == d.Endpoint {
 			d.Credentials = theirs.Credentials
 		}
 	}
-	if d.Credentials == r.d.Credentials && sts == r.sts {
+	if d.Credentials == r.d.Credentials && by == r.by {
 		return
 	}
-	sink, err := r.p.s3(&d, sts)
+	sink, err := r.p.s3(&d, by)
 	if err != nil {
 		r.p.log.Error("destination keeps the credentials that it had", "stream", r.stream, "bucket", d.Bucket, "err", err)
 		return
 	}
 	old := r.in
 	old.old = true
-	r.d, r.sts, r.in = d, sts, &inUse{sink: sink}
+	r.d, r.by, r.in = d, by, &inUse{sink: sink}
 	if old.users == 0 {
 		old.sink.Close() // nobody waits for it: there is no call in flight
 	}
