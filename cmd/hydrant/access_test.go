@@ -2,12 +2,21 @@ package main
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"hydrant/access"
 	"hydrant/config"
@@ -138,6 +147,84 @@ func TestReloadKeepsListenersShut(t *testing.T) {
 	x.r.reread(t.Context(), "test")
 	if !x.r.d.apiGuard.Open() {
 		t.Error("auth: none was not taken")
+	}
+}
+
+// signed makes a certificate and its key, in PEM, signed by a parent or by itself where that is nil.
+func signed(t *testing.T, parent *tls.Certificate) (cert, key string, pair tls.Certificate) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), BasicConstraintsValid: true, IsCA: parent == nil,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	by, byKey := template, any(private)
+	if parent != nil {
+		by, byKey = parent.Leaf, parent.PrivateKey
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, by, private.Public(), byKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	key = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}))
+	if pair, err = tls.X509KeyPair([]byte(cert), []byte(key)); err != nil {
+		t.Fatal(err)
+	}
+	return cert, key, pair
+}
+
+// Callers need a certificate and a key where both are asked for, and a file that is not there stops the start.
+func TestClientCertificates(t *testing.T) {
+	dir := t.TempDir()
+	ca, _, authority := signed(t, nil)
+	cert, key, _ := signed(t, &authority)
+	_, _, client := signed(t, &authority)
+	_, _, stranger := signed(t, nil)
+	name := func(s string) string { return filepath.Join(dir, s) }
+	for file, text := range map[string]string{"ca": ca, "cert": cert, "key": key} {
+		written(t, name(file), text)
+	}
+	text := func(ca string) string {
+		return fmt.Sprintf("data_dir: %q\nlimits: { memory: 128MiB, disk: 256MiB }\napi: { listen: '127.0.0.1:0', tls: { cert_file: %q, key_file: %q, client_ca_file: %q }, auth: { tokens: [ { token: a-token } ] } }\nadmin: { listen: '127.0.0.1:0' }\nstreams:\n%s",
+			name("data"), name("cert"), name("key"), ca, fileStream(dir, ""))
+	}
+	if code, out := command(t, nil, "", "run", "-c", written(t, name("f.yaml"), text(name("none")))); code != 1 || !strings.Contains(out, "api.tls: load the certificates of client CAs: open "+name("none")) {
+		t.Errorf("without the file of authorities: %d %s", code, out)
+	}
+	d := startReloadable(t, text(name("ca"))).r.d
+	ask := func(token string, certs ...tls.Certificate) (int, error) {
+		t.Helper()
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM([]byte(ca))
+		c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: certs}}}
+		r, err := http.NewRequest("POST", "https://"+d.api.addresses()[0]+"/", strings.NewReader(`{"DeliveryStreamName":"s","Record":{"Data":"eAo="}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = http.Header{"Content-Type": {"application/x-amz-json-1.1"}, "X-Amz-Target": {"Firehose_20150804.PutRecord"}, "Authorization": {"Bearer " + token}}
+		resp, err := c.Do(r)
+		if err != nil {
+			return 0, err
+		}
+		resp.Body.Close()
+		return resp.StatusCode, nil
+	}
+	if code, err := ask("a-token", client); code != http.StatusOK {
+		t.Errorf("certificate and token: %d, %v", code, err)
+	}
+	if code, err := ask("another", client); code != http.StatusBadRequest {
+		t.Errorf("certificate and a wrong token: %d, %v", code, err)
+	}
+	for what, certs := range map[string][]tls.Certificate{"no certificate": nil, "a stranger's": {stranger}} {
+		if code, err := ask("a-token", certs...); err == nil {
+			t.Errorf("%s: %d", what, code)
+		}
 	}
 }
 
