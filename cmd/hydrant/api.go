@@ -12,26 +12,34 @@ import (
 	"hydrant/controlplane"
 	"hydrant/delivery"
 	"hydrant/firehose"
+	"hydrant/sources"
 	"hydrant/sources/directput"
 )
 
-// apiHandler is the Firehose API over the delivery manager.
+// apiHandler is the Firehose API and the plain one over the delivery manager.
 func (d *daemon) apiHandler() (http.Handler, error) {
+	d.puts = sources.NewMetrics(d.plane.Names)
 	h, err := directput.New(directput.Options{
 		Appender:  d.manager,
 		Directory: directory{d.manager, d.plane, d.log},
 		Control:   control{d.plane},
 		Admitter:  d.buffer,
+		Limits:    &d.limits,
 		Access:    d.apiGuard,
 		Audit:     d.audit,
 		Identity:  d.identity,
+		Encrypted: d.buffer.Encrypted(),
+		Metrics:   d.puts,
 		Buffers:   d.buffers,
 		Log:       d.log.With("component", "api"),
 	})
 	if err != nil {
 		return nil, err
 	}
-	return h, d.register(h.Collectors())
+	if err := d.register(append(h.Collectors(), d.puts)); err != nil {
+		return nil, err
+	}
+	return d.withPlain(h)
 }
 
 // identity is what ARNs and messages name, by now.
@@ -73,7 +81,7 @@ var _ directput.ControlPlane = control{}
 func (c control) Control(ctx context.Context, operation string, body []byte, allow func(stream string) error) (answer []byte, unknown int, err error) {
 	answer, unknown, err = c.plane.Call(ctx, controlplane.Call{Operation: operation, Body: body, Allow: allow})
 	if e, ok := errors.AsType[*firehose.Error](err); ok {
-		err = &directput.ControlError{Status: e.HTTPStatus(), Code: e.Code, Message: e.Message}
+		err = &directput.ControlError{Status: e.HTTPStatus(), Code: e.Code, Message: e.Message, Detail: e.Detail}
 	}
 	return answer, unknown, err
 }

@@ -21,7 +21,9 @@ import (
 	"hydrant/controlplane"
 	"hydrant/delivery"
 	"hydrant/record"
+	"hydrant/sources"
 	"hydrant/sources/directput"
+	"hydrant/sources/throttle"
 )
 
 // daemon is the running parts. start brings them up in order, stop ends them in reverse; between the two
@@ -44,6 +46,8 @@ type daemon struct {
 	buffer  *buffer.Buffer
 	manager *delivery.Manager
 	plane   *controlplane.Plane
+	limits  throttle.Streams // rates of streams
+	puts    *sources.Metrics // of all ways in
 	api     *server
 	admin   *server
 
@@ -170,10 +174,13 @@ func (d *daemon) openDelivery() error {
 	if err := d.register(m.Collectors()); err != nil {
 		return err
 	}
+	d.applyLimits(d.c)
 	if err := d.applyStreams(d.c); err != nil {
 		return err
 	}
 	d.renewals = append(d.renewals, func(next *config.Config) (func(), error) {
+		return func() { d.applyLimits(next) }, nil
+	}, func(next *config.Config) (func(), error) {
 		return func() {
 			p.renew(next, func(stream string) bool { _, there := m.Definition(stream); return there })
 		}, nil

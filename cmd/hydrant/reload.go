@@ -271,7 +271,7 @@ func compare(before, next *config.Config) (c comparison) {
 		switch {
 		case was == nil:
 			c.added = append(c.added, s.Name)
-		case !bytes.Equal(was.Spec(), s.Spec()) || !maps.Equal(was.Tags, s.Tags):
+		case !bytes.Equal(was.Spec(), s.Spec()) || !maps.Equal(was.Tags, s.Tags) || was.Limits != s.Limits:
 			c.changed = append(c.changed, s.Name)
 		}
 	}

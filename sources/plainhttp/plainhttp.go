@@ -15,8 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"hydrant/access"
 	"hydrant/record"
 	"hydrant/sources"
@@ -101,9 +99,6 @@ func New(o Options) (*Handler, error) {
 	}
 	return &Handler{o: o, bufs: o.Buffers, decoders: d}, nil
 }
-
-// Collectors of this package's metrics: there are none beside Options.Metrics.
-func (h *Handler) Collectors() []prometheus.Collector { return nil }
 
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
