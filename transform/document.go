@@ -32,6 +32,7 @@ type node struct {
 	valEsc  bool // the string has escapes
 	dirty   bool // text [start, end) is not, or no longer, this value's
 	rekeyed bool // the name is not the text's own, or there is none
+	added   bool // by AppendSorted
 
 	key, keyEnd uint32 // name of a member, without its quotes
 	start, end  uint32 // text of the value
@@ -464,4 +465,19 @@ func JSONOrString(text string) []byte {
 func (d *Document) Twice(object Ref) Ref {
 	d.text = append(d.text, make([]byte, pad)...) // the last name may be read 8 bytes at a time
 	return d.keys.twice(d, object)
+}
+
+// AppendSorted adds v, which is new, as a member of an object: after those that the record came with, and among those that
+// this and Append added last by the order of names.
+func (d *Document) AppendSorted(object Ref, name string, v Ref) {
+	at := Ref(0)
+	for c := d.nodes[object].last; c != 0 && d.nodes[c].added && string(d.Name(c)) > name; c = d.nodes[c].prev {
+		at = c
+	}
+	if at != 0 {
+		d.InsertBefore(at, name, v)
+	} else {
+		d.Append(object, name, v)
+	}
+	d.nodes[v].added = true
 }
