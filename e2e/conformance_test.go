@@ -439,6 +439,7 @@ func TestChecklist26StoreDownUntilTheBound(t *testing.T) {
 	})
 	store.Restart(t)
 	serves(t, store, "late-bucket")
+	d.flush("s") // which does not wait for the next attempt's time
 	wg.Wait()
 	d.flush("s")
 	bucket := filepath.Join(t.TempDir(), "bucket")

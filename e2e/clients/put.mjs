@@ -9,7 +9,7 @@ const { FirehoseClient, PutRecordBatchCommand, PutRecordCommand, DescribeDeliver
   require('@aws-sdk/client-firehose');
 
 const client = new FirehoseClient({
-  endpoint, region: 'us-east-1', maxAttempts: 5,
+  endpoint, region: 'us-east-1', maxAttempts: 12,
   credentials: { accessKeyId: 'AKIDEXAMPLE', secretAccessKey: 'secret' },
 });
 const check = (ok, what) => { if (!ok) throw new Error(JSON.stringify(what)); };

@@ -8,7 +8,7 @@ endpoint, stream, path = sys.argv[1:]
 firehose = boto3.client(
     "firehose", endpoint_url=endpoint, region_name="us-east-1",
     aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="secret",
-    config=Config(connect_timeout=5, read_timeout=30, retries={"max_attempts": 5}))
+    config=Config(connect_timeout=5, read_timeout=30, retries={"max_attempts": 12}))
 
 description = firehose.describe_delivery_stream(DeliveryStreamName=stream)["DeliveryStreamDescription"]
 assert description["DeliveryStreamStatus"] == "ACTIVE", description
