@@ -339,3 +339,51 @@ func discardAndDie(t *testing.T, b backend, seed uint64) (between int) {
 	w.balanced("s", 1)
 	return between
 }
+
+// tellingStore tells when a manifest's id is drawn: rows are claimed and their fate is not decided.
+type tellingStore struct {
+	store
+	drawn func()
+}
+
+func (s *tellingStore) NewManifestID() buffer.ManifestID {
+	if s.drawn != nil {
+		s.drawn()
+	}
+	return s.store.NewManifestID()
+}
+
+// A stream that is declared again while it is being discarded keeps what it takes from then on, although nothing
+// of it but its state has changed. What is not dropped yet by then stays too.
+func TestDiscardEndsWithDeclaration(t *testing.T) {
+	for _, b := range backends[:2] {
+		t.Run(b.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, b)
+				told := &tellingStore{store: w.store}
+				w.store = told
+				w.start()
+				w.apply(map[string]spec{"s": {Interval: time.Hour}})
+				w.run()
+				defer w.close()
+				w.put("s", "old")
+				synctest.Wait()
+				told.drawn = func() {
+					told.drawn = nil
+					w.apply(map[string]spec{"s": {Interval: time.Hour}})
+					w.put("s", "new")
+				}
+				w.enter("s", buffer.Discarding)
+				synctest.Wait()
+				if told.drawn != nil {
+					t.Fatal("nothing was claimed to be dropped")
+				}
+				if st := w.status("s"); st.State != "active" || st.Version != 1 || st.Dropped != 0 {
+					t.Errorf("status %+v", st)
+				}
+				w.flush("s")
+				equal(t, "what was delivered", w.shop().bodies(""), []string{body("old", "new")})
+			})
+		})
+	}
+}

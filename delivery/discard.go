@@ -26,7 +26,7 @@ func (l *loop) discard(now time.Time) (wake time.Time) {
 			s.mu.Unlock()
 			return time.Time{}
 		}
-		j := &job{store: s.store, name: s.name, version: l.ver.number, reason: reasonDelete, claim: taken, bytes: taken.Bytes()}
+		j := &job{store: s.store, name: s.name, version: l.ver.number, reason: reasonDelete, discards: true, claim: taken, bytes: taken.Bytes()}
 		j.first, j.next = taken.Range()
 		s.took(j, l.ver)
 		s.mu.Unlock()
@@ -49,7 +49,7 @@ func (l *loop) discard(now time.Time) (wake time.Time) {
 			taken.Release()
 			s.mu.Unlock()
 			delete(l.versions, j)
-			if err == nil { // the stream has another version
+			if err == nil { // the stream has another version, or is not to be discarded any more
 				s.givenBack([]*job{j}, map[*job]*version{j: l.ver}, "")
 				s.wake()
 				return time.Time{}

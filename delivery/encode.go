@@ -26,6 +26,8 @@ type job struct {
 	version uint64
 	head    buffer.ManifestHead
 	reason  string
+	// discards: all rows are dropped, which holds only as long as the stream is to be discarded.
+	discards bool
 
 	segs      []segment
 	routes    int

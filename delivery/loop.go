@@ -312,12 +312,12 @@ func (l *loop) finish(ctx context.Context) bool {
 	return true
 }
 
-// cut makes a job's manifest, unless its version is not in force any more.
+// cut makes a job's manifest, unless its version, or the order to discard that it carries out, is not in force any more.
 func (l *loop) cut(j *job) (m *buffer.Manifest, err error, current bool) {
 	l.s.cutting.Lock()
 	defer l.s.cutting.Unlock()
 	l.s.mu.Lock()
-	current = l.s.cur == l.versions[j]
+	current = l.s.cur == l.versions[j] && (!j.discards || l.s.def.State == buffer.Discarding)
 	l.s.mu.Unlock()
 	if !current || j.err != nil {
 		return nil, j.err, current
