@@ -301,6 +301,48 @@ func TestChecklist9And11Keys(t *testing.T) {
 	}
 }
 
+// An update reaches what waits: it is delivered under the new prefix, by an object whose name has the new version.
+func TestUpdateReachesWhatWaits(t *testing.T) {
+	store := parts.MinIO(t)
+	store.CreateBucket(t, "lake")
+	d := controlled(t, store, store.Endpoint).start()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	client := firehoseClient(d.api, 3)
+	name := new("moved")
+	createStream(ctx, t, client, *name, "lake")
+	put := func(data string) {
+		t.Helper()
+		if _, err := client.PutRecord(ctx, &firehose.PutRecordInput{DeliveryStreamName: name, Record: &types.Record{Data: []byte(data)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("sealed\n")
+	d.flush(*name)
+	put("waits\n")
+	if _, err := client.UpdateDestination(ctx, &firehose.UpdateDestinationInput{DeliveryStreamName: name, CurrentDeliveryStreamVersionId: new("1"),
+		DestinationId: new("destinationId-000000000001"), ExtendedS3DestinationUpdate: &types.ExtendedS3DestinationUpdate{Prefix: new("new/")}}); err != nil {
+		t.Fatal(err)
+	}
+	put("follows\n")
+	d.flush(*name)
+	var got []string
+	for o, err := range store.Objects(t, "lake") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		prefix, _, _ := strings.Cut(o.Key, "/")
+		version, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(o.Key), "moved-"), "-")
+		for _, row := range strings.Fields(string(store.Get(t, "lake", o.Key))) {
+			got = append(got, prefix+" "+version+" "+row)
+		}
+	}
+	slices.Sort(got)
+	if want := []string{"moved 1 sealed", "new 2 follows", "new 2 waits"}; !slices.Equal(got, want) {
+		t.Errorf("rows with prefix and version: %q, want %q", got, want)
+	}
+}
+
 // The states of a stream: what a stream that is being deleted answers, while the store is down; and that it is gone,
 // with its records delivered, when the store is back.
 func TestChecklist25WhileDeleting(t *testing.T) {
