@@ -224,3 +224,19 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		}
 	}
 }
+
+// Of a list that is too long no more is kept, and said, than of the longest that there may be.
+func TestListTooLong(t *testing.T) {
+	_, err := DecodeAddTags([]byte(`{"DeliveryStreamName":"a","Tags":[` + strings.Repeat(`{},`, 50_000) + `{}]}`))
+	if err == nil {
+		t.Fatal("taken")
+	}
+	const begin = "52 validation errors detected: Value at 'tags' failed to satisfy constraint: Member must have length less than or equal to 50; "
+	if said := err.(*Error).Message; !strings.HasPrefix(said, begin) || len(said) > 10_000 {
+		t.Errorf("%d bytes: %.200s", len(said), said)
+	}
+	_, err = DecodeAddTags([]byte(`{"DeliveryStreamName":"a","Tags":[` + strings.Repeat(`{},`, 100) + `{]}`))
+	if e, ok := err.(*Error); !ok || e.Code != CodeSerialization {
+		t.Errorf("what is no JSON behind the longest list: %v", err)
+	}
+}

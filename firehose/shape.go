@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -243,6 +244,13 @@ func (r *reader) value(s *shape, path string) (any, error) {
 		}
 		out := []any{}
 		for r.dec.More() {
+			if len(out) > most(s) { // it is refused for its length, so what else follows need not be kept
+				var passed json.RawMessage
+				if err := r.dec.Decode(&passed); err != nil {
+					return nil, r.malformed(err)
+				}
+				continue
+			}
 			v, err := r.value(s.elem, element(path, len(out)))
 			if err != nil {
 				return nil, err
@@ -281,6 +289,14 @@ func (r *reader) value(s *shape, path string) (any, error) {
 		return v, nil
 	}
 	panic(fmt.Sprintf("bug: a shape of kind %d", s.kind))
+}
+
+// most is how many elements a list may have.
+func most(s *shape) int {
+	if s.max == nil {
+		return math.MaxInt
+	}
+	return int(*s.max)
 }
 
 func (r *reader) mapping(s *shape, path string) (any, error) {

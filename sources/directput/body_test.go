@@ -265,3 +265,17 @@ func TestBuffersDoNotMix(t *testing.T) {
 		}
 	}
 }
+
+// Calls that are not puts have small documents, of which a lot of memory is made.
+func TestDocumentLength(t *testing.T) {
+	s := newStore(t, "s")
+	h := newHandler(t, s, func(o *Options) { o.Control = &plane{answer: `{}`} })
+	for op, body := range map[string]string{"TagDeliveryStream": `{}`, opDescribe: `{"DeliveryStreamName":"s"}`, opList: `{}`} {
+		for n, status := range map[int]int{MaxDocument: 200, MaxDocument + 1: 413} {
+			w := post(t, h, op, body+strings.Repeat(" ", n-len(body)))
+			if w.Code != status {
+				t.Errorf("%s with %d bytes: %d %s, want %d", op, n, w.Code, w.Body, status)
+			}
+		}
+	}
+}

@@ -27,7 +27,7 @@ func (e *ControlError) Error() string { return e.Code + ": " + e.Message }
 
 // control passes a call on, and has it written down.
 func (h *Handler) control(w http.ResponseWriter, r *http.Request, c call) (answer []byte, err error) {
-	body, err := h.readBody(w, r)
+	body, err := h.readBody(w, r, MaxDocument)
 	if err != nil {
 		return nil, err
 	}

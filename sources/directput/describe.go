@@ -227,7 +227,7 @@ func compressionFormat(c string) string {
 
 // read serves DescribeDeliveryStream and ListDeliveryStreams.
 func (h *Handler) read(w http.ResponseWriter, r *http.Request, c call) ([]byte, error) {
-	body, err := h.readBody(w, r)
+	body, err := h.readBody(w, r, MaxDocument)
 	if err != nil {
 		return nil, err
 	}

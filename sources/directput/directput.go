@@ -30,9 +30,13 @@ const (
 	MaxBatchBytes   = 4 << 20 // of one batch's Data together, decoded
 )
 
-// MaxBody is the longest request body that is read: MaxBatchBytes in base64 with ample room for the JSON
+// MaxBody is the longest request body of a put that is read: MaxBatchBytes in base64 with ample room for the JSON
 // around it.
 const MaxBody = 8 << 20
+
+// MaxDocument is the longest body of the other calls: several times what a stream's configuration and tags may
+// take. What is made of their JSON takes up to a hundred times as much memory, which nobody admits.
+const MaxDocument = 256 << 10
 
 // What an http.Server in front of a Handler is advised to have. The Handler itself limits the time that
 // reading a body takes, so the server needs no ReadTimeout.

@@ -62,9 +62,9 @@ func errDocument(err error) error {
 	return &apiError{status: e.HTTPStatus(), code: e.Code, message: e.Message, reason: reason}
 }
 
-func errTooLarge() error {
+func errTooLarge(most int) error {
 	return &apiError{status: http.StatusRequestEntityTooLarge, code: "RequestEntityTooLargeException",
-		message: fmt.Sprintf("The request body is longer than %d bytes.", MaxBody), reason: "too_large", close: true}
+		message: fmt.Sprintf("The request body is longer than %d bytes.", most), reason: "too_large", close: true}
 }
 
 func (h *Handler) errNotFound(stream string) error {

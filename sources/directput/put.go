@@ -11,7 +11,7 @@ import (
 // put serves PutRecord and PutRecordBatch. The caller gives the answer to the pool.
 func (h *Handler) put(w http.ResponseWriter, r *http.Request, c call) (answer []byte, err error) {
 	began, op := time.Now(), c.operation
-	body, err := h.readBody(w, r)
+	body, err := h.readBody(w, r, MaxBody)
 	if err != nil {
 		return nil, err
 	}

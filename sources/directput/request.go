@@ -95,11 +95,11 @@ func (b *body) free() {
 	}
 }
 
-// readBody reads a whole body; the caller frees it. Memory is admitted before it is taken. A body without
-// a Content-Length is read into buffers that double.
-func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) (b body, err error) {
-	if r.ContentLength > MaxBody {
-		return body{}, errTooLarge()
+// readBody reads a whole body of at most most bytes; the caller frees it. Memory is admitted before it is taken. A
+// body without a Content-Length is read into buffers that double.
+func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, most int) (b body, err error) {
+	if r.ContentLength > int64(most) {
+		return body{}, errTooLarge(most)
 	}
 	b.h = h
 	defer func() {
@@ -119,7 +119,7 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) (b body, err 
 		return b, nil
 	}
 	for size := 64 << 10; ; size *= 2 {
-		size := min(size, MaxBody+1) // one byte more tells that it is too long
+		size := min(size, most+1) // one byte more tells that it is too long
 		release, err := h.admit(int64(size))
 		if err != nil {
 			return b, err
@@ -135,8 +135,8 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) (b body, err 
 			return b, nil
 		case err != nil:
 			return b, errBody(err)
-		case size > MaxBody:
-			return b, errTooLarge()
+		case size > most:
+			return b, errTooLarge(most)
 		}
 	}
 }
