@@ -137,11 +137,14 @@ func (c *Carrier) Invoke(ctx context.Context, request, dst []byte) ([]byte, erro
 
 // read appends the body of an answer to dst.
 func read(answer *http.Response, dst []byte) ([]byte, error) {
+	const spare = 512 // for the read that finds the end, and for whoever parses it
 	if n := answer.ContentLength; n > 0 {
-		dst = slices.Grow(dst, int(n)+64) // the transport has checked it
+		dst = slices.Grow(dst, int(n)+2*spare) // the transport has checked it
 	}
 	for {
-		dst = slices.Grow(dst, 4096)
+		if cap(dst)-len(dst) < spare {
+			dst = slices.Grow(dst, 64<<10)
+		}
 		n, err := answer.Body.Read(dst[len(dst):cap(dst)])
 		dst = dst[:len(dst)+n]
 		if err == io.EOF {
