@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A stream's own limits are in force from the start, are changed by a reload, and are no matter of its version.
@@ -77,5 +78,17 @@ func TestLimitsOfStreams(t *testing.T) {
 	reload(", limits: { disk: 16MiB }", `changed=[a]`)
 	if status, answer := post("a", megabyte); status != 200 {
 		t.Errorf("with more room: %d %s", status, answer)
+	}
+
+	// A stream whose part of the disk is smaller than an object of it delivers early instead of standing still.
+	x.reload("streams:\n" + x.stream("a", "") + x.stream("b", "") + x.stream("c", ", limits: { disk: 8MiB }, buffer: { size: 64MiB, interval: 1h }"))
+	deadline := time.Now().Add(30 * time.Second)
+	for sent := 0; sent < 30; {
+		switch status, answer := post("c", megabyte); {
+		case status == 200:
+			sent++
+		case status != 503 || time.Now().After(deadline):
+			t.Fatalf("after %d MB: %d %s", sent, status, answer)
+		}
 	}
 }

@@ -127,12 +127,12 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, c coding) (bo
 		most = MaxBody
 	}
 	if r.ContentLength > int64(most) {
-		return body{}, errBodyTooLarge()
+		return body{}, errBodyTooLarge(false)
 	}
 	h.setReadDeadline(w)
 	n := int(r.ContentLength)
 	if n < 0 {
-		return h.readAll(r.Body, 64<<10, most, errBody, errBodyTooLarge)
+		return h.readAll(r.Body, 64<<10, most, errBody, func() error { return errBodyTooLarge(true) })
 	}
 	b, err := h.get(n)
 	if err != nil {

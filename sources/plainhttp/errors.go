@@ -21,9 +21,11 @@ type apiError struct {
 	code    string
 	message string
 	reason  string // label of put_refused_total
-	// close: the connection is of no use any more, since its body is not read to the end.
+	// close: the connection is of no use any more, since its body did not come to its end.
 	close bool
-	cause error // for the log, or nil
+	// coming: the client is sending the rest of the body, also where it has asked before.
+	coming bool
+	cause  error // for the log, or nil
 }
 
 func (e *apiError) Error() string { return e.code + ": " + e.message }
@@ -48,10 +50,10 @@ func errTooLarge(format string, args ...any) *apiError {
 	return &apiError{status: http.StatusRequestEntityTooLarge, code: "RequestEntityTooLargeException", message: fmt.Sprintf(format, args...), reason: "too_large"}
 }
 
-// errBodyTooLarge is the answer to a body that is longer than it may be, of which the rest is not read.
-func errBodyTooLarge() error {
+// errBodyTooLarge is the answer to a body that is longer than it may be.
+func errBodyTooLarge(coming bool) error {
 	e := errTooLarge("The body is longer than %d bytes. Send the records in several requests.", MaxBody)
-	e.close = true
+	e.coming = coming
 	return e
 }
 
@@ -116,6 +118,9 @@ func errAppend(ctx context.Context, stream string, err error) error {
 		message: "The request failed. Its records may or may not have been stored.", reason: reason, cause: err}
 }
 
+// maxRest is how much of a body that is not wanted is read, so that the client comes to read the answer.
+const maxRest = 4 * MaxBody
+
 // fail answers with err, counts it, and logs it where someone must act.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e, ok := errors.AsType[*apiError](err)
@@ -137,12 +142,14 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Accept", mediaNDJSON+", "+mediaJSON)
 		w.Header().Set("Accept-Encoding", "gzip, zstd, identity")
 	}
-	if e.close {
-		w.Header().Set("Connection", "close")
-	} else if r.Header.Get("Expect") == "" {
+	if !e.close && (e.coming || r.Header.Get("Expect") == "") {
 		// A client that is still sending would see a broken connection instead of the answer.
 		h.setReadDeadline(w)
-		_, _ = io.CopyN(io.Discard, r.Body, maxRaw+1)
+		_, err := io.CopyN(io.Discard, r.Body, maxRest)
+		e.close = err != io.EOF
+	}
+	if e.close {
+		w.Header().Set("Connection", "close")
 	}
 	body, err := json.Marshal(struct {
 		Code    string `json:"code"`

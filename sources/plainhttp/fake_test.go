@@ -186,7 +186,10 @@ func gzipOf(t testing.TB, parts ...string) string {
 	t.Helper()
 	var b bytes.Buffer
 	for _, p := range parts {
-		z := gzip.NewWriter(&b)
+		z, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if _, err := z.Write([]byte(p)); err != nil {
 			t.Fatal(err)
 		}

@@ -2,12 +2,19 @@ package plainhttp
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"hydrant/access"
 	"hydrant/buffer"
@@ -268,6 +275,52 @@ func TestAccess(t *testing.T) {
 	r.Header.Set("Expect", "100-continue")
 	if w := serve(t, h, r); w.Code != 401 {
 		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// TestSignedRequests: what curl --aws-sigv4 and presigned URLs do. The signature is over the body as it comes.
+func TestSignedRequests(t *testing.T) {
+	guard, err := access.New(access.Options{Credentials: access.Credentials{AccessKeys: []access.AccessKey{
+		{ID: "AKIDPUTS", Secret: func() (string, error) { return "secret of one that puts", nil }, Grant: access.Grant{Streams: []string{"s"}, Actions: []access.Action{access.Put}}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &store{t: t}
+	h := newHandler(t, s, func(o *Options) { o.Access = guard })
+	body := gzipOf(t, "a\nb\n")
+	request := func(body string) *http.Request {
+		r := httptest.NewRequest(http.MethodPost, "/v1/streams/s/records", strings.NewReader(body))
+		r.Header.Set("Content-Type", mediaNDJSON)
+		r.Header.Set("Content-Encoding", "gzip")
+		return r
+	}
+	sum := sha256.Sum256([]byte(body))
+	key := aws.Credentials{AccessKeyID: "AKIDPUTS", SecretAccessKey: "secret of one that puts"}
+	for name, sign := range map[string]func(r *http.Request) error{
+		"header": func(r *http.Request) error {
+			return v4.NewSigner().SignHTTP(t.Context(), key, r, hex.EncodeToString(sum[:]), "firehose", "us-east-1", time.Now())
+		},
+		"presigned": func(r *http.Request) error {
+			r.URL.RawQuery = "X-Amz-Expires=60"
+			signed, _, err := v4.NewSigner().PresignHTTP(t.Context(), key, r, hex.EncodeToString(sum[:]), "firehose", "us-east-1", time.Now())
+			if err != nil {
+				return err
+			}
+			r.URL, err = url.Parse(signed)
+			return err
+		},
+	} {
+		for sent, want := range map[string]int{body: 200, gzipOf(t, "a\nc\n"): 401} {
+			r := request(sent)
+			if err := sign(r); err != nil {
+				t.Fatal(err)
+			}
+			r.ContentLength = int64(len(sent))
+			if w := serve(t, h, r); w.Code != want || len(s.taken()) != map[int]int{200: 2}[want] {
+				t.Errorf("%s: %d %s, want %d", name, w.Code, w.Body, want)
+			}
+		}
 	}
 }
 
