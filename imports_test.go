@@ -20,7 +20,7 @@ var mayImport = map[string][]string{
 	"buffer":       {"record"},
 	"config":       {},
 	"controlplane": {"buffer", "config", "firehose"},
-	"delivery":     {"record", "prefix", "buffer", "format", "sinks"},
+	"delivery":     {"record", "prefix", "buffer", "format", "sinks", "transform"},
 	"firehose":     {"config", "prefix"},
 	"format":       {"record"},
 	"prefix":       {},

@@ -70,6 +70,7 @@ func (d *decoder) tags(s *Stream, path string) {
 func (d *decoder) stream(c *Config, s *Stream, path string) {
 	before := len(d.faults)
 	d.buffer(s, path)
+	d.transform(s, path)
 	if p := s.Format.Parquet; p != nil && p.RowGroup < p.Page {
 		d.faultAt(child(path, "format.parquet.page"), p.Page.String(), "is larger than row_group, "+p.RowGroup.String(), "")
 	}

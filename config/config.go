@@ -206,6 +206,8 @@ type Stream struct {
 	Limits StreamLimits `key:"limits" spec:"-"`
 	// Where records come from.
 	Source Source `key:"source"`
+	// What happens to records before they are written, in order. See docs/transforms.md.
+	Transform []Processor `key:"transform"`
 	// How records are written into objects.
 	Format Format `key:"format"`
 	// When what waits is cut into objects: by size or by time, whichever comes first.
@@ -213,7 +215,10 @@ type Stream struct {
 	// Where objects go. Exactly one.
 	Destination Destination `key:"destination" required:"true"`
 
-	_ later `keys:"exactly_once transform partition backup"`
+	// Records with what `transform` must make of them, for `hydrant test`.
+	Tests []Test `key:"tests" spec:"-"`
+
+	_ later `keys:"exactly_once partition backup"`
 }
 
 // StreamLimits bound one stream. Nothing that was accepted is lost by them.

@@ -195,7 +195,7 @@ func TestFaults(t *testing.T) {
 		{"unknown key", with("dat_dir: x"), "1:1: dat_dir: is not a known key (did you mean data_dir?)"},
 		{"unknown key, camel case", with("dataDir: x"), "1:1: dataDir: is not a known key (did you mean data_dir?)"},
 		{"unknown key, nothing near", with("log: { colour: red }"), "1:8: log.colour: is not a known key (known here: level or format)"},
-		{"unknown key in a list", stream("    colour: red\n"), "4:5: streams[0].colour: is not a known key (known here: name, tags, limits, source, format, buffer, destination, exactly_once, transform, partition or backup)"},
+		{"unknown key in a list", stream("    colour: red\n"), "4:5: streams[0].colour: is not a known key (known here: name, tags, limits, source, transform, format, buffer, destination, tests, exactly_once, partition or backup)"},
 		{"key twice", with("on_damage: stop\non_damage: stop"), "2:1: on_damage: is given twice; the first is at 1:1"},
 		{"key twice in a flow", with("log: { level: info, level: warn }"), "1:21: log.level: is given twice; the first is at 1:8"},
 
@@ -203,7 +203,7 @@ func TestFaults(t *testing.T) {
 		{"encryption, a word", with("encryption: true"), `1:13: encryption: wants a mapping, not a scalar: "true"`},
 		{"encryption, one file for a list", with("encryption: { previous_key_files: k }"), `1:35: encryption.previous_key_files: wants a list, not a scalar: "k"`},
 		{"not yet: nested", with("aws: { endpoints: { glue: x } }"), "1:21: aws.endpoints.glue: is not supported yet (take it out)"},
-		{"not yet: transform", stream("    transform: []\n"), "4:5: streams[0].transform: is not supported yet (take it out)"},
+		{"not yet: a hook", stream("    transform: [ { http: { url: x } } ]\n"), "4:20: streams[0].transform[0].http: is not supported yet (take it out)"},
 		{"not yet: source", stream("    source: { kafka: {} }\n"), "4:15: streams[0].source.kafka: is not supported yet (take it out)"},
 		{"not yet: destination", "streams: [ { name: s, destination: { redshift: {} } } ]\n", "1:38: streams[0].destination.redshift: is not supported yet (take it out)"},
 		{"text compression", stream("    format: { text: { compression: lz4 } }\n"), "4:36: streams[0].format.text.compression: is not none, gzip, zip, snappy, hadoop_snappy or zstd: \"lz4\" (write none, gzip, zip, snappy, hadoop_snappy or zstd)"},

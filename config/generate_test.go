@@ -21,15 +21,19 @@ import (
 
 var update = flag.Bool("update", false, "write the files that are made from this package's structs")
 
-// comments are the doc comments of the fields in config.go, by "Type.Field".
+// comments are the doc comments of the fields in config.go and transform.go, by "Type.Field".
 func comments(t *testing.T) map[string]string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
+	var decls []ast.Decl
+	for _, name := range []string{"config.go", "transform.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		decls = append(decls, file.Decls...)
 	}
 	out := map[string]string{}
-	for _, decl := range file.Decls {
+	for _, decl := range decls {
 		gen, ok := decl.(*ast.GenDecl)
 		if !ok || gen.Tok != token.TYPE {
 			continue
@@ -94,6 +98,17 @@ func (g *generator) schema(t reflect.Type, f *field) object {
 		return object{{"anyOf", []any{object{{"type", "string"}, {"minLength", json.Number("1")}}, object{{"type", "array"}, {"items", object{{"type", "string"}}}, {"minItems", json.Number("1")}}}}}
 	case reflect.TypeFor[Secret]():
 		return object{{"type", "string"}}
+	case reflect.TypeFor[Decompress]():
+		extract := object{{"type", []any{"object", "null"}}, {"properties", object{{"extract", object{{"const", "messages"}}}}}, {"additionalProperties", false}}
+		return object{{"anyOf", []any{object{{"enum", texts([]string{string(DecompressGzip), string(DecompressLogs)})}}, expression, oneKey("cloudwatch_logs", extract)}}}
+	case reflect.TypeFor[Deaggregate]():
+		return object{{"anyOf", []any{object{{"enum", []any{"json"}}}, expression, oneKey("delimited", object{{"type", "string"}, {"minLength", json.Number("1")}})}}}
+	case reflect.TypeFor[Pairs]():
+		return object{{"type", "object"}, {"additionalProperties", object{{"type", []any{"string", "number", "boolean", "null"}}}}, {"minProperties", json.Number("1")}}
+	case reflect.TypeFor[Wants]():
+		text := object{{"type", []any{"string", "number", "boolean"}}}
+		one := object{{"anyOf", []any{object{{"enum", texts([]string{WantOk, WantDropped, WantFailed})}}, expression, oneKey(WantOk, text), oneKey(WantText, text), oneKey(WantFailed, text)}}}
+		return object{{"anyOf", []any{one, object{{"type", "array"}, {"items", one}, {"minItems", json.Number("1")}}}}}
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
@@ -116,6 +131,11 @@ func (g *generator) schema(t reflect.Type, f *field) object {
 		return orExpression(object{{"type", "string"}, {"pattern", f.pattern.String()}})
 	}
 	return object{{"type", "string"}}
+}
+
+// oneKey is a mapping with exactly this key.
+func oneKey(key string, value object) object {
+	return object{{"type", "object"}, {"properties", object{{key, value}}}, {"required", []any{key}}, {"additionalProperties", false}}
 }
 
 func (g *generator) structSchema(t reflect.Type) object {

@@ -72,6 +72,12 @@ type member struct {
 
 // encode turns a value into text, bool, []any, object or nil, by the same tags that decode reads.
 func encode(v reflect.Value) any {
+	if v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			return nil
+		}
+		return encode(v.Elem())
+	}
 	switch x := v.Interface().(type) {
 	case interface{ encode() any }:
 		return x.encode()
@@ -84,11 +90,6 @@ func encode(v reflect.Value) any {
 		return x.String()
 	}
 	switch v.Kind() {
-	case reflect.Pointer:
-		if v.IsNil() {
-			return nil
-		}
-		return encode(v.Elem())
 	case reflect.String:
 		return v.String()
 	case reflect.Bool:

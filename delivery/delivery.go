@@ -17,17 +17,21 @@ import (
 	"hydrant/format"
 	"hydrant/prefix"
 	"hydrant/sinks"
+	"hydrant/transform"
 )
 
 // Pipeline is one version of a stream, ready to work. It is made by Open from what a STREAM frame holds
 // and is immutable.
 type Pipeline struct {
+	// Transform is what happens to rows before they are written; nil: nothing. It runs when rows are encoded, so what
+	// it decides takes effect with a manifest and is decided again where there was none.
+	Transform     *transform.Chain
 	Format        format.Format
 	Prefix        *prefix.Template
 	ErrorPrefix   *prefix.Template
 	TimeZone      *time.Location // of prefixes and object names; nil: UTC
 	FileExtension string         // replaces the format's extension where not empty
-	Size          int64          // bytes of Data that close an object (buffer.size)
+	Size          int64          // bytes of Data, after Transform, that close an object (buffer.size)
 	FileSize      int64          // estimated written bytes that close an object, 0: off
 	Interval      time.Duration  // from the oldest waiting record (buffer.interval)
 	Destination   Destination

@@ -10,6 +10,7 @@ import (
 	"hydrant/buffer"
 	"hydrant/format"
 	"hydrant/record"
+	"hydrant/transform"
 )
 
 // job is one claim on its way under a manifest. The stream's loop makes it, an encode worker fills packs
@@ -42,7 +43,8 @@ type job struct {
 	codes  failedCodes        // of rows in error objects
 	err    error
 	reach  uint64 // sequence at which err happened, next when it was after the last row
-	input  int64  // bytes of Data in data objects
+	raw    int64  // bytes of Data that came in
+	input  int64  // bytes of Data in data objects, after transform
 	output int64  // bytes of these objects
 }
 
@@ -96,12 +98,19 @@ type cutting struct {
 	input   int64  // bytes of Data in the object
 	object  tallied
 	ok      int64 // records in ended objects
+	rows    int64 // rows in ended objects
+	dropped int64 // records that the configuration dropped
+
+	emit    func(transform.Result) error
+	passed  int  // route of the record that is being transformed
+	counted bool // a part of it is in an object, and it counts there
 }
 
 // encode writes the job's rows into packs, unsealed. On error nothing is left of them.
 func (w *worker) encode(ctx context.Context, j *job) {
 	c := &cutting{j: j, enc: w.encoder(j.pipe), errors: errorOutput{j: j, line: w.line}}
-	j.codes, j.input, j.output = j.codes[:0], 0, 0
+	c.emit = c.result
+	j.codes, j.raw, j.input, j.output = j.codes[:0], 0, 0, 0
 	err := c.run(ctx)
 	if cap(c.errors.line) <= maxKeptErrorBuf {
 		w.line = c.errors.line
@@ -126,7 +135,7 @@ func (w *worker) encode(ctx context.Context, j *job) {
 			j.packs = append(j.packs, p)
 		}
 	}
-	j.head.Counts = buffer.Counts{OK: c.ok, Failed: c.errors.total}
+	j.head.Counts = buffer.Counts{OK: c.ok, Dropped: c.dropped, Failed: c.errors.total}
 }
 
 func (c *cutting) run(ctx context.Context) error {
@@ -149,7 +158,7 @@ func (c *cutting) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if c.pack != nil && c.ok == 0 {
+	if c.pack != nil && c.rows == 0 {
 		// Not one row fitted: there is nothing to deliver.
 		c.pack.Abort()
 		c.pack = nil
@@ -175,40 +184,74 @@ func (c *cutting) pass(ctx context.Context, pass int) error {
 		if rows++; rows%checkRows == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if (!c.open && c.refusal == "") || route != c.route || c.full(row) {
-			if err := c.begin(row, route); err != nil {
-				return err
-			}
-		}
-		if c.refusal != "" {
-			if err := c.errors.add(metadataExtractionFailed, row, codeObjectKey, c.refusal); err != nil {
-				return err
-			}
-			continue
-		}
+		j.raw += int64(len(row.Data))
+		c.counted = false
+		message, poisoned := "", false
 		if j.poison != nil {
-			if message, ok := j.poison[row.Seq]; ok {
-				if err := c.errors.add(formatConversionFailed, row, codeEncoderBug, message); err != nil {
-					return err
-				}
-				continue
+			message, poisoned = j.poison[row.Seq]
+		}
+		var err error
+		switch {
+		case j.pipe.Transform == nil || poisoned: // nothing of a record that broke the encoder is delivered
+			err = c.put(row, route, poisoned, message)
+		default:
+			c.passed = route
+			var sum transform.Summary
+			sum, err = j.pipe.Transform.Apply(row, c.emit)
+			if sum.Ok+sum.Failed == 0 {
+				c.dropped++
 			}
 		}
-		err := c.append(row)
-		if err == nil {
-			c.input += int64(len(row.Data))
-			c.object.add(row)
-			continue
+		if err != nil {
+			return err
 		}
-		if misfit, ok := errors.AsType[*format.RowError](err); ok {
-			if err := c.errors.add(formatConversionFailed, row, misfit.Code, misfit.Message); err != nil {
-				return err
-			}
-			continue
-		}
-		return err
 	}
 	return nil
+}
+
+// result takes what the transform made of a record, or of a part of it.
+func (c *cutting) result(r transform.Result) error {
+	switch r.Outcome {
+	case transform.Ok:
+		return c.put(r.Row, c.passed, false, "")
+	case transform.Failed:
+		return c.refuse(r.Failure.Type, r.Row, r.Failure.Code, r.Failure.Message)
+	}
+	return nil
+}
+
+// put writes a row into the object of its route, or to the error output where it does not fit. A record that was taken
+// apart counts once, where the first of its rows is.
+func (c *cutting) put(row record.Row, route int, poisoned bool, message string) error {
+	if (!c.open && c.refusal == "") || route != c.route || c.full(row) {
+		if err := c.begin(row, route); err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.refusal != "":
+		return c.refuse(metadataExtractionFailed, row, codeObjectKey, c.refusal)
+	case poisoned:
+		return c.refuse(formatConversionFailed, row, codeEncoderBug, message)
+	}
+	err := c.append(row)
+	if err == nil {
+		c.input += int64(len(row.Data))
+		c.object.add(row, !c.counted)
+		c.counted = true
+		return nil
+	}
+	if misfit, ok := errors.AsType[*format.RowError](err); ok {
+		return c.refuse(formatConversionFailed, row, misfit.Code, misfit.Message)
+	}
+	return err
+}
+
+// refuse writes a row to the error output.
+func (c *cutting) refuse(errorType string, row record.Row, code, message string) error {
+	err := c.errors.add(errorType, row, code, message, !c.counted)
+	c.counted = true
+	return err
 }
 
 // append gives one row to the encoder. A panic in there must not take down every other stream: it becomes
@@ -230,7 +273,7 @@ func (c *cutting) append(row record.Row) (err error) {
 // full tells whether the open object has no room for the row. The loop has claimed what one object of a
 // route may hold, so this matters only where the estimate of written bytes was far too low.
 func (c *cutting) full(row record.Row) bool {
-	if !c.open || c.object.records == 0 {
+	if !c.open || c.object.rows == 0 {
 		return false
 	}
 	if c.j.limit > 0 {
@@ -238,7 +281,7 @@ func (c *cutting) full(row record.Row) bool {
 	}
 	// A quarter more is better than a small object after it. The estimate is not asked for each row.
 	f := c.j.pipe.FileSize
-	return f > 0 && c.object.records%64 == 0 && c.enc.Buffered() >= f+f/4
+	return f > 0 && c.object.rows%64 == 0 && c.enc.Buffered() >= f+f/4
 }
 
 // begin ends the open object and starts one for the route of row, whose first record row is.
@@ -280,7 +323,7 @@ func (c *cutting) end() error {
 		return nil
 	}
 	c.open = false
-	if c.object.records == 0 {
+	if c.object.rows == 0 {
 		if err := c.pack.Drop(); err != nil {
 			return &packError{fmt.Errorf("drop an empty object: %w", err)}
 		}
@@ -294,6 +337,7 @@ func (c *cutting) end() error {
 		return &packError{fmt.Errorf("end an object: %w", err)}
 	}
 	c.ok += c.object.records
+	c.rows += c.object.rows
 	c.j.input += c.input
 	c.j.output += stats.Bytes
 	return nil

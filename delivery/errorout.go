@@ -43,20 +43,24 @@ type errorOutput struct {
 
 // tallied is what a pack wants to know of an object's records.
 type tallied struct {
-	records  int64
+	records  int64 // that count here: one that was taken apart counts once
+	rows     int64
 	firstSeq uint64
 	oldest   int64 // arrival of the first record, which is the oldest one
 }
 
-func (t *tallied) add(row record.Row) {
-	if t.records == 0 {
+func (t *tallied) add(row record.Row, counts bool) {
+	if t.rows == 0 {
 		t.firstSeq, t.oldest = row.Seq, row.Arrived
 	}
-	t.records++
+	t.rows++
+	if counts {
+		t.records++
+	}
 }
 
-// add writes one row. Its errors end the cut.
-func (e *errorOutput) add(errorType string, row record.Row, code, message string) error {
+// add writes one row; counts is whether its record counts here. Its errors end the cut.
+func (e *errorOutput) add(errorType string, row record.Row, code, message string, counts bool) error {
 	if err := e.open(errorType, row); err != nil {
 		return err
 	}
@@ -71,8 +75,10 @@ func (e *errorOutput) add(errorType string, row record.Row, code, message string
 		return &packError{fmt.Errorf("write an error record: %w", err)}
 	}
 	e.bytes += int64(len(e.line))
-	e.object.add(row)
-	e.total++
+	e.object.add(row, counts)
+	if counts {
+		e.total++
+	}
 	e.j.codes.add(errorType, code)
 	return nil
 }
@@ -117,7 +123,7 @@ func (e *errorOutput) open(errorType string, row record.Row) error {
 	return nil
 }
 
-// end closes the open object. Every object has at least one record, or the cut has failed.
+// end closes the open object. Every object has at least one row, or the cut has failed.
 func (e *errorOutput) end() error {
 	if e.errorType == "" {
 		return nil

@@ -38,13 +38,14 @@ type loop struct {
 	jobs     []*job // oldest first; their manifests are made in this order
 	versions map[*job]*version
 	ratio    float64 // written bytes for each byte of Data, so far
+	gain     float64 // bytes after transform for each byte of Data, so far
 	failures int     // cuts in a row that failed
 	retryAt  time.Time
 	wg       sync.WaitGroup
 }
 
 func newLoop(s *stream, w *workers, retire func() bool) *loop {
-	return &loop{s: s, workers: w, depth: w.n + 1, retire: retire, versions: map[*job]*version{}, ratio: 1}
+	return &loop{s: s, workers: w, depth: w.n + 1, retire: retire, versions: map[*job]*version{}, ratio: 1, gain: 1}
 }
 
 // run works until ctx ends or the stream is gone. Claims without a manifest are given back: their rows are
@@ -181,11 +182,21 @@ func (l *loop) count(w buffer.Waiting, all bool) {
 // objectBytes is how many bytes of Data fill an object.
 func (l *loop) objectBytes() int64 {
 	p := l.ver.pipe
-	if p.FileSize <= 0 {
-		return p.Size
+	switch {
+	case p.FileSize > 0:
+		return max(int64(float64(p.FileSize)/l.ratio), 1)
+	case p.Transform != nil:
+		return max(int64(float64(p.Size)/min(max(l.gain, minGain), maxGain)), 1)
 	}
-	return max(int64(float64(p.FileSize)/l.ratio), 1)
+	return p.Size
 }
+
+// Bounds of what a transform is taken to make of a byte: one that drops nearly everything must not let rows pile up without
+// end before an object of its usual size is there.
+const (
+	minGain = 1.0 / 16
+	maxGain = 64
+)
 
 // claim takes the rows of a verdict and starts a job on them. It returns false where nothing was there.
 func (l *loop) claim(ctx context.Context, v verdict) bool {
@@ -206,6 +217,9 @@ func (l *loop) claim(ctx context.Context, v verdict) bool {
 	}
 	if l.ver.pipe.FileSize <= 0 {
 		j.limit = max(l.ver.pipe.Size, 1)
+		if l.ver.pipe.Transform != nil {
+			j.limit += j.limit / 4 // the gain is an estimate, and a quarter more is better than a small object after it
+		}
 	}
 	s.mu.Lock() // nobody may see these rows neither waiting nor in work
 	if s.cur != l.ver {
@@ -301,15 +315,27 @@ func (l *loop) finish(ctx context.Context) bool {
 		j.cancel()
 		l.jobs = l.jobs[1:]
 		l.failures = 0
-		if j.input > 0 && j.output > 0 {
-			l.ratio = l.ratio*3/4 + float64(j.output)/float64(j.input)/4
-		}
+		l.learn(j)
 		l.marks.prune(j.next)
 		v := l.versions[j]
 		delete(l.versions, j)
 		l.s.committed(j, v, m)
 	}
 	return true
+}
+
+// learn takes from a job how many bytes its rows became.
+func (l *loop) learn(j *job) {
+	from := j.input
+	if j.pipe.Transform != nil {
+		from = j.raw
+		if j.raw > 0 {
+			l.gain = l.gain*3/4 + float64(j.input)/float64(j.raw)/4
+		}
+	}
+	if from > 0 && j.output > 0 {
+		l.ratio = l.ratio*3/4 + float64(j.output)/float64(from)/4
+	}
 }
 
 // cut makes a job's manifest, unless its version, or the order to discard that it carries out, is not in force any more.

@@ -156,8 +156,9 @@ func checkStreams(f *config.File, known []config.Fault) (faults []config.Fault) 
 // texts checks the parts of a stream that are languages of their own, whatever else is wrong with it.
 func texts(s *config.Stream) (flaws []flaw) {
 	var pipe delivery.Pipeline
+	_, flaws = chain(s.Transform, slog.New(slog.DiscardHandler))
 	if d := s.Destination.File; d != nil {
-		flaws = names(&pipe, "destination.file", d.Prefix, d.ErrorOutputPrefix, "UTC", "")
+		flaws = append(flaws, names(&pipe, "destination.file", d.Prefix, d.ErrorOutputPrefix, "UTC", "")...)
 	}
 	if d := s.Destination.S3; d != nil {
 		flaws = append(flaws, names(&pipe, "destination.s3", d.Prefix, d.ErrorOutputPrefix, "UTC", "")...)
@@ -180,6 +181,8 @@ func (p *parts) pipeline(now *settings, inFile string, s *config.Stream) (*deliv
 	}
 	var flaws, more []flaw
 	pipe.Format, flaws = p.format(&s.Format)
+	pipe.Transform, more = chain(s.Transform, p.log)
+	flaws = append(flaws, more...)
 	switch d := &s.Destination; {
 	case d.File != nil:
 		more = names(pipe, "destination.file", d.File.Prefix, d.File.ErrorOutputPrefix, d.File.TimeZone, d.File.FileExtension)
