@@ -134,17 +134,20 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector. Streams that have had no put yet are there with zeros, and those that
 // are gone are not, so that who creates streams and deletes them fills no memory.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	names := m.names()
-	for _, name := range names {
+	for _, name := range m.names() {
 		m.Stream(name)
 	}
+	var counted []string // before the names are asked for again: one that is made meanwhile may count already
 	m.streams.Range(func(key, _ any) bool {
-		name := key.(string)
+		counted = append(counted, key.(string))
+		return true
+	})
+	names := m.names()
+	for _, name := range counted {
 		if _, there := slices.BinarySearch(names, name); !there {
 			m.forget(name)
 		}
-		return true
-	})
+	}
 	for _, c := range m.all() {
 		c.Collect(ch)
 	}

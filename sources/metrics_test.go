@@ -55,3 +55,27 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("refused %v", got)
 	}
 }
+
+// TestMetricsOfNewStream: a stream that is made, and takes records, while the metrics are read keeps its counts.
+func TestMetricsOfNewStream(t *testing.T) {
+	var m *Metrics
+	made := false
+	m = NewMetrics(func() []string {
+		if made {
+			return []string{"new"}
+		}
+		made = true
+		defer m.Stream("new").Accepted(PutRecord, record.Receipt{Count: 1}, 10, 0, time.Millisecond)
+		return nil // as it was a moment ago
+	})
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(m)
+	for range 2 {
+		if _, err := reg.Gather(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := testutil.ToFloat64(m.records.WithLabelValues("new")); got != 1 {
+		t.Errorf("%v records, want 1", got)
+	}
+}
