@@ -464,7 +464,7 @@ func (p *modelPack) Write(b []byte) (int, error) {
 func (p *modelPack) End(records int64, firstSeq uint64, oldest int64) error {
 	p.s.disk.mu.Lock()
 	defer p.s.disk.mu.Unlock()
-	if !p.open || records <= 0 || firstSeq == 0 || oldest == 0 {
+	if !p.open || records < 0 || firstSeq == 0 || oldest == 0 {
 		p.s.bug("End(%d, %d, %d), open %v", records, firstSeq, oldest, p.open)
 	}
 	p.open = false

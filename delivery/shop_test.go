@@ -259,6 +259,7 @@ type spec struct {
 	Shop     string // which shop; "" is the first
 	Ext      string // of the format
 	FileExt  string // of the stream
+	Words    bool   // rows go through the transform of words
 }
 
 func (s spec) bytes() []byte {
@@ -295,6 +296,9 @@ func (w *world) open(s buffer.Stream) (*Pipeline, error) {
 		return nil, errors.New(c.Fail)
 	}
 	p := &Pipeline{Format: lines{extension: c.Ext, gate: w.gate}, Size: c.Size, FileSize: c.FileSize, Interval: c.Interval, FileExtension: c.FileExt}
+	if c.Words {
+		p.Transform = words(w.t)
+	}
 	if c.Size == 0 {
 		p.Size = 1 << 20
 	}
