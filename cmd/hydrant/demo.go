@@ -322,7 +322,7 @@ func readParquet(path string, n int) (rows [][]byte, err error) {
 // next prints what to try while the daemon runs.
 func (d *demo) next(api, adm string) {
 	d.say(`
-It stays up until Ctrl-C. Try:
+It stays up until Ctrl-C. Try, with version 2 of the AWS CLI (version 1 wants Data as it is, without base64):
 
   AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_DEFAULT_REGION=us-east-1 aws --endpoint-url %[1]s firehose put-record \
     --delivery-stream-name %[3]s --record Data=$(printf '{"event_id":"mine","event_type":"click"}' | base64)
