@@ -266,16 +266,29 @@ func TestBuffersDoNotMix(t *testing.T) {
 	}
 }
 
-// Calls that are not puts have small documents, of which a lot of memory is made.
+// Calls that are not puts have small documents, of which a lot of memory is made. The sender of one that is too long gets
+// the answer, and its connection goes on.
 func TestDocumentLength(t *testing.T) {
 	s := newStore(t, "s")
-	h := newHandler(t, s, func(o *Options) { o.Control = &plane{answer: `{}`} })
+	srv := server(t, newHandler(t, s, func(o *Options) { o.Control = &plane{answer: `{}`} }))
 	for op, body := range map[string]string{"TagDeliveryStream": `{}`, opDescribe: `{"DeliveryStreamName":"s"}`, opList: `{}`} {
-		for n, status := range map[int]int{MaxDocument: 200, MaxDocument + 1: 413} {
-			w := post(t, h, op, body+strings.Repeat(" ", n-len(body)))
-			if w.Code != status {
-				t.Errorf("%s with %d bytes: %d %s, want %d", op, n, w.Code, w.Body, status)
+		conn := dial(t, srv)
+		for _, chunked := range []bool{false, true} {
+			for _, c := range []struct{ n, status int }{{MaxDocument, 200}, {MaxDocument + 1, 413}, {2 << 20, 413}, {MaxDocument, 200}} {
+				text := body + strings.Repeat(" ", c.n-len(body))
+				if chunked {
+					fmt.Fprint(conn, head(op, "Transfer-Encoding: chunked"))
+					fmt.Fprintf(conn, "%x\r\n%s\r\n0\r\n\r\n", c.n, text)
+				} else {
+					fmt.Fprint(conn, head(op, fmt.Sprintf("Content-Length: %d", c.n)), text)
+				}
+				if res, got := answer(t, conn); res.StatusCode != c.status || res.Close {
+					t.Fatalf("%s with %d bytes, chunked %v: %d %s, close %v, want %d", op, c.n, chunked, res.StatusCode, got, res.Close, c.status)
+				}
 			}
 		}
+	}
+	if s.peak > 4*MaxDocument {
+		t.Errorf("%d bytes were admitted at once", s.peak)
 	}
 }

@@ -62,9 +62,11 @@ func errDocument(err error) error {
 	return &apiError{status: e.HTTPStatus(), code: e.Code, message: e.Message, reason: reason}
 }
 
+// errTooLarge is the answer to a body of more than most bytes. One that is no longer than a put's is read to its end, so
+// that its sender gets the answer.
 func errTooLarge(most int) error {
 	return &apiError{status: http.StatusRequestEntityTooLarge, code: "RequestEntityTooLargeException",
-		message: fmt.Sprintf("The request body is longer than %d bytes.", most), reason: "too_large", close: true}
+		message: fmt.Sprintf("The request body is longer than %d bytes.", most), reason: "too_large", close: most == MaxBody}
 }
 
 func (h *Handler) errNotFound(stream string) error {

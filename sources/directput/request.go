@@ -130,13 +130,13 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, most int) (b 
 		b.bytes, b.release = grown[:size], release
 		n, err := fill(r.Body, b.bytes[have:])
 		switch {
+		case have+n > most: // whether or not that is its end
+			return b, errTooLarge(most)
 		case err == io.EOF:
 			b.bytes = b.bytes[:have+n]
 			return b, nil
 		case err != nil:
 			return b, errBody(err)
-		case size > most:
-			return b, errTooLarge(most)
 		}
 	}
 }
