@@ -36,6 +36,8 @@ type job struct {
 	limit     int64             // bytes of Data that fill an object, 0: none
 	poison    map[uint64]string // rows that broke the encoder, and how
 	shrinks   int               // how often the claim was trimmed for want of space
+	// refused is told of each row that goes to the error output; nil: nobody asks.
+	refused func(errorType string, row record.Row, code, message string)
 
 	cancel context.CancelFunc // of encoding
 	ready  chan struct{}      // closed when what follows is final
@@ -251,6 +253,9 @@ func (c *cutting) put(row record.Row, route int, poisoned bool, message string) 
 func (c *cutting) refuse(errorType string, row record.Row, code, message string) error {
 	err := c.errors.add(errorType, row, code, message, !c.counted)
 	c.counted = true
+	if c.j.refused != nil {
+		c.j.refused(errorType, row, code, message)
+	}
 	return err
 }
 

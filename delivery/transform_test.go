@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"hydrant/buffer"
+	"hydrant/record"
 	"hydrant/transform"
 )
 
@@ -196,4 +198,47 @@ func TestTransformErrorLine(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A plan says what a cut would make, and makes nothing.
+func TestMakePlan(t *testing.T) {
+	w := &world{t: t, shops: map[string]*shop{"": newShop(t)}}
+	pipe, err := w.open(buffer.Stream{Name: "s", Spec: spec{Words: true, Size: 6, Prefix: "data/!{timestamp:yyyy}/"}.bytes()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 11, 25, 14, 30, 0, 0, time.UTC)
+	var rows []record.Row
+	for i, data := range []string{"abc", "drop", "def fail1", "ghi bad", "whole", "jkl"} {
+		rows = append(rows, record.Row{Seq: uint64(i + 1), Arrived: at.UnixMicro(), Data: []byte(data)})
+	}
+	plan, err := MakePlan(t.Context(), "s", 3, pipe, rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var objects []string
+	for _, o := range plan.Objects {
+		objects = append(objects, fmt.Sprintf("%s… %v %d", o.Key[:len(o.Key)-36], o.Error, o.Records))
+	}
+	equal(t, "objects", objects, []string{
+		"data/2026/s-3-2026-11-25-14-30-00-… false 2",
+		"errors/processing-failed/s-3-2026-11-25-14-30-00-… true 0",
+		"data/2026/s-3-2026-11-25-14-30-00-… false 2",
+		"errors/format-conversion-failed/s-3-2026-11-25-14-30-00-… true 0",
+		"errors/processing-failed/s-3-2026-11-25-14-30-00-… true 1",
+	})
+	equal(t, "refused", plan.Refused, []PlannedRefusal{
+		{3, 1, "processing-failed", "Hydrant.Words", "a word"},
+		{4, 1, "format-conversion-failed", "DataFormatConversion.MalformedData", "not \"good\""},
+		{5, 0, "processing-failed", "Hydrant.Words", "the whole row"},
+	})
+	if plan.Delivered != 4 || plan.Dropped != 1 || plan.Failed != 1 || plan.Objects[0].Bytes != 8 {
+		t.Errorf("%+v, first of %d bytes", plan, plan.Objects[0].Bytes)
+	}
+	if keys := w.shop().keys(); len(keys) != 0 {
+		t.Errorf("stored %q", keys)
+	}
+	if plan, err := MakePlan(t.Context(), "s", 3, pipe, nil); err != nil || len(plan.Objects) != 0 {
+		t.Errorf("%+v, %v", plan, err)
+	}
 }

@@ -125,7 +125,7 @@ func TestReload(t *testing.T) {
 		replace("k,v\na,2\n")
 		time.Sleep(time.Minute - 1)
 		check("before it is due", "1", 0)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		check("when it is due", "2", 0)
 		replace("k,v\na,3\na,4\n")
 		time.Sleep(time.Minute)

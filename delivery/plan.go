@@ -1,0 +1,132 @@
+package delivery
+
+import (
+	"context"
+	"io"
+	"iter"
+	"slices"
+
+	"hydrant/buffer"
+	"hydrant/record"
+)
+
+// Plan is what a cut of some rows would make, were it sent.
+type Plan struct {
+	Objects []*PlannedObject // in the order in which they were begun
+	Refused []PlannedRefusal // in the order in which they were found
+	// Records by what would become of them, each once.
+	Delivered, Dropped, Failed int64
+}
+
+// PlannedObject is an object that would be stored.
+type PlannedObject struct {
+	Key             string
+	Error           bool // of the error output
+	ContentEncoding string
+	Records         int64 // that count in it
+	Bytes           int64
+}
+
+// PlannedRefusal is a row that would go to the error output.
+type PlannedRefusal struct {
+	Seq     uint64
+	Sub     uint32
+	Type    string // of the error output
+	Code    string
+	Message string
+}
+
+// MakePlan runs rows, which arrived at one time and have sequences from 1, through the code that cuts rows of a stream: transform,
+// format, keys and error output. Nothing is stored, and the destination is not asked.
+func MakePlan(ctx context.Context, stream string, version uint64, p *Pipeline, rows []record.Row) (Plan, error) {
+	var plan Plan
+	if len(rows) == 0 {
+		return plan, nil
+	}
+	j := &job{
+		store:   planStore{plan: &plan},
+		name:    stream,
+		pipe:    p,
+		version: version,
+		claim:   planClaim(rows),
+		first:   rows[0].Seq,
+		next:    rows[len(rows)-1].Seq + 1,
+		segs:    []segment{{first: rows[0].Seq}},
+		routes:  1,
+		refused: func(errorType string, row record.Row, code, message string) {
+			plan.Refused = append(plan.Refused, PlannedRefusal{Seq: row.Seq, Sub: row.Sub, Type: errorType, Code: code, Message: message})
+		},
+	}
+	if p.FileSize <= 0 {
+		j.limit = max(p.Size, 1)
+	}
+	// The data object and the error object that are open write by turns, each into its own pack.
+	w := &worker{}
+	w.encode(ctx, j)
+	if j.err != nil {
+		return plan, j.err
+	}
+	plan.Delivered, plan.Dropped, plan.Failed = j.head.Counts.OK, j.head.Counts.Dropped, j.head.Counts.Failed
+	return plan, nil
+}
+
+// planStore makes packs that only count. The other methods of a store are not called by a cut's encoding.
+type planStore struct {
+	store
+	plan *Plan
+}
+
+func (s planStore) NewPack() (pack, error) { return &planPack{plan: s.plan}, nil }
+
+type planPack struct {
+	plan *Plan
+	own  []*PlannedObject // this pack's objects, in plan
+}
+
+func (p *planPack) last() *PlannedObject { return p.own[len(p.own)-1] }
+
+func (p *planPack) Write(b []byte) (int, error) {
+	p.last().Bytes += int64(len(b))
+	return len(b), nil
+}
+
+func (p *planPack) Begin(h buffer.ObjectHead) (io.Writer, error) {
+	o := &PlannedObject{Key: h.Key, Error: h.Role == buffer.Error, ContentEncoding: h.ContentEncoding}
+	p.own = append(p.own, o)
+	p.plan.Objects = append(p.plan.Objects, o)
+	return p, nil
+}
+
+func (p *planPack) End(records int64, _ uint64, _ int64) error {
+	p.last().Records = records
+	return nil
+}
+
+func (p *planPack) Drop() error {
+	at := slices.Index(p.plan.Objects, p.last())
+	p.own = p.own[:len(p.own)-1]
+	p.plan.Objects = slices.Delete(p.plan.Objects, at, at+1)
+	return nil
+}
+
+func (p *planPack) Seal(buffer.ManifestHead) error { return nil }
+
+func (p *planPack) Abort() {
+	for len(p.own) > 0 {
+		_ = p.Drop()
+	}
+}
+
+// planClaim are the rows of a plan.
+type planClaim []record.Row
+
+func (c planClaim) Range() (first, next uint64) { return c[0].Seq, c[len(c)-1].Seq + 1 }
+func (c planClaim) Bytes() (n int64) {
+	for _, r := range c {
+		n += int64(len(r.Data))
+	}
+	return n
+}
+func (c planClaim) Rows() iter.Seq[record.Row] { return slices.Values(c) }
+func (c planClaim) Trim(uint64)                {}
+func (c planClaim) Release()                   {}
