@@ -434,26 +434,22 @@ func digits(b []byte, i int) int {
 // str reads the string whose first byte is at i: its text, without escapes, and the index after the closing quote.
 func (p *parser) str(i int) (text []byte, next int, err error) {
 	from := i
-	for {
-		// Blocks without a quote, a backslash or a control character, then the bytes of the last.
-		for b := p.b; i+8 <= len(b); i += 8 {
-			if special(b[i : i+8 : i+8]) {
-				break
-			}
-		}
-		for p.b[i] >= ' ' && p.b[i] != '"' && p.b[i] != '\\' {
-			i++
-		}
-		switch {
-		case p.b[i] == '"':
-			return p.b[from:i:i], i + 1, nil
-		case p.b[i] == '\\':
-			return p.escaped(from, i)
-		case i >= p.end:
-			return nil, 0, p.malformed(i, "the end of a string")
-		}
-		return nil, 0, wrong(CodeJSONProcessing, "the answer has the control character 0x%02x in a string at byte %d", p.b[i], i)
+	// Blocks without a quote, a backslash or a control character, then the bytes of the last.
+	for b := p.b; i+8 <= len(b) && !special(b[i:i+8:i+8]); {
+		i += 8
 	}
+	for p.b[i] >= ' ' && p.b[i] != '"' && p.b[i] != '\\' {
+		i++
+	}
+	switch {
+	case p.b[i] == '"':
+		return p.b[from:i:i], i + 1, nil
+	case p.b[i] == '\\':
+		return p.escaped(from, i)
+	case i >= p.end:
+		return nil, 0, p.malformed(i, "the end of a string")
+	}
+	return nil, 0, wrong(CodeJSONProcessing, "the answer has the control character 0x%02x in a string at byte %d", p.b[i], i)
 }
 
 func special(b []byte) bool {

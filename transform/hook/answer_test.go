@@ -19,8 +19,10 @@ import (
 // fixed is a carrier whose function always answers the same.
 type fixed []byte
 
-func (f fixed) Invoke(_ context.Context, _, dst []byte) ([]byte, error) { return append(dst, f...), nil }
-func (f fixed) Function() string                                        { return "fixed" }
+func (f fixed) Invoke(_ context.Context, _, dst []byte) ([]byte, error) {
+	return append(dst, f...), nil
+}
+func (f fixed) Function() string { return "fixed" }
 
 // TestDecodeInPlace: as the standard library's decoder, for every length, and without a byte behind the text changed.
 func TestDecodeInPlace(t *testing.T) {

@@ -216,7 +216,11 @@ func SaysError(body []byte) bool {
 	if bytes.HasPrefix(body, []byte(timedOut)) {
 		return true
 	}
-	// Both are looked for first, since nearly no answer has them.
+	// Nearly every answer begins with its records, and nearly none of the others has one of these.
+	head := body[:min(len(body), 256)]
+	if i := bytes.Index(head, []byte(`"records"`)); i >= 0 && bytes.HasPrefix(bytes.TrimLeft(head[i+len(`"records"`):], " \t\r\n"), []byte(":")) {
+		return false
+	}
 	if !bytes.Contains(body, []byte(`"errorType"`)) && !bytes.Contains(body, []byte(`"errorMessage"`)) {
 		return false
 	}

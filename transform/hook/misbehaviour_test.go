@@ -19,8 +19,8 @@ import (
 	"hydrant/record"
 	"hydrant/transform"
 	"hydrant/transform/hook"
-	hookhttp "hydrant/transform/hook/http"
 	"hydrant/transform/hook/hooktest"
+	hookhttp "hydrant/transform/hook/http"
 )
 
 // ids of rows 1 to 9 of the directory and incarnation 0.

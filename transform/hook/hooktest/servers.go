@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/aws/aws-lambda-go/lambda"
@@ -26,7 +27,8 @@ const Path = "/2015-03-31/functions/function/invocations"
 // alone. Under any other name than "function" they are told as Lambda's API does. It returns the server's URL.
 func Serve(t testing.TB, function any, see func(*http.Request)) string {
 	t.Helper()
-	handler := lambda.NewHandler(function)
+	// A handler takes one request at a time, as a sandbox of Lambda does; others are made when there are more.
+	sandboxes := sync.Pool{New: func() any { return lambda.NewHandler(function) }}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /2015-03-31/functions/{name}/invocations", func(w http.ResponseWriter, r *http.Request) {
 		if see != nil {
@@ -37,6 +39,8 @@ func Serve(t testing.TB, function any, see func(*http.Request)) string {
 			w.WriteHeader(http.StatusInternalServerError)
 			return
 		}
+		handler := sandboxes.Get().(lambda.Handler)
+		defer sandboxes.Put(handler) // its answer is its own until then
 		answer, err := handler.Invoke(r.Context(), request)
 		said := ""
 		switch {

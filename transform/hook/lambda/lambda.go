@@ -247,7 +247,7 @@ func (c *Carrier) failure(client *lambda.Client, err error) *hook.Error {
 		return e
 	}
 	answer, ok := errors.AsType[*smithyhttp.ResponseError](err)
-	if !ok || answer.Response == nil {
+	if !ok || answer.Response == nil || answer.HTTPStatusCode() == 0 {
 		return hook.TransportError(err)
 	}
 	e := &hook.Error{Code: hook.CodeInvocationFailure, Err: fmt.Errorf("HTTP status %d", answer.HTTPStatusCode())}
