@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -57,6 +58,50 @@ func TestDocumentedConfigurations(t *testing.T) {
 		}
 		if err != nil {
 			t.Errorf("%v\nin\n%s", err, c.text)
+		}
+	}
+}
+
+// The examples of docs/transforms.md do what they say, and there is one of every processor.
+func TestDocumentedTransforms(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "transforms.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	table := regexp.MustCompile("(?s)```csv\n(.*?)```").FindSubmatch(page)
+	if err := os.WriteFile("countries.csv", table[1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
+		text := "streams:\n  - name: s\n    destination: { file: { path: lake } }\n    " + strings.ReplaceAll(m[1], "\n", "\n    ")
+		f, err := config.Decode("transforms.md", []byte(text), func(string) (string, bool) { return "", false })
+		if err != nil {
+			t.Errorf("%v\nin\n%s", err, text)
+			continue
+		}
+		tested, err := runTests(f.Config)
+		if err != nil {
+			t.Errorf("%v\nin\n%s", err, text)
+		}
+		for _, x := range tested {
+			if !x.Passed {
+				t.Errorf("test %d: %s\nin\n%s", x.Index, x.Fault, m[1])
+			}
+		}
+		if len(tested) == 0 {
+			t.Errorf("no test in\n%s", m[1])
+		}
+		steps := f.Config.Streams[0].Transform
+		for i := range steps {
+			key, _, _, _ := processor(&steps[i], slog.New(slog.DiscardHandler))
+			seen[key] = true
+		}
+	}
+	for _, key := range []string{"decompress", "deaggregate", "append_delimiter", "jq", "filter", "rename", "set", "remove", "flatten", "redact", "lookup"} {
+		if !seen[key] {
+			t.Errorf("no example of %s", key)
 		}
 	}
 }

@@ -31,6 +31,7 @@ type edit struct {
 type constant struct {
 	kind transform.Kind
 	text string  // of a string; otherwise its JSON
+	utf8 []byte  // text again, to compare with
 	num  float64 // of a number
 }
 
@@ -239,7 +240,7 @@ func literalOf(q *gojq.Query) (*constant, bool) {
 		return &constant{kind: transform.False, text: "false"}, true
 	case gojq.TermTypeString:
 		if t.Str.Queries == nil {
-			return &constant{kind: transform.String, text: t.Str.Str}, true
+			return &constant{kind: transform.String, text: t.Str.Str, utf8: []byte(t.Str.Str)}, true
 		}
 	case gojq.TermTypeNumber:
 		return number("", t.Number)
@@ -402,7 +403,7 @@ type scalarView struct {
 
 func (o *operand) view(d *transform.Document, root transform.Ref) (scalarView, bool) {
 	if o.lit != nil {
-		return scalarView{kind: o.lit.kind, text: []byte(o.lit.text), num: o.lit.num}, true
+		return scalarView{kind: o.lit.kind, text: o.lit.utf8, num: o.lit.num}, true
 	}
 	v, ok := find(d, root, o.path)
 	if !ok {
