@@ -87,6 +87,8 @@ type Call struct {
 	// Allow tells whether the caller may do this to a stream, which need not exist; nil: it may. It is asked
 	// when the shape of the request is known to be right, and its error is returned as it is.
 	Allow func(stream string) error
+	// Sees tells whether the caller may know of a stream that the call is not about; nil: of all.
+	Sees func(stream string) bool
 }
 
 // handlers of the operations.
@@ -127,6 +129,9 @@ func (p *Plane) Call(ctx context.Context, c Call) (answer []byte, unknown int, e
 	}
 	if c.Allow == nil {
 		c.Allow = func(string) error { return nil }
+	}
+	if c.Sees == nil {
+		c.Sees = func(string) bool { return true }
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, 0, err

@@ -120,6 +120,16 @@ func TestCreateFails(t *testing.T) {
 	if _, _, err := b.Call(t.Context(), Call{Operation: "CreateDeliveryStream", Body: []byte(create("new", ""))}); err == nil || !strings.Contains(err.Error(), "burns") {
 		t.Errorf("a failure of the daemon says %v", err)
 	}
+	// Streams that the caller may not know of are not named.
+	b.r.set("theirs", yaml)
+	b.r.refuse = buffer.ErrTooManyStreams
+	for sees, want := range map[string]string{"files": "[files]", "theirs": "[theirs]", "new": "[]"} {
+		_, _, err := b.Call(t.Context(), Call{Operation: "CreateDeliveryStream", Body: []byte(create("new", "")), Sees: func(name string) bool { return name == sees }})
+		if err == nil || !strings.HasSuffix(err.Error(), "Firehose names: "+want) {
+			t.Errorf("to a caller who sees %s: %v", sees, err)
+		}
+	}
+	delete(b.r.streams, "theirs")
 	b.r.refuse = nil
 	for i := range maxNames - 1 {
 		b.r.set(fmt.Sprintf("x%d", i), yaml)

@@ -26,7 +26,7 @@ func (p *Plane) startEncryption(c *Call) (answer []byte, unknown int, err error)
 	if err := c.Allow(r.Name); err != nil {
 		return nil, r.Unknown, err
 	}
-	err = p.change(c.Operation, r.Name, func(now *buffer.Stream) error {
+	err = p.change(c, r.Name, func(now *buffer.Stream) error {
 		now.Tags = withKey(now.Tags, &r.Key)
 		return p.mayEncrypt(r.Key)
 	})
@@ -41,7 +41,7 @@ func (p *Plane) stopEncryption(c *Call) (answer []byte, unknown int, err error) 
 	if err := c.Allow(r.Name); err != nil {
 		return nil, r.Unknown, err
 	}
-	err = p.change(c.Operation, r.Name, func(now *buffer.Stream) error {
+	err = p.change(c, r.Name, func(now *buffer.Stream) error {
 		now.Tags = withKey(now.Tags, nil)
 		return nil
 	})

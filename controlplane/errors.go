@@ -29,19 +29,21 @@ func notOurs(operation, name string) error {
 // maxNames is how many streams an error names.
 const maxNames = 100
 
-// failed translates an error of Streams.
-func (p *Plane) failed(err error) error {
+// failed translates an error of Streams for the caller.
+func (p *Plane) failed(c *Call, err error) error {
 	switch _, ours := errors.AsType[*firehose.Error](err); {
 	case ours:
 		return err
 	case errors.Is(err, buffer.ErrTooManyStreams):
 		var names []string
 		all := p.o.Streams.Definitions()
-		for _, s := range all[:min(len(all), maxNames)] {
-			names = append(names, s.Name)
+		for _, s := range all {
+			if c.Sees(s.Name) {
+				names = append(names, s.Name)
+			}
 		}
-		if len(all) > maxNames {
-			names = append(names, "...")
+		if len(names) > maxNames {
+			names = append(names[:maxNames], "...")
 		}
 		return &firehose.Error{Code: firehose.CodeLimitExceeded, Message: fmt.Sprintf(
 			"You have already consumed your firehose quota of %d hoses. Firehose names: [%s]", len(all), strings.Join(names, ", "))}

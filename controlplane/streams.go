@@ -18,11 +18,11 @@ func (p *Plane) create(c *Call) (answer []byte, unknown int, err error) {
 	if err := c.Allow(r.Name); err != nil {
 		return nil, r.Unknown, err
 	}
-	answer, err = p.createStream(r)
+	answer, err = p.createStream(c, r)
 	return answer, r.Unknown, err
 }
 
-func (p *Plane) createStream(r *firehose.Create) ([]byte, error) {
+func (p *Plane) createStream(call *Call, r *firehose.Create) ([]byte, error) {
 	settings := p.settings()
 	document, secrets, err := r.Document(settings)
 	if err != nil {
@@ -58,7 +58,7 @@ func (p *Plane) createStream(r *firehose.Create) ([]byte, error) {
 		return buffer.Stream{Tags: tags, Consumers: []uint8{buffer.Main}, Spec: spec}, nil
 	})
 	if err != nil {
-		return nil, p.failed(err)
+		return nil, p.failed(call, err)
 	}
 	return json.Marshal(struct{ DeliveryStreamARN string }{firehose.ARN(settings, r.Name)})
 }
@@ -123,7 +123,7 @@ func (p *Plane) delete(c *Call) (answer []byte, unknown int, err error) {
 		return next, nil
 	})
 	if err != nil {
-		return nil, r.Unknown, p.failed(err)
+		return nil, r.Unknown, p.failed(c, err)
 	}
 	return []byte(done), r.Unknown, nil
 }
@@ -155,7 +155,7 @@ func (p *Plane) update(c *Call) (answer []byte, unknown int, err error) {
 		return p.updated(r, *now)
 	})
 	if err != nil {
-		return nil, r.Unknown, p.failed(err)
+		return nil, r.Unknown, p.failed(c, err)
 	}
 	return []byte(done), r.Unknown, nil
 }

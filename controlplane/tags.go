@@ -21,7 +21,7 @@ func (p *Plane) tag(c *Call) (answer []byte, unknown int, err error) {
 	if err := c.Allow(r.Name); err != nil {
 		return nil, r.Unknown, err
 	}
-	err = p.change(c.Operation, r.Name, func(now *buffer.Stream) (err error) {
+	err = p.change(c, r.Name, func(now *buffer.Stream) (err error) {
 		now.Tags, err = mergeTags(now.Tags, r.Tags)
 		return err
 	})
@@ -36,7 +36,7 @@ func (p *Plane) untag(c *Call) (answer []byte, unknown int, err error) {
 	if err := c.Allow(r.Name); err != nil {
 		return nil, r.Unknown, err
 	}
-	err = p.change(c.Operation, r.Name, func(now *buffer.Stream) error {
+	err = p.change(c, r.Name, func(now *buffer.Stream) error {
 		now.Tags = maps.Clone(now.Tags)
 		for _, key := range r.Keys {
 			if !strings.HasPrefix(key, systemTags) {
@@ -117,23 +117,23 @@ func (p *Plane) settle(name string) {
 
 // change alters a stream of ours that takes records, but for its specification. alter gets a copy whose maps
 // are shared: it replaces them.
-func (p *Plane) change(operation, name string, alter func(now *buffer.Stream) error) error {
+func (p *Plane) change(c *Call, name string, alter func(now *buffer.Stream) error) error {
 	p.settle(name)
 	_, err := p.o.Streams.Change(name, func(now *buffer.Stream) (buffer.Stream, error) {
 		switch {
 		case now == nil:
 			return buffer.Stream{}, p.notFound(name)
 		case now.State >= buffer.Deleting:
-			return buffer.Stream{}, inUse("%s: Firehose %s under account %s is in %s status", operation, name, p.settings().AccountID, status(now.State))
+			return buffer.Stream{}, inUse("%s: Firehose %s under account %s is in %s status", c.Operation, name, p.settings().AccountID, status(now.State))
 		case !Owns(*now):
-			return buffer.Stream{}, notOurs(operation, name)
+			return buffer.Stream{}, notOurs(c.Operation, name)
 		}
 		next := *now
 		err := alter(&next)
 		return next, err
 	})
 	if err != nil {
-		return p.failed(err)
+		return p.failed(c, err)
 	}
 	return nil
 }

@@ -78,8 +78,8 @@ type control struct{ plane *controlplane.Plane }
 
 var _ directput.ControlPlane = control{}
 
-func (c control) Control(ctx context.Context, operation string, body []byte, allow func(stream string) error) (answer []byte, unknown int, err error) {
-	answer, unknown, err = c.plane.Call(ctx, controlplane.Call{Operation: operation, Body: body, Allow: allow})
+func (c control) Control(ctx context.Context, operation string, body []byte, allow func(stream string) error, sees func(stream string) bool) (answer []byte, unknown int, err error) {
+	answer, unknown, err = c.plane.Call(ctx, controlplane.Call{Operation: operation, Body: body, Allow: allow, Sees: sees})
 	if e, ok := errors.AsType[*firehose.Error](err); ok {
 		err = &directput.ControlError{Status: e.HTTPStatus(), Code: e.Code, Message: e.Message, Detail: e.Detail}
 	}

@@ -204,7 +204,13 @@ func TestAuditLines(t *testing.T) {
 	}
 	f("DeleteDeliveryStream", "admin", `"administrative call" key=admin action=DeleteDeliveryStream stream=clicks outcome=ok`)
 	f("DeleteDeliveryStream", "put", `"administrative call" key=put action=DeleteDeliveryStream stream=clicks outcome=AccessDeniedException`)
+	if p.sees("clicks") {
+		t.Error("a key that may not read sees a stream")
+	}
 	f("ListTagsForDeliveryStream", "read", "")
+	if !p.sees("clicks") || p.sees("views") {
+		t.Errorf("a key that may read clicks sees it: %v, and another stream: %v", p.sees("clicks"), p.sees("views"))
+	}
 	f(opDescribe, "read", "")
 	p.err = &ControlError{Status: 400, Code: "ResourceInUseException", Message: "x"}
 	f("CreateDeliveryStream", "admin", `"administrative call" key=admin action=CreateDeliveryStream stream=clicks outcome=ResourceInUseException`)
@@ -215,9 +221,9 @@ func TestAuditLines(t *testing.T) {
 // asking asks whether the caller may, as a plane does.
 type asking struct{ *plane }
 
-func (a asking) Control(ctx context.Context, operation string, body []byte, allow func(string) error) ([]byte, int, error) {
+func (a asking) Control(ctx context.Context, operation string, body []byte, allow func(string) error, sees func(string) bool) ([]byte, int, error) {
 	if err := allow("clicks"); err != nil {
 		return nil, 0, err
 	}
-	return a.plane.Control(ctx, operation, body, allow)
+	return a.plane.Control(ctx, operation, body, allow, sees)
 }

@@ -11,8 +11,8 @@ type ControlPlane interface {
 	// Control serves one call and returns its answer in JSON, with the number of members in it that nobody
 	// knows. body is not valid after it returns. allow is asked whether the caller may do this to the stream that
 	// the call is about, before anything is looked up, and its error is returned as it is. Other errors that are
-	// not a *ControlError count as failures of the daemon.
-	Control(ctx context.Context, operation string, body []byte, allow func(stream string) error) (answer []byte, unknown int, err error)
+	// not a *ControlError count as failures of the daemon. sees tells of other streams whether an answer may name them.
+	Control(ctx context.Context, operation string, body []byte, allow func(stream string) error, sees func(stream string) bool) (answer []byte, unknown int, err error)
 }
 
 // ControlError is an answer of a ControlPlane that is not success.
@@ -49,7 +49,7 @@ func (h *Handler) passOn(r *http.Request, c call, body []byte, stream *string) (
 	answer, unknown, err := h.o.Control.Control(r.Context(), op, body, func(name string) error {
 		*stream = name
 		return c.authorize(name)
-	})
+	}, c.sees)
 	if unknown > 0 {
 		h.metrics.unknown.WithLabelValues(op).Add(float64(unknown))
 	}

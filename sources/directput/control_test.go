@@ -16,9 +16,11 @@ type plane struct {
 	answer          string
 	unknown         int
 	err             error
+	sees            func(string) bool // what it was given
 }
 
-func (p *plane) Control(_ context.Context, operation string, body []byte, _ func(string) error) ([]byte, int, error) {
+func (p *plane) Control(_ context.Context, operation string, body []byte, _ func(string) error, sees func(string) bool) ([]byte, int, error) {
+	p.sees = sees
 	p.operation, p.body = operation, string(body)
 	return []byte(p.answer), p.unknown, p.err
 }
