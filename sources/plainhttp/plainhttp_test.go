@@ -233,6 +233,8 @@ func TestIdempotencyKey(t *testing.T) {
 		}
 	}
 	f(mediaNDJSON, "a\nb", 200, accepted2, 2, "Idempotency-Key", "three")
+	f(mediaJSON, "[1,2]", 200, accepted2, 2, "Idempotency-Key", "form")
+	f(mediaNDJSON, "[1,2]", 422, another, 0, "Idempotency-Key", "form") // the same bytes, and other records
 	f(mediaNDJSON, "a\nb", 200, accepted2, 2)
 	f(mediaNDJSON, "a\nb", 200, accepted2, 2) // without a key nothing is recognised
 	l.pass = 0
