@@ -67,6 +67,13 @@ func serve(t testing.TB, answers ...func(http.ResponseWriter, *http.Request)) (*
 	return s, h.URL
 }
 
+// seen are the requests so far.
+func (s *server) seen() []event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.requests)
+}
+
 func says(status int, body string, header ...string) func(http.ResponseWriter, *http.Request) {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		for i := 0; i < len(header); i += 2 {
@@ -190,8 +197,8 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("%s: row %d: %d attempts", c.name, i+1, o.Attempts)
 			}
 		}
-		if len(s.requests) != 1 {
-			t.Errorf("%s: %d requests, and an answer is final", c.name, len(s.requests))
+		if len(s.seen()) != 1 {
+			t.Errorf("%s: %d requests, and an answer is final", c.name, len(s.seen()))
 		}
 	}
 
@@ -279,10 +286,10 @@ func TestFailedCalls(t *testing.T) {
 			if text(got) != c.code || got.Attempts != 2 || got.Failure.Type != "processing-failed" || got.Failure.Message == "" || got.Text != "old" {
 				t.Errorf("%s after %d attempts: %+v", text(got), got.Attempts, got.Failure)
 			}
-			if len(s.requests) != 2 {
-				t.Fatalf("%d requests", len(s.requests))
+			if len(s.seen()) != 2 {
+				t.Fatalf("%d requests", len(s.seen()))
 			}
-			a, b := s.requests[0], s.requests[1]
+			a, b := s.seen()[0], s.seen()[1]
 			if a.InvocationID == b.InvocationID || len(a.InvocationID) != 36 || a.Records[0].RecordID != b.Records[0].RecordID {
 				t.Errorf("the second attempt is %+v, the first %+v", b, a)
 			}
@@ -295,7 +302,7 @@ func TestFailedCalls(t *testing.T) {
 			// NumberOfRetries 0 is one attempt.
 			s, url = serve(t, c.answer, good)
 			got = hooktest.Invoke(t, invoker(t, url, hook.Options{Timeout: timeout}), hooktest.Rows("old"))[0]
-			if text(got) != c.code || got.Attempts != 1 || len(s.requests) != 1 {
+			if text(got) != c.code || got.Attempts != 1 || len(s.seen()) != 1 {
 				t.Errorf("without retries: %s after %d attempts", text(got), got.Attempts)
 			}
 		})
@@ -351,7 +358,7 @@ func TestTooLarge(t *testing.T) {
 			}
 		}
 		var sizes []int
-		for _, e := range s.requests {
+		for _, e := range s.seen() {
 			sizes = append(sizes, len(e.Records))
 		}
 		if !slices.Equal(sizes, []int{5, 2, 3, 1, 2}) {
@@ -371,8 +378,8 @@ func TestLimits(t *testing.T) {
 	// A row that no request can hold fails without one, and those around it do not.
 	s, url := serve(t, says(200, records(ok(1), ok(3))))
 	got := hooktest.Invoke(t, invoker(t, url, hook.Options{}), hooktest.Rows("old", strings.Repeat("x", hook.MaxRequest/4*3), "old"))
-	if text(got[0]) != "new 1" || text(got[1]) != "Lambda.InvocationFailure" || got[1].Attempts != 0 || text(got[2]) != "new 3" || len(s.requests) != 2 {
-		t.Errorf("%s, %s after %d attempts, %s, %d requests", text(got[0]), text(got[1]), got[1].Attempts, text(got[2]), len(s.requests))
+	if text(got[0]) != "new 1" || text(got[1]) != "Lambda.InvocationFailure" || got[1].Attempts != 0 || text(got[2]) != "new 3" || len(s.seen()) != 2 {
+		t.Errorf("%s, %s after %d attempts, %s, %d requests", text(got[0]), text(got[1]), got[1].Attempts, text(got[2]), len(s.seen()))
 	}
 	for _, b := range s.bodies {
 		if len(b) > hook.MaxRequest {
@@ -381,8 +388,8 @@ func TestLimits(t *testing.T) {
 	}
 	s, url = serve(t, says(200, records(ok(1), ok(2), ok(3))))
 	got = hooktest.Invoke(t, invoker(t, url, hook.Options{}), hooktest.Rows(strings.Repeat("x", 2_200_000), strings.Repeat("y", 2_200_000), strings.Repeat("z", 2_200_000)))
-	if text(got[0])+text(got[1])+text(got[2]) != "new 1new 2new 3" || len(s.requests) != 2 {
-		t.Errorf("three large rows: %s, %s, %s, %d requests", text(got[0]), text(got[1]), text(got[2]), len(s.requests))
+	if text(got[0])+text(got[1])+text(got[2]) != "new 1new 2new 3" || len(s.seen()) != 2 {
+		t.Errorf("three large rows: %s, %s, %s, %d requests", text(got[0]), text(got[1]), text(got[2]), len(s.seen()))
 	}
 }
 
@@ -391,7 +398,7 @@ func TestRequest(t *testing.T) {
 	v := invoker(t, url, hook.Options{DeliveryStreamARN: `arn:"<&>"`, Region: "r", Directory: [16]byte{0xff}, Incarnation: 1})
 	rows := []record.Row{{Seq: 1, Arrived: 1_789_014_240_448_999, Data: []byte("hello")}, {Seq: 2, Sub: 12, Arrived: 999, Data: nil}}
 	hooktest.Invoke(t, v, rows)
-	id := s.requests[0].InvocationID
+	id := s.seen()[0].InvocationID
 	first := record.ID{Directory: [16]byte{0xff}, Incarnation: 1, Seq: 1}.String()
 	second := record.ID{Directory: [16]byte{0xff}, Incarnation: 1, Seq: 2}.String() + ".12"
 	want := `{"invocationId":"` + id + `","deliveryStreamArn":"arn:\"<&>\"","region":"r","records":[` +
