@@ -85,7 +85,7 @@ func TestKeysAndTLS(t *testing.T) {
 	if code, out := stream("list", "--admin", at, "--token-file", token); code != 0 || !strings.Contains(out, "s ") {
 		t.Errorf("list over the socket: %d %s", code, out)
 	}
-	if code, out := stream("list", "--admin", at); code != 1 || !strings.Contains(out, "Missing Authentication Token") {
+	if code, out := stream("list", "--admin", at); code != 1 || !strings.Contains(out, "Missing Authentication Token (give one that the daemon knows with --token-file)") {
 		t.Errorf("list without a token: %d %s", code, out)
 	}
 	if code, out := stream("flush", "s", "--admin", at, "--token-file", secret); code != 1 || !strings.Contains(out, "security token included in the request is invalid") {

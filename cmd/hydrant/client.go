@@ -102,6 +102,9 @@ func (a *adminClient) do(ctx context.Context, method, path string, timeout time.
 	if json.Unmarshal(body, &said) != nil || said.Error == "" {
 		said.Error = fmt.Sprintf("%s %s: %s", method, a.base+path, resp.Status)
 	}
+	if resp.StatusCode == http.StatusUnauthorized && a.token == "" {
+		said.Error += " (give one that the daemon knows with --token-file)"
+	}
 	return nil, &answerError{resp.StatusCode, said.Error, body}
 }
 
