@@ -168,7 +168,7 @@ func (d *decoder) wantSecret(s Secret, path string) {
 
 // expiry checks what Expiry parses.
 func (d *decoder) expiry(text, path string) {
-	if _, err := time.Parse(time.RFC3339, text); text != "" && err != nil {
+	if at, err := time.Parse(time.RFC3339, text); text != "" && (err != nil || at.IsZero()) { // zero is never
 		d.faultAt(path, text, "is not a moment of RFC 3339", "write it like 2030-01-31T12:00:00Z")
 	}
 }
@@ -188,9 +188,18 @@ func (d *decoder) globs(globs []string, path string) []string {
 		}
 	}
 	if len(globs) == 0 {
+		d.wantSome(path)
 		return []string{"*"}
 	}
 	return globs
+}
+
+// wantSome refuses a list that is given and empty: who writes that means that nothing is allowed, and leaving the list
+// out is what allows the most.
+func (d *decoder) wantSome(path string) {
+	if _, given := d.places[path]; given {
+		d.faultAt(path, "", "is empty", "name what is allowed, leave the key out for its default, or take the whole entry out to allow nothing")
+	}
 }
 
 // actions checks words and gives the first of those that are known where there are none.
@@ -203,6 +212,7 @@ func (d *decoder) actions(words []string, path string, known ...string) []string
 		}
 	}
 	if len(words) == 0 {
+		d.wantSome(path)
 		return known[:1:1]
 	}
 	return words
