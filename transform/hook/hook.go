@@ -15,6 +15,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"hydrant/record"
@@ -110,7 +111,8 @@ type Invoker struct {
 	retries int
 	head    []byte        // of each request, up to the records
 	slots   chan struct{} // one for each attempt under way
-	pool    record.Pool
+	batches sync.Pool     // of *batch, without buffers
+	pool    record.Pool   // of requests
 	answers record.Pool
 	log     *slog.Logger
 }
@@ -178,7 +180,11 @@ type batch struct {
 // A batch whose request is too large is sent in several, and one whose answer is too large in halves, each with all its
 // retries. Memory: one request and one answer, whatever the number of rows.
 func (v *Invoker) Invoke(ctx context.Context, rows []record.Row, emit func(*Outcome) error) error {
-	b := &batch{v: v, emit: emit}
+	b, ok := v.batches.Get().(*batch)
+	if !ok {
+		b = &batch{v: v}
+	}
+	b.emit = emit
 	defer b.release()
 	for len(rows) > 0 {
 		n := fit(len(v.head), rows)
@@ -198,6 +204,9 @@ func (v *Invoker) Invoke(ctx context.Context, rows []record.Row, emit func(*Outc
 func (b *batch) release() {
 	b.v.pool.Put(b.request)
 	b.v.answers.Put(b.answer)
+	clear(b.entries)
+	b.request, b.answer, b.emit, b.byID, b.keys = nil, nil, nil, nil, partitionKeys{}
+	b.v.batches.Put(b)
 }
 
 // send makes the attempts for one request. made were made before it was split off.
