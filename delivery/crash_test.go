@@ -64,6 +64,7 @@ type life struct {
 	*world
 	r       *rand.Rand
 	streams map[string]spec
+	words   bool // rows go through the transform of words, and hold several
 	next    int
 
 	mu    sync.Mutex
@@ -75,7 +76,11 @@ func live(t *testing.T, b backend, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	l := &life{world: newWorld(t, b), r: r, acked: map[string]bool{}, maybe: map[string]bool{}}
 	defer l.close() // also where a check ends the test
-	l.streams = map[string]spec{"a": {Size: 60, Interval: 2 * time.Second}, "b": {Size: 1000, Prefix: "m=!{timestamp:mm}/", Interval: 20 * time.Second}}
+	l.words = seed%2 == 1
+	l.streams = map[string]spec{
+		"a": {Size: 60, Interval: 2 * time.Second, Words: l.words},
+		"b": {Size: 1000, Prefix: "m=!{timestamp:mm}/", Interval: 20 * time.Second, Words: l.words},
+	}
 	l.shop().set(l.faults(rand.New(rand.NewPCG(seed, 2))))
 	l.shop().slow = time.Duration(r.IntN(3)) * 20 * time.Millisecond
 	l.start()
@@ -141,21 +146,45 @@ func (l *life) name() string { return []string{"a", "b"}[l.r.IntN(2)] }
 
 // call puts a few rows; the answer may come later.
 func (l *life) call(wg *sync.WaitGroup) {
-	var rows []string
+	var rows, words []string
 	for range 1 + l.r.IntN(12) {
-		l.next++
-		kind := "row"
-		switch l.r.IntN(30) {
-		case 0, 1:
-			kind = "bad"
-		case 2:
-			kind = "panic"
+		var row []string
+		for range 1 + l.r.IntN(3) {
+			l.next++
+			kind := "row"
+			switch l.r.IntN(30) {
+			case 0, 1:
+				kind = "bad"
+			case 2:
+				kind = "panic"
+			case 3, 4:
+				if l.words {
+					kind = "fail"
+				}
+			case 5, 6, 7:
+				if l.words {
+					kind = "drop"
+				}
+			}
+			word := fmt.Sprintf("%s-%05d", kind, l.next)
+			if kind == "panic" { // the whole row goes to the error output
+				row = row[:0]
+			}
+			row = append(row, word)
+			if !l.words || kind == "panic" {
+				break
+			}
 		}
-		rows = append(rows, fmt.Sprintf("%s-%05d", kind, l.next))
+		rows = append(rows, strings.Join(row, " "))
+		for _, word := range row {
+			if !strings.HasPrefix(word, "drop") {
+				words = append(words, word)
+			}
+		}
 	}
 	l.mu.Lock()
-	for _, row := range rows {
-		l.maybe[row] = true
+	for _, word := range words {
+		l.maybe[word] = true
 	}
 	l.mu.Unlock()
 	name := l.name()
@@ -165,8 +194,8 @@ func (l *life) call(wg *sync.WaitGroup) {
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		for _, row := range rows {
-			l.acked[row] = true
+		for _, word := range words {
+			l.acked[word] = true
 		}
 	})
 }
