@@ -81,6 +81,7 @@ func (d *Document) ConfigWithSchema(name string, aws config.AWS, schema config.S
 		},
 		Destination: config.Destination{S3: s3},
 	}
+	s.Transform = d.transform()
 	if d.converts() {
 		s.Format.Parquet = d.parquet(schema)
 	} else {
@@ -110,7 +111,9 @@ func (d *Document) deliverable() error {
 	}
 	if c := d.conf.sub(processingMember); c.boolean("Enabled") {
 		for _, p := range c.list("Processors") {
-			if kind := p.(tree).text("Type"); kind != appendDelimiter {
+			switch kind := p.(tree).text("Type"); kind {
+			case appendDelimiter, decompression, logProcessing:
+			default:
 				return refuse(processingMember, "the processor "+kind+" is yet to come.")
 			}
 		}
@@ -122,6 +125,24 @@ func (d *Document) deliverable() error {
 		}
 	}
 	return nil
+}
+
+// transform is what processors do before the format, in the service's order, whatever order they are given in.
+func (d *Document) transform() []config.Processor {
+	c := d.conf.sub(processingMember)
+	if !c.boolean("Enabled") || !has(c, decompression) {
+		return nil
+	}
+	how := config.DecompressGzip
+	for _, p := range c.list("Processors") {
+		if p := p.(tree); p.text("Type") == logProcessing {
+			how = config.DecompressLogs
+			if parameters(p)["DataMessageExtraction"] == "true" {
+				how = config.DecompressMessages
+			}
+		}
+	}
+	return []config.Processor{{Decompress: &how}}
 }
 
 // text is the format of records as they came.

@@ -2,6 +2,7 @@ package firehose
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"hydrant/config"
@@ -52,6 +53,10 @@ func TestConfig(t *testing.T) {
 		f(base(`{"text":{"delimiter":"none","compression":"`+ours+`"}}`), local, s3, ext+`CompressionFormat="`+api+`"`)
 	}
 	f(base(`{"text":{"delimiter":"between","compression":"none"}}`), local, s3, processorsOf(newline))
+	// Decompression is a transform of the stream, and comes first wherever it stands.
+	f(plain(`transform=[{"decompress":"gzip"}]`), local, s3, processorsOf(gunzip))
+	f(base(`{"text":{"delimiter":"between","compression":"none"}}`, `transform=[{"decompress":{"cloudwatch_logs":{"extract":"messages"}}}]`), local, s3, processorsOf(newline, splitLogs, gunzip))
+	f(plain(`transform=[{"decompress":"cloudwatch_logs"}]`), local, s3, processorsOf(gunzip, strings.Replace(splitLogs, "True", "false", 1)))
 	f(plain(), local, s3, ext+`ProcessingConfiguration={"Enabled":false,"Processors":[`+newline+`,`+lambdaWith()+`]}`)
 }
 
@@ -114,7 +119,6 @@ func TestNotDeliverable(t *testing.T) {
 	f(extPath+".dynamicPartitioningConfiguration", "dynamic partitioning is yet to come.", partitioned(t))
 	f(extPath+".s3BackupMode", "backup of source records is yet to come.", s3, ext+`S3BackupMode="Enabled"`, ext+`S3BackupConfiguration={"RoleARN":"`+role+`","BucketARN":"`+bucket+`"}`)
 	f(extPath+".processingConfiguration", "the processor Lambda is yet to come.", s3, processorsOf(newline, lambdaWith()))
-	f(extPath+".processingConfiguration", "the processor Decompression is yet to come.", s3, processorsOf(gunzip))
 	f(extPath+".dataFormatConversionConfiguration.schemaConfiguration", "the AWS Glue table db.clicks cannot be read. Declare the stream with its schema in the configuration file.",
 		s3, ext+`DataFormatConversionConfiguration=`+conversionJSON)
 	f(extPath+".dataFormatConversionConfiguration.outputFormatConfiguration.serializer.orcSerDe", "ORC is not written; ParquetSerDe is.",
