@@ -63,7 +63,8 @@ func Memory(size, concurrency, row int) int {
 	size = max(size, row)
 	const perRow = 200 // rows, ids and what the answer says of them, for each of maxRows
 	gather := size + size/4 + 4096 + maxRows*perRow
-	return (concurrency+1)*gather + concurrency*(MaxRequest+MaxRequest/4+MaxAnswer+MaxAnswer/4)
+	request := min(MaxRequest, size/3*4+maxRows*envelope)
+	return (concurrency+1)*gather + concurrency*(request+request/4+MaxAnswer+MaxAnswer/4) // buffers come in steps of a quarter
 }
 
 // NewBatcher checks the options. Every invocation ends when ctx does.

@@ -1,13 +1,16 @@
 package hook
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -411,4 +414,59 @@ func TestBatcherOptions(t *testing.T) {
 			t.Errorf("%q, not %q", got, c.want)
 		}
 	}
+}
+
+// TestMemory: with every slot taken by answers of the largest size that wait for their turn, what is alive is what Memory says.
+func TestMemory(t *testing.T) {
+	const concurrency = 4
+	alive := func() int {
+		runtime.GC()
+		runtime.GC() // pools keep what they hold for one more
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	before := alive()
+	c := &fat{}
+	hold, reached := make(chan struct{}), make(chan struct{}, 1)
+	b, _ := batcher(t, c, BatcherOptions{Interval: MaxInterval, Emit: func(*Outcome) error {
+		select {
+		case reached <- struct{}{}:
+		default:
+		}
+		<-hold
+		return nil
+	}}, concurrency)
+	row := record.Row{Data: make([]byte, 1000)}
+	for i := range (concurrency + 1) * (DefaultSize/1000 - 1) {
+		row.Seq = uint64(i + 1)
+		if err := b.Add(t.Context(), row); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-reached
+	for deadline := time.Now().Add(20 * time.Second); c.answered.Load() < concurrency; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d answers", c.answered.Load())
+		}
+	}
+	got, most := alive()-before, Memory(DefaultSize, concurrency, 1000)
+	if got > most || got < most/3 {
+		t.Errorf("%d bytes are alive, Memory says %d", got, most)
+	}
+	t.Logf("%d bytes are alive of %d", got, most)
+	close(hold)
+	flush(t, b)
+}
+
+// fat is a carrier whose function answers with as much as it may.
+type fat struct{ answered atomic.Int32 }
+
+func (c *fat) Function() string { return "fat" }
+
+func (c *fat) Invoke(_ context.Context, _, dst []byte) ([]byte, error) {
+	defer c.answered.Add(1)
+	dst = append(dst, `{"records":[]}`...)
+	dst = slices.Grow(dst, MaxAnswer-len(dst)+padding)
+	return append(dst, bytes.Repeat([]byte(" "), MaxAnswer-len(dst))...), nil
 }
