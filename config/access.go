@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
@@ -135,7 +137,7 @@ func (d *decoder) access(c *Config) {
 		}
 		for i := range a.Tokens {
 			t, path := &a.Tokens[i], index("api.auth.tokens", i)
-			t.Name = nameOr(t.Name, path)
+			t.Name = tokenName(t.Name, t.Token)
 			d.wantSecret(t.Token, child(path, "token"))
 			d.expiry(t.Expires, child(path, "expires"))
 			t.Streams = d.globs(t.Streams, child(path, "streams"))
@@ -145,7 +147,7 @@ func (d *decoder) access(c *Config) {
 	if a := c.Admin.Auth; a != nil {
 		for i := range a.Tokens {
 			t, path := &a.Tokens[i], index("admin.auth.tokens", i)
-			t.Name = nameOr(t.Name, path)
+			t.Name = tokenName(t.Name, t.Token)
 			d.wantSecret(t.Token, child(path, "token"))
 			d.expiry(t.Expires, child(path, "expires"))
 			t.Allow = d.actions(t.Allow, child(path, "allow"), "read", "admin")
@@ -153,11 +155,17 @@ func (d *decoder) access(c *Config) {
 	}
 }
 
-func nameOr(name, path string) string {
-	if name == "" {
-		return path
+// tokenName is what logs call a token, and by what its retries are known. It does not depend on the order of the
+// list: without a name it is the file's, or else the beginning of the token's hash.
+func tokenName(name string, token Secret) string {
+	switch {
+	case name != "":
+		return name
+	case token.file != "":
+		return "token_file " + token.file
 	}
-	return name
+	sum := sha256.Sum256([]byte(token.value))
+	return "token " + hex.EncodeToString(sum[:4])
 }
 
 func (d *decoder) wantSecret(s Secret, path string) {

@@ -44,7 +44,7 @@ func TestAccess(t *testing.T) {
 			{ID: "OTHER", Secret: SecretFile(file), SessionToken: NewSecret("session"), Streams: []string{"*"}, Allow: []string{"put"}},
 		},
 		Tokens: []Token{
-			{Name: "api.auth.tokens[0]", Token: SecretFile(file), Streams: []string{"*"}, Allow: []string{"put"}},
+			{Name: "token_file " + file, Token: SecretFile(file), Streams: []string{"*"}, Allow: []string{"put"}},
 			{Name: "ci", Token: NewSecret("t"), Streams: []string{"*"}, Allow: []string{"put"}},
 		},
 	}
@@ -54,7 +54,7 @@ func TestAccess(t *testing.T) {
 	if got := Expiry(api.Auth.AccessKeys[0].Expires); !got.Equal(time.Date(2030, 1, 31, 11, 0, 0, 0, time.UTC)) || !Expiry("").IsZero() {
 		t.Errorf("expires %s", got)
 	}
-	wantAdmin := &AdminAuth{Tokens: []AdminToken{{Name: "admin.auth.tokens[0]", Token: NewSecret("t"), Allow: []string{"read", "admin"}}, {Name: "admin.auth.tokens[1]", Token: NewSecret("u"), Allow: []string{"read"}}}}
+	wantAdmin := &AdminAuth{Tokens: []AdminToken{{Name: "token e3b98a4d", Token: NewSecret("t"), Allow: []string{"read", "admin"}}, {Name: "token 0bfe935e", Token: NewSecret("u"), Allow: []string{"read"}}}}
 	if !reflect.DeepEqual(f.Config.Admin.Auth, wantAdmin) {
 		t.Errorf("\n got %+v\nwant %+v", f.Config.Admin.Auth, wantAdmin)
 	}

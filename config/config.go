@@ -154,7 +154,8 @@ type AccessKey struct {
 
 // Token is a bearer token.
 type Token struct {
-	// Name in logs; empty is its place in the file.
+	// Name in logs, and by which retries of its holder are known. Empty is the name of `token_file`, or `token` and the
+	// beginning of the token's SHA-256.
 	Name string `key:"name" default:"" pattern:"^[a-zA-Z0-9_.-]{0,128}$" expect:"up to 128 letters, digits, _, . or -"`
 	// The token itself.
 	Token Secret `key:"token"`
@@ -186,7 +187,8 @@ type AdminAuth struct {
 
 // AdminToken is a bearer token of the admin API.
 type AdminToken struct {
-	// Name in logs; empty is its place in the file.
+	// Name in logs, and by which retries of its holder are known. Empty is the name of `token_file`, or `token` and the
+	// beginning of the token's SHA-256.
 	Name string `key:"name" default:"" pattern:"^[a-zA-Z0-9_.-]{0,128}$" expect:"up to 128 letters, digits, _, . or -"`
 	// The token itself.
 	Token Secret `key:"token"`

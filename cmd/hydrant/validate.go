@@ -34,7 +34,11 @@ configuration names must be there.`,
 			for i, s := range f.Config.Streams {
 				names[i] = s.Name
 			}
-			fmt.Fprintf(c.stdout, "%s: valid, %d %s: %s\n", file, len(names), plural(len(names), "stream"), strings.Join(names, ", "))
+			list := ""
+			if len(names) > 0 {
+				list = ": " + strings.Join(names, ", ")
+			}
+			fmt.Fprintf(c.stdout, "%s: valid, %d %s%s\n", file, len(names), plural(len(names), "stream"), list)
 			return nil
 		},
 	}
