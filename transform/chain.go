@@ -51,10 +51,19 @@ func (c *Chain) Apply(row record.Row, emit func(Result) error) (Summary, error) 
 	err := r.from(0)
 	sum := r.sum
 	r.row, r.emit, r.raw = record.Row{}, nil, nil
-	r.parts = r.parts[:0]
+	r.parts = emptied(r.parts)
 	r.doc.release()
 	c.pool.Put(r)
 	return sum, err
+}
+
+// emptied is parts without what they hold on to, or nil where many records' worth would be kept.
+func emptied(parts []part) []part {
+	if cap(parts) > 1024 {
+		return nil
+	}
+	clear(parts[:cap(parts)])
+	return parts[:0]
 }
 
 // run is one call of Apply.

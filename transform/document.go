@@ -85,7 +85,7 @@ func (d *Document) Reset(data []byte) {
 // release gives up buffers that a large record has left, and the view of the record.
 func (d *Document) release() {
 	d.data = nil
-	clear(d.parts[:cap(d.parts)])
+	d.parts = emptied(d.parts)
 	if cap(d.text) > kept {
 		d.text = nil
 	}

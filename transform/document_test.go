@@ -170,6 +170,7 @@ func TestPath(t *testing.T) {
 		{"[]", `path "[]": a name is expected; names of other characters than letters, digits, _ and - stand in double quotes`},
 		{"a..b", `path "a..b": a name is expected; names of other characters than letters, digits, _ and - stand in double quotes`},
 		{"a b", `path "a b": a dot or [] is expected before " b"`},
+		{"\xbc", `path "\xbc": it is not valid UTF-8`},
 		{"a[0]", `path "a[0]": a dot or [] is expected before "[0]"`},
 		{`"a`, `path "\"a": it ends at byte 2 where the end of the string is expected`},
 		{"a" + strings.Repeat(".a", 64), "path \"a" + strings.Repeat(".a", 64) + `": it has more than 64 steps`},

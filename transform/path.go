@@ -3,6 +3,7 @@ package transform
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // Path names a value inside a record: the names of members on the way to it, and steps to each element of an array.
@@ -25,6 +26,9 @@ const maxSteps = 64
 func ParsePath(text string) (Path, error) {
 	bad := func(format string, a ...any) (Path, error) {
 		return Path{}, fmt.Errorf("path %q: %s", text, fmt.Sprintf(format, a...))
+	}
+	if !utf8.ValidString(text) {
+		return bad("it is not valid UTF-8")
 	}
 	rest := strings.TrimPrefix(text, ".")
 	p := Path{text: text}
