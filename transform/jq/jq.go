@@ -10,6 +10,7 @@ package jq
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/itchyny/gojq"
@@ -150,7 +151,7 @@ func (p *JQ) Process(d *transform.Document) (transform.Verdict, *transform.Failu
 	}
 	verdict, err := p.slow(d, root)
 	if err != nil {
-		return 0, transform.Failf(nameJQ, noResult, err)
+		return 0, transform.Failf(nameJQ, noResult, clip(err))
 	}
 	return verdict, nil
 }
@@ -231,6 +232,18 @@ func halted(err error) error {
 	return err
 }
 
+// maxMessage bounds what an expression can put into the reason of a failure, in bytes.
+const maxMessage = 1000
+
+// clip is the error's text, which error(…) can make as large as the record.
+func clip(err error) string {
+	text := err.Error()
+	if len(text) > maxMessage {
+		text = strings.ToValidUTF8(text[:maxMessage], "") + "..."
+	}
+	return text
+}
+
 // Process decides about the record.
 func (p *Filter) Process(d *transform.Document) (transform.Verdict, *transform.Failure) {
 	root, err := d.Root()
@@ -250,7 +263,7 @@ func (p *Filter) Process(d *transform.Document) (transform.Verdict, *transform.F
 	}
 	keep, err := p.slow(d, root)
 	if err != nil {
-		return 0, transform.Failf(nameFilter, noResult, err)
+		return 0, transform.Failf(nameFilter, noResult, clip(err))
 	}
 	return verdict(keep), nil
 }

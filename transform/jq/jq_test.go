@@ -208,6 +208,15 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+func TestMessagesAreBounded(t *testing.T) {
+	for n, want := range map[int]int{990: 998, 993: 1001, 994: 1004, 100_000: 1004} { // "error: ", a full stop, and perhaps "..."
+		got := transformtest.Apply(t, transformtest.Chain(t, must(t, `error(.)`)), `"`+strings.Repeat("x", n)+`"`)
+		if message := strings.TrimPrefix(got[0], "Hydrant.Jq: The expression failed on this record: "); len(message) != want {
+			t.Errorf("%d bytes give a message of %d, want %d", n, len(message), want)
+		}
+	}
+}
+
 func TestTheStepBudgetStartsAnewForEachRecord(t *testing.T) {
 	p := transformtest.Chain(t, must(t, `last(range(40000))`))
 	for range 20 {
