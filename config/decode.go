@@ -317,7 +317,6 @@ type field struct {
 	hasDefault bool
 	def        string
 	enum       []string
-	later      []string // words of the enumeration that are not supported yet
 	min, max   string
 	zero       string // what 0 means where it is allowed outside of min and max
 	pattern    *regexp.Regexp
@@ -395,9 +394,6 @@ func shapeOf(t reflect.Type) *shape {
 		f.def, f.hasDefault = tag.Lookup("default")
 		if e := cmp.Or(tag.Get("enum"), tag.Get("word")); e != "" {
 			f.enum = strings.Split(e, "|")
-		}
-		if l := tag.Get("later"); l != "" {
-			f.later = strings.Split(l, "|")
 		}
 		if p := tag.Get("pattern"); p != "" {
 			f.pattern = regexp.MustCompile(p)
@@ -537,9 +533,6 @@ func (f *field) checkText(text string) (problem, remedy string) {
 	case len(f.enum) > 0:
 		if slices.Contains(f.enum, text) {
 			return "", ""
-		}
-		if slices.Contains(f.later, text) {
-			return "is not supported yet", "write " + oneOfList(f.enum)
 		}
 		remedy = "write " + oneOfList(f.enum)
 		if best := nearest(text, f.enum); best != "" {

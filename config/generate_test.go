@@ -257,9 +257,6 @@ func (g *generator) reference(t reflect.Type, path, intro string) {
 			def = "`" + f.def + "`"
 		}
 		fmt.Fprintf(&g.out, "| %s | %s | %s | %s |\n", key, cell(def), cell(f.allowed()), cell(g.comment(t, f)))
-		for _, word := range f.later {
-			g.later = append(g.later, child(path, f.name)+": "+word)
-		}
 	}
 	for _, f := range s.fields {
 		inner, p := f.typ, child(path, f.name)
