@@ -1,4 +1,5 @@
-// Package sources has what ways of bringing records in have in common: the metrics of what came.
+// Package sources has what ways of bringing records in have in common: the metrics of what came, and what their
+// handlers ask for memory and rates.
 //
 // Counts flow in from the handlers of calls, and out to Prometheus. Nothing is kept over a restart.
 package sources

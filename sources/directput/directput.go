@@ -70,25 +70,13 @@ type Directory interface {
 	Describe(name string) (Description, bool)
 }
 
-// BodyAdmitter reserves memory for n bytes of a request body before they are read, or says *record.Refusal.
-// It must be safe for concurrent use.
-type BodyAdmitter interface {
-	AdmitBody(n int64) (release func(), err error)
-}
-
-// Limits knows the rates that streams are limited to. It must be safe for concurrent use.
-type Limits interface {
-	// Limiter of a stream, or nil where it has no limits.
-	Limiter(stream string) record.Limiter
-}
-
 // Options of a Handler. Checked once by New, never changed afterwards.
 type Options struct {
-	Appender  Appender     // required
-	Directory Directory    // required
-	Control   ControlPlane // nil: streams cannot be changed over the API
-	Admitter  BodyAdmitter // nil: every body is read
-	Limits    Limits       // nil: no stream has any
+	Appender  Appender             // required
+	Directory Directory            // required
+	Control   ControlPlane         // nil: streams cannot be changed over the API
+	Admitter  sources.BodyAdmitter // nil: every body is read
+	Limits    sources.Limits       // nil: no stream has any
 
 	Access *access.Guard // who may call; nil: everybody
 	Audit  access.Audit  // gets a line for each call that changes streams

@@ -44,24 +44,12 @@ type Appender interface {
 	Append(ctx context.Context, stream string, c record.Call) (r record.Receipt, adopted bool, err error)
 }
 
-// BodyAdmitter reserves memory for n bytes of a request body before they are read, or says *record.Refusal.
-// It must be safe for concurrent use.
-type BodyAdmitter interface {
-	AdmitBody(n int64) (release func(), err error)
-}
-
-// Limits knows the rates that streams are limited to. It must be safe for concurrent use.
-type Limits interface {
-	// Limiter of a stream, or nil where it has no limits.
-	Limiter(stream string) record.Limiter
-}
-
 // Options of a Handler. Checked once by New, never changed afterwards.
 type Options struct {
 	Appender Appender               // required
 	Known    func(name string) bool // required: whether there is such a stream; from memory
-	Admitter BodyAdmitter           // nil: every body is read
-	Limits   Limits                 // nil: no stream has any
+	Admitter sources.BodyAdmitter   // nil: every body is read
+	Limits   sources.Limits         // nil: no stream has any
 	Access   *access.Guard          // who may call; nil: everybody
 
 	Metrics     *sources.Metrics // required: where puts are counted
