@@ -27,10 +27,10 @@ type description struct {
 	FailureDescription                    *Failure `json:",omitempty"`
 	DeliveryStreamEncryptionConfiguration encryptionDescription
 	DeliveryStreamType                    string
-	VersionID                             string   `json:"VersionId"`
-	CreateTimestamp                       *seconds `json:",omitempty"`
-	LastUpdateTimestamp                   *seconds `json:",omitempty"`
-	Source                                tree     `json:",omitempty"`
+	VersionID                             string     `json:"VersionId"`
+	CreateTimestamp                       *Timestamp `json:",omitempty"`
+	LastUpdateTimestamp                   *Timestamp `json:",omitempty"`
+	Source                                tree       `json:",omitempty"`
 	Destinations                          []tree
 	HasMoreDestinations                   bool
 }
@@ -41,19 +41,20 @@ type encryptionDescription struct {
 	Status  string
 }
 
-// seconds is a time as the protocol writes it: seconds since 1970 with milliseconds.
-type seconds time.Time
+// Timestamp is a time as the protocol writes it: seconds since 1970 with milliseconds.
+type Timestamp time.Time
 
-// MarshalJSON writes a number.
-func (s *seconds) MarshalJSON() ([]byte, error) {
-	return strconv.AppendFloat(nil, float64(time.Time(*s).UnixMilli())/1e3, 'f', -1, 64), nil
-}
-
-func timestamp(t time.Time) *seconds {
+// NewTimestamp is nil, which a member leaves out, for no time.
+func NewTimestamp(t time.Time) *Timestamp {
 	if t.IsZero() {
 		return nil
 	}
-	return (*seconds)(&t)
+	return (*Timestamp)(&t)
+}
+
+// MarshalJSON writes a number.
+func (t *Timestamp) MarshalJSON() ([]byte, error) {
+	return strconv.AppendFloat(nil, float64(time.Time(*t).UnixMilli())/1e3, 'f', -1, 64), nil
 }
 
 // Describe is the answer to DescribeDeliveryStream: {"DeliveryStreamDescription": ...}.
@@ -66,8 +67,8 @@ func (d *Document) Describe(s Settings, state State) ([]byte, error) {
 		DeliveryStreamEncryptionConfiguration: state.Encryption.describe(),
 		DeliveryStreamType:                    DirectPut,
 		VersionID:                             strconv.FormatUint(state.Version, 10),
-		CreateTimestamp:                       timestamp(state.Created),
-		LastUpdateTimestamp:                   timestamp(state.Updated),
+		CreateTimestamp:                       NewTimestamp(state.Created),
+		LastUpdateTimestamp:                   NewTimestamp(state.Updated),
 		Destinations:                          []tree{d.describe()},
 	}
 	if out.DeliveryStreamStatus == "" {

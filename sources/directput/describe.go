@@ -64,9 +64,9 @@ type (
 		DeliveryStreamStatus                  string
 		DeliveryStreamEncryptionConfiguration wireEncrypted
 		DeliveryStreamType                    string
-		VersionID                             string   `json:"VersionId"`
-		CreateTimestamp                       *seconds `json:",omitempty"`
-		LastUpdateTimestamp                   *seconds `json:",omitempty"`
+		VersionID                             string              `json:"VersionId"`
+		CreateTimestamp                       *firehose.Timestamp `json:",omitempty"`
+		LastUpdateTimestamp                   *firehose.Timestamp `json:",omitempty"`
 		Destinations                          []wireDestination
 		HasMoreDestinations                   bool
 	}
@@ -128,20 +128,6 @@ type (
 	}
 )
 
-// seconds is a time as the protocol writes it: seconds since 1970 with milliseconds.
-type seconds time.Time
-
-func (s *seconds) MarshalJSON() ([]byte, error) {
-	return strconv.AppendFloat(nil, float64(time.Time(*s).UnixMilli())/1e3, 'f', -1, 64), nil
-}
-
-func timestamp(t time.Time) *seconds {
-	if t.IsZero() {
-		return nil
-	}
-	return (*seconds)(&t)
-}
-
 // ARN of a delivery stream.
 func ARN(region, account, stream string) string {
 	return firehose.ARN(firehose.Settings{Region: region, AccountID: account}, stream)
@@ -160,8 +146,8 @@ func (h *Handler) wire(d Description) wireDescription {
 		DeliveryStreamEncryptionConfiguration: wireEncrypted{Status: "DISABLED"},
 		DeliveryStreamType:                    directPut,
 		VersionID:                             strconv.FormatUint(d.Version, 10),
-		CreateTimestamp:                       timestamp(d.Created),
-		LastUpdateTimestamp:                   timestamp(d.Updated),
+		CreateTimestamp:                       firehose.NewTimestamp(d.Created),
+		LastUpdateTimestamp:                   firehose.NewTimestamp(d.Updated),
 		Destinations:                          []wireDestination{d.Destination.wire()},
 	}
 	if h.o.Encrypted { // with a key that no caller named
