@@ -12,22 +12,10 @@ func (b *Buffer) Discard(m ManifestID, objects []int, reason string) error {
 	if err != nil {
 		return fmt.Errorf("discard objects of manifest %x: %w", m, err)
 	}
-	o := &op{keys: [2]any{m, nil}}
-	o.prepare = func() ([]*ledgerFrame, error) {
-		b.ledger.mu.RLock()
-		defer b.ledger.mu.RUnlock()
-		old, minus, err := b.replaceable(m, numbers)
-		if err != nil {
-			return nil, err
-		}
-		r := &replaceEvent{Manifest: m, Minus: minus, Reason: cut(reason, 128), Discard: true, Dropped: minus.OK + minus.Failed}
-		for _, i := range numbers {
-			r.Objects.add(i)
-		}
-		was := &old.event.Head
-		return []*ledgerFrame{newLedgerFrame(r, was.Incarnation, was.Consumer, was.First, was.Next)}, nil
-	}
-	if err := b.committer.do(o); err != nil {
+	err = b.endUnsent(m, numbers, func(minus Counts) *replaceEvent {
+		return &replaceEvent{Reason: cut(reason, 128), Discard: true, Dropped: minus.OK + minus.Failed}
+	})
+	if err != nil {
 		return fmt.Errorf("discard objects of manifest %x: %w", m, err)
 	}
 	return nil

@@ -419,6 +419,19 @@ func (b *Buffer) SetAside(m ManifestID, objects []int, reason string) (file stri
 	if err != nil {
 		return "", fmt.Errorf("set objects of manifest %x aside: %w", m, err)
 	}
+	err = b.endUnsent(m, numbers, func(minus Counts) *replaceEvent {
+		return &replaceEvent{Reason: cut(reason, 128), File: file, Lost: minus.OK + minus.Failed}
+	})
+	if err != nil {
+		return "", fmt.Errorf("set objects of manifest %x aside: %w", m, err)
+	}
+	b.log.Error("objects that are damaged on disk were set aside; their records are lost", "manifest", hex.EncodeToString(m[:]), "objects", len(numbers), "file", file, "reason", reason)
+	return file, nil
+}
+
+// endUnsent makes a REPLACE durable with which nothing takes the place of objects of m. event says what becomes of
+// their records, of which the manifest had counted minus.
+func (b *Buffer) endUnsent(m ManifestID, numbers []int, event func(minus Counts) *replaceEvent) error {
 	o := &op{keys: [2]any{m, nil}}
 	o.prepare = func() ([]*ledgerFrame, error) {
 		b.ledger.mu.RLock()
@@ -427,18 +440,15 @@ func (b *Buffer) SetAside(m ManifestID, objects []int, reason string) (file stri
 		if err != nil {
 			return nil, err
 		}
-		r := &replaceEvent{Manifest: m, Minus: minus, Reason: cut(reason, 128), File: file, Lost: minus.OK + minus.Failed}
+		r := event(minus)
+		r.Manifest, r.Minus = m, minus
 		for _, i := range numbers {
 			r.Objects.add(i)
 		}
 		was := &old.event.Head
 		return []*ledgerFrame{newLedgerFrame(r, was.Incarnation, was.Consumer, was.First, was.Next)}, nil
 	}
-	if err := b.committer.do(o); err != nil {
-		return "", fmt.Errorf("set objects of manifest %x aside: %w", m, err)
-	}
-	b.log.Error("objects that are damaged on disk were set aside; their records are lost", "manifest", hex.EncodeToString(m[:]), "objects", len(numbers), "file", file, "reason", reason)
-	return file, nil
+	return b.committer.do(o)
 }
 
 // copyPacks copies the packs that hold objects as they are, since what was encrypted is not to lie about in
