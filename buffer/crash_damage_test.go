@@ -264,3 +264,14 @@ func (w *world) allTotals() string {
 	}
 	return b.String()
 }
+
+// position is the sequence below which the consumer has covered everything.
+func (f *front) position(incarnation uint32, consumer uint8) uint64 {
+	c := f.consumer(incarnation, consumer)
+	if c == nil {
+		return 0
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return c.position
+}

@@ -354,17 +354,6 @@ func (f *front) hole(incarnation uint32, consumer uint8, first, next uint64) {
 	}
 }
 
-// position is the sequence below which the consumer has covered everything.
-func (f *front) position(incarnation uint32, consumer uint8) uint64 {
-	c := f.consumer(incarnation, consumer)
-	if c == nil {
-		return 0
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return c.position
-}
-
 // press sets or clears the ring's wish that this consumer closes its epoch: its rows keep a slot in use
 // that the journal needs.
 func (f *front) press(incarnation uint32, consumer uint8, on bool) {
