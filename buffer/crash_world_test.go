@@ -11,6 +11,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing/synctest"
 	"time"
@@ -145,30 +146,40 @@ func onDisk(disk *forgetfs.FS, m *model, seed uint64) *world {
 
 // watch looks at every operation for broken rules, and then asks fn about it.
 func (w *world) watch(fn func(forgetfs.Op) *forgetfs.Fault) {
+	var mu sync.Mutex // the committer and the opener write at the same time
 	w.disk.SetHook(func(op forgetfs.Op) *forgetfs.Fault {
-		switch op.Kind {
-		case forgetfs.OpDatasync:
-			if w.broken[op.Path] {
-				w.faults = append(w.faults, fmt.Sprintf("I8: %s is synced again after a failure (%v)", op.Path, op))
-			}
-		case forgetfs.OpWrite:
-			w.checkNamed(op)
-			w.nonces.write(op)
-			w.faults = append(w.faults, w.nonces.faults...)
-			w.nonces.faults = nil
-		case forgetfs.OpRemove, forgetfs.OpCreate:
-			delete(w.broken, op.Path)
-		}
+		mu.Lock()
+		w.look(op)
+		mu.Unlock()
 		if fn == nil {
 			return nil
 		}
 		f := fn(op)
 		// a slot is given up after a failed write too; a pack may write the same bytes again on a full disk
 		if f != nil && f.Err != nil && (op.Kind == forgetfs.OpDatasync || op.Kind == forgetfs.OpWrite && isSlot(op.Path)) {
+			mu.Lock()
 			w.broken[op.Path] = true
+			mu.Unlock()
 		}
 		return f
 	})
+}
+
+// look checks an operation before it takes place.
+func (w *world) look(op forgetfs.Op) {
+	switch op.Kind {
+	case forgetfs.OpDatasync:
+		if w.broken[op.Path] {
+			w.faults = append(w.faults, fmt.Sprintf("I8: %s is synced again after a failure (%v)", op.Path, op))
+		}
+	case forgetfs.OpWrite:
+		w.checkNamed(op)
+		w.nonces.write(op)
+		w.faults = append(w.faults, w.nonces.faults...)
+		w.nonces.faults = nil
+	case forgetfs.OpRemove, forgetfs.OpCreate:
+		delete(w.broken, op.Path)
+	}
 }
 
 func isSlot(name string) bool { return strings.Contains(name, "/"+journalDir+"/j-") }

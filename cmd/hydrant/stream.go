@@ -39,7 +39,7 @@ func streamNames(cmd *cobra.Command, args []string, _ string) ([]string, cobra.S
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	list, _ := a.list(context.Background(), 500*time.Millisecond)
+	list, _ := a.list(context.Background(), 2*time.Second)
 	names := make([]string, len(list))
 	for i, s := range list {
 		names[i] = s.Name
