@@ -15,7 +15,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -82,7 +81,7 @@ func New(o Options) (*Plane, error) {
 
 // Call is one call of the control plane.
 type Call struct {
-	Operation string // one of Operations
+	Operation string // as X-Amz-Target names it, without the version
 	Body      []byte
 	// Allow tells whether the caller may do this to a stream, which need not exist; nil: it may. It is asked
 	// when the shape of the request is known to be right, and its error is returned as it is.
@@ -91,7 +90,7 @@ type Call struct {
 	Sees func(stream string) bool
 }
 
-// handlers of the operations.
+// handlers of the operations that Call serves.
 var handlers = map[string]func(p *Plane, c *Call) (answer []byte, unknown int, err error){
 	"CreateDeliveryStream":          (*Plane).create,
 	"DeleteDeliveryStream":          (*Plane).delete,
@@ -101,16 +100,6 @@ var handlers = map[string]func(p *Plane, c *Call) (answer []byte, unknown int, e
 	"ListTagsForDeliveryStream":     (*Plane).listTags,
 	"StartDeliveryStreamEncryption": (*Plane).startEncryption,
 	"StopDeliveryStreamEncryption":  (*Plane).stopEncryption,
-}
-
-// Operations that Call serves.
-func Operations() []string {
-	names := make([]string, 0, len(handlers))
-	for name := range handlers {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // readOnlyOperation changes nothing.
