@@ -484,9 +484,9 @@ func (s *stream) stored(t *task, kind string, took time.Duration) {
 	b.attempts = max(b.attempts, t.attempts)
 	s.sendErr = ""
 	s.deliveries.add(DeliveryEvent{Time: time.Now(), Key: info.Key, Records: info.Records, Bytes: info.Size, Reason: b.reason})
+	s.metrics.attempt(s.name, kind, outcomeStored, took) // before a flush can see the end
 	s.endObjectLocked(t)
 	s.mu.Unlock()
-	s.metrics.attempt(s.name, kind, outcomeStored, took)
 	s.wake() // the loop may have been holding back, or the stream is empty now
 }
 
