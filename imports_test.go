@@ -4,6 +4,7 @@ package hydrant_test
 import (
 	"encoding/json"
 	"io"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -70,6 +71,30 @@ func TestImportsPointOneWay(t *testing.T) {
 	}
 	if seen < len(mayImport) {
 		t.Errorf("saw %d packages, fewer than there are rules (%d): the test no longer sees the module", seen, len(mayImport))
+	}
+}
+
+// The image is built from a copy of the tree without what .dockerignore leaves out.
+func TestImageHasWhatTheDaemonImports(t *testing.T) {
+	ignored, err := os.ReadFile(".dockerignore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("go", "list", "-deps", "./cmd/hydrant").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	seen := map[string]bool{}
+	for path := range strings.FieldsSeq(string(out)) {
+		if folder, ok := strings.CutPrefix(path, module+"/"); ok && !seen[top(folder)] {
+			seen[top(folder)] = true
+			if !slices.Contains(strings.Fields(string(ignored)), "!"+top(folder)) {
+				t.Errorf(".dockerignore leaves out %s, which the daemon imports", top(folder))
+			}
+		}
+	}
+	if len(seen) < 10 {
+		t.Errorf("saw %d folders: the test no longer sees the module", len(seen))
 	}
 }
 
