@@ -1,5 +1,6 @@
 // Package record holds the plain data that every other package passes on: rows as views, batches of
-// records in the layout in which the journal stores them, positions and their printed form.
+// records in the layout in which the journal stores them and the pool of their buffers, positions and their
+// printed form.
 //
 // Nothing here does I/O and nothing here survives a crash; what a field means on disk is said by the
 // package that writes it.
