@@ -35,6 +35,9 @@ const (
 	Admin Action = "admin" // create, change, delete, encrypt, flush, pause and resume streams
 )
 
+// Actions are all there are.
+func Actions() []Action { return []Action{Put, Read, Admin} }
+
 // operations are those of the Firehose API, and those of the admin API under names of their own.
 var operations = map[string]Action{
 	"PutRecord":                     Put,
