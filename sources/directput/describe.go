@@ -128,23 +128,20 @@ type (
 	}
 )
 
-// ARN of a delivery stream.
-func ARN(region, account, stream string) string {
+// arn of a delivery stream.
+func arn(region, account, stream string) string {
 	return firehose.ARN(firehose.Settings{Region: region, AccountID: account}, stream)
 }
-
-// directPut is the type of every stream here.
-const directPut = "DirectPut"
 
 // wire is the description as it is sent.
 func (h *Handler) wire(d Description) wireDescription {
 	account, region := h.o.Identity()
 	w := wireDescription{
 		DeliveryStreamName:                    d.Name,
-		DeliveryStreamARN:                     ARN(region, account, d.Name),
+		DeliveryStreamARN:                     arn(region, account, d.Name),
 		DeliveryStreamStatus:                  d.Status,
 		DeliveryStreamEncryptionConfiguration: wireEncrypted{Status: "DISABLED"},
-		DeliveryStreamType:                    directPut,
+		DeliveryStreamType:                    firehose.DirectPut,
 		VersionID:                             strconv.FormatUint(d.Version, 10),
 		CreateTimestamp:                       firehose.NewTimestamp(d.Created),
 		LastUpdateTimestamp:                   firehose.NewTimestamp(d.Updated),
@@ -176,7 +173,7 @@ func (d *Destination) wire() wireDestination {
 		}
 		output.DataFormatConversionConfiguration = c
 	}
-	w := wireDestination{DestinationID: "destinationId-000000000001"}
+	w := wireDestination{DestinationID: firehose.DestinationID}
 	switch {
 	case d.S3 != nil:
 		s3 := wireS3{

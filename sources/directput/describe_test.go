@@ -133,7 +133,7 @@ func TestIdentityChanges(t *testing.T) {
 	h := newHandler(t, s, func(o *Options) { o.Identity = func() (string, string) { return account, region } })
 	check := func() {
 		t.Helper()
-		if w := post(t, h, opDescribe, `{"DeliveryStreamName":"s"}`); !strings.Contains(w.Body.String(), `"`+ARN(region, account, "s")+`"`) {
+		if w := post(t, h, opDescribe, `{"DeliveryStreamName":"s"}`); !strings.Contains(w.Body.String(), `"`+arn(region, account, "s")+`"`) {
 			t.Errorf("described as %s", w.Body)
 		}
 		if w := post(t, h, opDescribe, `{"DeliveryStreamName":"x"}`); !strings.Contains(w.Body.String(), "under account "+account+" not found") {
@@ -151,7 +151,7 @@ func TestARN(t *testing.T) {
 		"cn-north-1":    "arn:aws-cn:firehose:cn-north-1:1:deliverystream/s",
 		"us-gov-west-1": "arn:aws-us-gov:firehose:us-gov-west-1:1:deliverystream/s",
 	} {
-		if got := ARN(region, "1", "s"); got != want {
+		if got := arn(region, "1", "s"); got != want {
 			t.Errorf("%s: got %s, want %s", region, got, want)
 		}
 	}
