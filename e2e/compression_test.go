@@ -43,9 +43,7 @@ sys.stdout.buffer.write(out)
 // Firehose writes; a FileExtension replaces the extension and nothing else, and an empty one does not.
 func TestChecklist12And13Compressions(t *testing.T) {
 	python := parts.Python(t, "snappy")
-	store := parts.MinIO(t)
-	store.CreateBucket(t, "lake")
-	d := controlled(t, store, store.Endpoint).start()
+	store, d := controlledMinIO(t)
 	client := firehoseClient(d.api, 3)
 	for _, c := range []struct {
 		form                types.CompressionFormat

@@ -100,9 +100,7 @@ func TestChecklist1And2And10Refusals(t *testing.T) {
 // Lines 4, 5 and 15: the limits of puts from both sides; what was taken is in the object, byte for byte, and records
 // without bytes are delivered as nothing.
 func TestChecklist4And5And15Puts(t *testing.T) {
-	store := parts.MinIO(t)
-	store.CreateBucket(t, "lake")
-	d := controlled(t, store, store.Endpoint).start()
+	store, d := controlledMinIO(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	client := firehoseClient(d.api, 3)
@@ -190,9 +188,7 @@ func TestChecklist4And5And15Puts(t *testing.T) {
 // Line 14: delimiters stand between records and not behind the last one, and the processor is described as it was given,
 // without its parameters.
 func TestChecklist14AppendDelimiter(t *testing.T) {
-	store := parts.MinIO(t)
-	store.CreateBucket(t, "lake")
-	d := controlled(t, store, store.Endpoint).start()
+	store, d := controlledMinIO(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	client := firehoseClient(d.api, 3)
@@ -227,9 +223,7 @@ func TestChecklist14AppendDelimiter(t *testing.T) {
 // Lines 9 and 11: where objects stand, and that their times are those of the oldest record's arrival, in the stream's
 // time zone, however much later they are delivered, and by whom.
 func TestChecklist9And11Keys(t *testing.T) {
-	store := parts.MinIO(t)
-	store.CreateBucket(t, "lake")
-	d := controlled(t, store, store.Endpoint).start()
+	store, d := controlledMinIO(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	client := firehoseClient(d.api, 3)
@@ -303,9 +297,7 @@ func TestChecklist9And11Keys(t *testing.T) {
 
 // An update reaches what waits: it is delivered under the new prefix, by an object whose name has the new version.
 func TestUpdateReachesWhatWaits(t *testing.T) {
-	store := parts.MinIO(t)
-	store.CreateBucket(t, "lake")
-	d := controlled(t, store, store.Endpoint).start()
+	store, d := controlledMinIO(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	client := firehoseClient(d.api, 3)
@@ -346,9 +338,7 @@ func TestUpdateReachesWhatWaits(t *testing.T) {
 // The states of a stream: what a stream that is being deleted answers, while the store is down; and that it is gone,
 // with its records delivered, when the store is back.
 func TestChecklist25WhileDeleting(t *testing.T) {
-	store := parts.MinIO(t)
-	store.CreateBucket(t, "lake")
-	d := controlled(t, store, store.Endpoint).start()
+	store, d := controlledMinIO(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	client := firehoseClient(d.api, 3)

@@ -31,12 +31,18 @@ func controlled(t *testing.T, store *parts.S3Server, endpoint string) *daemon {
 	return d
 }
 
+// controlledMinIO is such a daemon, started, and a MinIO with the bucket "lake" that it delivers to.
+func controlledMinIO(t *testing.T) (*parts.S3Server, *daemon) {
+	t.Helper()
+	store := parts.MinIO(t)
+	store.CreateBucket(t, "lake")
+	return store, controlled(t, store, store.Endpoint).start()
+}
+
 // Real clients lead streams through their lives, and what they put is in the store when the streams are gone.
 func TestControlPlaneClients(t *testing.T) {
 	python, cli, modules := parts.Boto3(t), parts.AWSCLI(t), parts.NodeModules(t)
-	store := parts.MinIO(t)
-	store.CreateBucket(t, "lake")
-	d := controlled(t, store, store.Endpoint).start()
+	store, d := controlledMinIO(t)
 	var rows []string
 	for i := range 100 {
 		rows = append(rows, fmt.Sprintf(`{"n":%d}`, i))
@@ -158,9 +164,7 @@ func liveCLI(t *testing.T, program, endpoint, stream, form string, rows []string
 
 // Terraform's order of calls, with the members it sends.
 func TestTerraformOrder(t *testing.T) {
-	store := parts.MinIO(t)
-	store.CreateBucket(t, "lake")
-	d := controlled(t, store, store.Endpoint).start()
+	store, d := controlledMinIO(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	client := firehoseClient(d.api, 3)
@@ -252,11 +256,9 @@ func errorCode(err error) string {
 	return ""
 }
 
-// Checklist 25, but for a difference: a deletion delivers what is in the buffer, and one by force writes nothing.
+// Line 25 of docs/conformance.md, but for a difference: a deletion delivers what is in the buffer, and one by force writes nothing.
 func TestChecklist25DeleteWithDataInTheBuffer(t *testing.T) {
-	store := parts.MinIO(t)
-	store.CreateBucket(t, "lake")
-	d := controlled(t, store, store.Endpoint).start()
+	store, d := controlledMinIO(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	client := firehoseClient(d.api, 3)
