@@ -56,7 +56,7 @@ func TestCreateAndDescribe(t *testing.T) {
 	}
 }
 
-// Checklist 1: an enum in the wrong case is a ValidationException, and nothing is looked up.
+// Line 1 of docs/conformance.md: an enum in the wrong case is a ValidationException, and nothing is looked up.
 func TestChecklist1EnumInTheWrongCase(t *testing.T) {
 	b := newBench(t)
 	for _, name := range []string{"fresh", "files"} {
@@ -71,7 +71,7 @@ func TestChecklist1EnumInTheWrongCase(t *testing.T) {
 	}
 }
 
-// Checklist 3: while it is created a stream is there, as CREATING, and what would change it is refused.
+// Line 3 of docs/conformance.md: while it is created a stream is there, as CREATING, and what would change it is refused.
 func TestChecklist3Creating(t *testing.T) {
 	b := newBench(t)
 	b.r.gate = make(chan struct{})
@@ -181,7 +181,7 @@ func TestUpdate(t *testing.T) {
 	b.f("UpdateDestination", updateOf("logs", "3", `"Prefix":"d/"`), "ResourceInUseException: Cannot update firehose: logs when it is in DELETING status")
 }
 
-// Checklist 6: an update that changes nothing makes no version and no time of an update.
+// Line 6 of docs/conformance.md: an update that changes nothing makes no version and no time of an update.
 func TestChecklist6IdenticalUpdate(t *testing.T) {
 	b := newBench(t)
 	b.made("logs", `,"Prefix":"a/","BufferingHints":{"SizeInMBs":7,"IntervalInSeconds":61}`)
@@ -196,7 +196,7 @@ func TestChecklist6IdenticalUpdate(t *testing.T) {
 	}
 }
 
-// Checklist 8: the legacy S3 form is described in both forms.
+// Line 8 of docs/conformance.md: the legacy S3 form is described in both forms.
 func TestChecklist8LegacyForm(t *testing.T) {
 	b := newBench(t)
 	b.f("CreateDeliveryStream", `{"DeliveryStreamName":"old","S3DestinationConfiguration":{`+someRole+`,`+someBucket+`}}`, `{"DeliveryStreamARN":"arn:aws:firehose:eu-west-1:123456789012:deliverystream/old"}`)
