@@ -50,7 +50,7 @@ lint: ## gofmt, go vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
 	if [ -n "$$out" ]; then echo "gofmt these:"; echo "$$out"; exit 1; fi
 	$(GO) vet $(PKG)
-	$(GO) vet -tags sabotage,crashpoints ./buffer/...
+	$(GO) vet -tags sabotage,crashpoints ./buffer/... ./delivery ./e2e/simulation
 	@tools/install staticcheck
 	$(CACHE)/bin/staticcheck $(PKG)
 
