@@ -19,9 +19,10 @@ import (
 	"hydrant/record"
 )
 
-// journal opens a buffer on real files with a stream "s" whose rows are dropped as fast as they come.
-func journal(b *testing.B, pool *record.Pool) *buffer.Buffer {
-	x, err := buffer.Open(buffer.Options{Dir: b.TempDir(), Buffers: pool, SlotSize: 32 << 20, Slots: 16})
+// journal opens a buffer on real files with a stream "s" whose rows are dropped as fast as they come. key encrypts
+// it; nil: it is in clear.
+func journal(b *testing.B, pool *record.Pool, key *buffer.Key) *buffer.Buffer {
+	x, err := buffer.Open(buffer.Options{Dir: b.TempDir(), Buffers: pool, Key: key, SlotSize: 32 << 20, Slots: 16})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -137,62 +138,111 @@ func BenchmarkDurable(b *testing.B) {
 }
 
 func benchDurable(b *testing.B, op string, records, callers int) {
-	const size = 1024
-	pool := new(record.Pool)
-	x := journal(b, pool)
-	h, err := New(Options{Appender: x, Directory: discard{}, Buffers: pool})
+	l := newDurableLoad(b, op, records, callers)
+	x, h := l.handler(nil)
+	var mine, theirs time.Duration
+	turns := 0
+	b.SetBytes(int64(2 * l.calls * records * durableSize))
+	for b.Loop() {
+		used, _ := l.turn(h, l.calls)
+		mine += used
+		used, _ = l.turn(simple{x}, l.calls)
+		theirs += used
+		turns++
+	}
+	total := float64(turns * l.calls * records)
+	b.ReportMetric(total*durableSize/1e6/mine.Seconds(), "MB/s/core")
+	b.ReportMetric(total/mine.Seconds(), "records/s/core")
+	b.ReportMetric(float64(theirs)/float64(mine), "ratio")
+	b.ReportMetric(float64(l.refused.Load())/float64(2*turns*l.calls), "refused/op")
+}
+
+// BenchmarkDurableEncrypted puts calls through the handler into an encrypted journal and into one in clear, in
+// turns. of_clear is the ratio of the payload per second, cpu_of_clear that of the CPU time for the same payload.
+func BenchmarkDurableEncrypted(b *testing.B) {
+	const records, callers = 500, 8
+	l := newDurableLoad(b, opPutRecordBatch, records, callers)
+	key, err := buffer.ParseKey([]byte("00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdef"))
 	if err != nil {
 		b.Fatal(err)
 	}
-	lines := clicks(records, size)
-	body := []byte(batchOf(lines...))
-	if op == opPutRecord {
-		body = []byte(`{"DeliveryStreamName":"s","Record":{"Data":"` + b64(lines[0]) + `"}}`)
-	}
-	var refused atomic.Int64
-	// turn makes n calls from all callers and returns the CPU time that they took.
-	turn := func(h http.Handler, n int) time.Duration {
-		began := cpu(b)
-		var left atomic.Int64
-		left.Store(int64(n))
-		var wg sync.WaitGroup
-		for range callers {
-			wg.Go(func() {
-				for left.Add(-1) >= 0 {
-					for {
-						w := &nowhere{}
-						h.ServeHTTP(w, durableRequest(op, body))
-						if w.code == 0 || w.code == http.StatusOK {
-							break
-						}
-						if w.code != http.StatusServiceUnavailable {
-							b.Errorf("answered %d", w.code)
-							return
-						}
-						refused.Add(1)
-						time.Sleep(100 * time.Microsecond) // until rows were cut
-					}
-				}
-			})
-		}
-		wg.Wait()
-		return cpu(b) - began
-	}
-	calls := max(64, 20_000/records)
-	turn(h, 1_000_000/records) // a lap of the ring and more, so that blocks have been written before
-	var mine, theirs time.Duration
-	turns := 0
-	b.SetBytes(int64(2 * calls * records * size))
+	_, clear := l.handler(nil)
+	_, sealed := l.handler(key)
+	var used, took [2]time.Duration
+	b.SetBytes(int64(2 * l.calls * records * durableSize))
 	for b.Loop() {
-		mine += turn(h, calls)
-		theirs += turn(simple{x}, calls)
-		turns++
+		for i, h := range []http.Handler{clear, sealed} {
+			u, t := l.turn(h, l.calls)
+			used[i] += u
+			took[i] += t
+		}
 	}
-	total := float64(turns * calls * records)
-	b.ReportMetric(total*size/1e6/mine.Seconds(), "MB/s/core")
-	b.ReportMetric(total/mine.Seconds(), "records/s/core")
-	b.ReportMetric(float64(theirs)/float64(mine), "ratio")
-	b.ReportMetric(float64(refused.Load())/float64(2*turns*calls), "refused/op")
+	b.ReportMetric(float64(took[0])/float64(took[1]), "of_clear")
+	b.ReportMetric(float64(used[1])/float64(used[0]), "cpu_of_clear")
+}
+
+// durableSize is the bytes of a record.
+const durableSize = 1024
+
+// durableLoad is callers that make the same call again and again.
+type durableLoad struct {
+	b       *testing.B
+	op      string
+	body    []byte
+	records int
+	callers int
+	calls   int // of a turn
+	refused atomic.Int64
+}
+
+func newDurableLoad(b *testing.B, op string, records, callers int) *durableLoad {
+	lines := clicks(records, durableSize)
+	l := &durableLoad{b: b, op: op, body: []byte(batchOf(lines...)), records: records, callers: callers, calls: max(64, 20_000/records)}
+	if op == opPutRecord {
+		l.body = []byte(`{"DeliveryStreamName":"s","Record":{"Data":"` + b64(lines[0]) + `"}}`)
+	}
+	return l
+}
+
+// handler makes a handler over a journal of its own, every block of which has been written.
+func (l *durableLoad) handler(key *buffer.Key) (*buffer.Buffer, *Handler) {
+	pool := new(record.Pool)
+	x := journal(l.b, pool, key)
+	h, err := New(Options{Appender: x, Directory: discard{}, Buffers: pool})
+	if err != nil {
+		l.b.Fatal(err)
+	}
+	l.turn(h, 1_000_000/l.records)
+	return x, h
+}
+
+// turn makes n calls from all callers and returns the CPU time and the time that they took.
+func (l *durableLoad) turn(h http.Handler, n int) (used, took time.Duration) {
+	before, began := cpu(l.b), time.Now()
+	var left atomic.Int64
+	left.Store(int64(n))
+	var wg sync.WaitGroup
+	for range l.callers {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				for {
+					w := &nowhere{}
+					h.ServeHTTP(w, durableRequest(l.op, l.body))
+					if w.code == 0 || w.code == http.StatusOK {
+						break
+					}
+					if w.code != http.StatusServiceUnavailable {
+						l.b.Errorf("answered %d", w.code)
+						return
+					}
+					l.refused.Add(1)
+					time.Sleep(100 * time.Microsecond) // until rows were cut
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return cpu(l.b) - before, time.Since(began)
 }
 
 // durableRequest is a call as an SDK makes it.
