@@ -6,11 +6,11 @@ import (
 	"io"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"hydrant/buffer"
 	"hydrant/prefix"
 	"hydrant/record"
+	"hydrant/transform"
 )
 
 // Codes of reasons that are Hydrant's own or that it gives in Firehose's stead.
@@ -149,9 +149,9 @@ func appendConversionFailed(b []byte, row record.Row, code, message string, now 
 	b = append(b, `{"attemptsMade":1,"arrivalTimestamp":`...)
 	b = strconv.AppendInt(b, row.Arrived/1000, 10)
 	b = append(b, `,"lastErrorCode":`...)
-	b = appendJSONString(b, code)
+	b = transform.AppendString(b, code)
 	b = append(b, `,"lastErrorMessage":`...)
-	b = appendJSONString(b, message)
+	b = transform.AppendString(b, message)
 	b = append(b, `,"attemptEndingTimestamp":`...)
 	b = strconv.AppendInt(b, now.UnixMilli(), 10)
 	b = append(b, `,"rawData":"`...)
@@ -170,10 +170,10 @@ func appendConversionFailed(b []byte, row record.Row, code, message string, now 
 		} else {
 			b = append(b, ',')
 		}
-		b = appendJSONString(b, member)
+		b = transform.AppendString(b, member)
 		b = append(b, ':')
 		if value, ok := catalog[member]; ok {
-			b = appendJSONString(b, value)
+			b = transform.AppendString(b, value)
 		} else {
 			b = append(b, "null"...)
 		}
@@ -187,54 +187,12 @@ func appendFailed(b []byte, row record.Row, code, message string, now time.Time)
 	b = append(b, `{"rawData":"`...)
 	b = base64.StdEncoding.AppendEncode(b, row.Data)
 	b = append(b, `","errorCode":`...)
-	b = appendJSONString(b, code)
+	b = transform.AppendString(b, code)
 	b = append(b, `,"errorMessage":`...)
-	b = appendJSONString(b, message)
+	b = transform.AppendString(b, message)
 	b = append(b, `,"attemptsMade":1,"arrivalTimestamp":`...)
 	b = strconv.AppendInt(b, row.Arrived/1000, 10)
 	b = append(b, `,"attemptEndingTimestamp":`...)
 	b = strconv.AppendInt(b, now.UnixMilli(), 10)
 	return append(b, "}\n"...)
-}
-
-// appendJSONString adds s as a JSON string; what is not UTF-8 in it becomes U+FFFD. Messages quote records,
-// and a claim may fail whole, so this does not allocate as encoding/json would.
-func appendJSONString(b []byte, s string) []byte {
-	const hex = "0123456789abcdef"
-	b = append(b, '"')
-	done := 0 // s[:done] is in b
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c >= utf8.RuneSelf {
-			r, n := utf8.DecodeRuneInString(s[i:])
-			if r == utf8.RuneError && n == 1 {
-				b = append(b, s[done:i]...)
-				b = append(b, "\ufffd"...)
-				done = i + 1
-			}
-			i += n
-			continue
-		}
-		if c >= ' ' && c != '"' && c != '\\' {
-			i++
-			continue
-		}
-		b = append(b, s[done:i]...)
-		switch c {
-		case '"', '\\':
-			b = append(b, '\\', c)
-		case '\n':
-			b = append(b, '\\', 'n')
-		case '\r':
-			b = append(b, '\\', 'r')
-		case '\t':
-			b = append(b, '\\', 't')
-		default:
-			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		}
-		i++
-		done = i
-	}
-	b = append(b, s[done:]...)
-	return append(b, '"')
 }

@@ -1,13 +1,11 @@
 package delivery
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -47,39 +45,6 @@ func TestFailedLine(t *testing.T) {
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-}
-
-func TestAppendJSONString(t *testing.T) {
-	f := func(in, want string) {
-		t.Helper()
-		if got := string(appendJSONString(nil, in)); got != want {
-			t.Errorf("%q becomes %s, want %s", in, got, want)
-		}
-	}
-	f("", `""`)
-	f("plain", `"plain"`)
-	f("a\"b\\c", `"a\"b\\c"`)
-	f("\n\r\t\x00\x1f\x7f", "\"\\n\\r\\t\\u0000\\u001f\x7f\"")
-	f("grüße €", `"grüße €"`)
-	f("\xff", "\"\ufffd\"")
-	f("a\xe2\x82z", "\"a\ufffd\ufffdz\"")
-	f("\ufffd", "\"\ufffd\"")
-}
-
-func FuzzAppendJSONString(f *testing.F) {
-	for _, s := range []string{"", "a", "\"\\\x00\n", "\xff\xfe", "é\xc3", "\u2028"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		got := appendJSONString(nil, s)
-		var back string
-		if err := json.Unmarshal(got, &back); err != nil {
-			t.Fatalf("%q becomes %s: %v", s, got, err)
-		}
-		if want := strings.ToValidUTF8(s, "\ufffd"); utf8.ValidString(s) && back != want {
-			t.Fatalf("%q comes back as %q", s, back)
-		}
-	})
 }
 
 func TestNames(t *testing.T) {

@@ -295,7 +295,7 @@ func (d *Document) Rename(v Ref, name string) {
 
 func (d *Document) setKey(v Ref, name string) {
 	lo := len(d.text)
-	d.text = appendString(d.text, name)
+	d.text = AppendString(d.text, name)
 	n := &d.nodes[v]
 	n.key, n.keyEnd, n.rekeyed = uint32(lo+1), uint32(len(d.text)-1), true
 	n.keyEsc = bytes.IndexByte(d.text[n.key:n.keyEnd], '\\') >= 0
@@ -369,7 +369,7 @@ func (d *Document) add(n node) Ref {
 // NewString makes a string.
 func (d *Document) NewString(s string) Ref {
 	lo := len(d.text)
-	d.text = appendString(d.text, s)
+	d.text = AppendString(d.text, s)
 	hi := len(d.text)
 	return d.add(node{kind: String, start: uint32(lo), end: uint32(hi), valEsc: bytes.IndexByte(d.text[lo:hi], '\\') >= 0})
 }
@@ -458,7 +458,7 @@ func JSONOrString(text string) []byte {
 	if root, err := d.Root(); err == nil {
 		return slices.Clone(d.Text(root))
 	}
-	return appendString(nil, text)
+	return AppendString(nil, text)
 }
 
 // Twice returns a member that has the name of one before it, or 0.

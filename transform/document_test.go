@@ -201,7 +201,7 @@ func FuzzPath(f *testing.F) {
 			case i > 0:
 				b.WriteByte('.')
 			}
-			b.Write(appendString(nil, s.name))
+			b.Write(AppendString(nil, s.name))
 		}
 		q, err := ParsePath(b.String())
 		if err != nil || fmt.Sprint(q.steps) != fmt.Sprint(p.steps) {

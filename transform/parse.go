@@ -512,8 +512,9 @@ func hexRune(b []byte) (r rune) {
 	return r
 }
 
-// appendString appends s as a JSON string with as few escapes as JSON allows. What is not UTF-8 in it becomes U+FFFD.
-func appendString(b []byte, s string) []byte {
+// AppendString appends s to b as a JSON string with as few escapes as JSON allows. What is not UTF-8 in it becomes
+// U+FFFD. It allocates nothing but the room that b lacks.
+func AppendString(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
 	done := 0 // s[:done] is in b
