@@ -13,6 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/firehose"
 	"github.com/aws/aws-sdk-go-v2/service/firehose/types"
+
+	"hydrant/e2e/parts"
 )
 
 // curl sends records with curl and returns the status, the headers and the body of the answer.
@@ -20,7 +22,7 @@ func (d *daemon) curl(stream string, args ...string) (status, headers, body stri
 	d.t.Helper()
 	program, err := exec.LookPath("curl")
 	if err != nil {
-		d.t.Skip("curl is not installed")
+		parts.Missing(d.t, "curl", "apt-get install curl")
 	}
 	headersFile := filepath.Join(d.t.TempDir(), "headers")
 	args = append([]string{"-sS", "--max-time", "60", "-D", headersFile, "-w", "\n%{http_code}"}, args...)
@@ -68,7 +70,7 @@ func TestPlainHTTP(t *testing.T) {
 	compressed := func(program, name, content string) string {
 		t.Helper()
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skip(program + " is not installed")
+			parts.Missing(t, program, "apt-get install "+program)
 		}
 		cmd := exec.Command(program, "-c")
 		cmd.Stdin = strings.NewReader(content)
