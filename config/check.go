@@ -78,13 +78,13 @@ func (d *decoder) stream(c *Config, s *Stream, path string) {
 		d.filePath(c, f, child(path, "destination.file.path"))
 	}
 	if s3 := s.Destination.S3; s3 != nil {
-		if s3.Region == "" {
-			s3.Region = c.AWS.Region
-		}
-		if s3.Endpoint == "" {
-			s3.Endpoint = c.AWS.Endpoints.S3
-		}
-		d.credentials(&s3.Credentials, child(path, "destination.s3.credentials"))
+		d.s3(c, s3, child(path, "destination.s3"))
+	}
+	if s.Destination.HTTP != nil {
+		d.http(s, path)
+	}
+	if s.Backup != nil {
+		d.backup(c, s, path)
 	}
 	if len(d.faults) > before {
 		return
@@ -92,6 +92,17 @@ func (d *decoder) stream(c *Config, s *Stream, path string) {
 	if n := len(s.Spec()); n > maxSpec {
 		d.faultAt(path, "", fmt.Sprintf("is described by %d bytes", n), fmt.Sprintf("at most %d; the schema is the largest part", maxSpec))
 	}
+}
+
+// s3 fills in what a bucket takes from the settings of all.
+func (d *decoder) s3(c *Config, s3 *S3Destination, path string) {
+	if s3.Region == "" {
+		s3.Region = c.AWS.Region
+	}
+	if s3.Endpoint == "" {
+		s3.Endpoint = c.AWS.Endpoints.S3
+	}
+	d.credentials(&s3.Credentials, child(path, "credentials"))
 }
 
 func (d *decoder) buffer(s *Stream, path string) {

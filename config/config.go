@@ -216,11 +216,14 @@ type Stream struct {
 	Buffer Buffer `key:"buffer"`
 	// Where objects go. Exactly one.
 	Destination Destination `key:"destination" required:"true"`
+	// Where records go that could not be delivered, in place of the destination's own error output. An http destination
+	// needs it.
+	Backup *Backup `key:"backup"`
 
 	// Records with what `transform` must make of them, for `hydrant test`.
 	Tests []Test `key:"tests" spec:"-"`
 
-	_ later `keys:"exactly_once partition backup"`
+	_ later `keys:"exactly_once partition"`
 }
 
 // StreamLimits bound one stream. Nothing that was accepted is lost by them.
@@ -339,8 +342,10 @@ type Destination struct {
 	File *FileDestination `key:"file"`
 	// Objects in a bucket of S3 or a compatible store.
 	S3 *S3Destination `key:"s3"`
+	// Requests to an HTTP endpoint.
+	HTTP *HTTPDestination `key:"http"`
 
-	_ later `keys:"redshift http"`
+	_ later `keys:"redshift"`
 }
 
 // FileDestination writes files under a directory.

@@ -195,7 +195,7 @@ func TestFaults(t *testing.T) {
 		{"unknown key", with("dat_dir: x"), "1:1: dat_dir: is not a known key (did you mean data_dir?)"},
 		{"unknown key, camel case", with("dataDir: x"), "1:1: dataDir: is not a known key (did you mean data_dir?)"},
 		{"unknown key, nothing near", with("log: { colour: red }"), "1:8: log.colour: is not a known key (known here: level or format)"},
-		{"unknown key in a list", stream("    colour: red\n"), "4:5: streams[0].colour: is not a known key (known here: name, tags, limits, source, transform, format, buffer, destination, tests, exactly_once, partition or backup)"},
+		{"unknown key in a list", stream("    colour: red\n"), "4:5: streams[0].colour: is not a known key (known here: name, tags, limits, source, transform, format, buffer, destination, backup, tests, exactly_once or partition)"},
 		{"key twice", with("on_damage: stop\non_damage: stop"), "2:1: on_damage: is given twice; the first is at 1:1"},
 		{"key twice in a flow", with("log: { level: info, level: warn }"), "1:21: log.level: is given twice; the first is at 1:8"},
 
@@ -208,7 +208,7 @@ func TestFaults(t *testing.T) {
 		{"not yet: destination", "streams: [ { name: s, destination: { redshift: {} } } ]\n", "1:38: streams[0].destination.redshift: is not supported yet (take it out)"},
 		{"text compression", stream("    format: { text: { compression: lz4 } }\n"), "4:36: streams[0].format.text.compression: is not none, gzip, zip, snappy, hadoop_snappy or zstd: \"lz4\" (write none, gzip, zip, snappy, hadoop_snappy or zstd)"},
 		{"not yet: schema", stream("    format: { parquet: { schema: { file: x } } }\n"), "4:36: streams[0].format.parquet.schema.file: is not supported yet (take it out)"},
-		{"not yet: finite retry", s3("retry_duration: 1h"), "4:43: streams[0].destination.s3.retry_duration: a finite time needs `backup`, which is not supported yet: \"1h\" (the only value at present is forever)"},
+		{"not yet: finite retry", s3("retry_duration: 1h"), "4:43: streams[0].destination.s3.retry_duration: a finite time is not supported yet: \"1h\" (the only value at present is forever)"},
 
 		{"enumeration", with("on_damage: quarantin"), "1:12: on_damage: is not quarantine or stop: \"quarantin\" (did you mean quarantine? Write quarantine or stop)"},
 		{"wrong kind", with("limits: 512MiB"), "1:9: limits: wants a mapping, not a scalar: \"512MiB\""},
@@ -235,9 +235,9 @@ func TestFaults(t *testing.T) {
 		{"name with a slash", "streams: [ { name: a/b, destination: { file: { path: /l } } } ]", "1:20: streams[0].name: cannot be taken: \"a/b\" (wanted: 1 to 64 letters, digits, _, . or -)"},
 		{"no name", "streams:\n  - destination: { file: { path: /l } }", "2:5: streams[0].name: is required (1 to 64 letters, digits, _, . or -)"},
 		{"same name", smallest + "  - name: clicks\n    destination: { file: { path: /other } }\n", "4:11: streams[1].name: is the name of streams[0] already: \"clicks\" (names are unique)"},
-		{"no destination", "streams:\n  - name: s\n", "2:5: streams[0].destination: is required (exactly one of file or s3)"},
-		{"empty destination", "streams:\n  - name: s\n    destination: {}\n", "3:5: streams[0].destination: wants exactly one of file or s3"},
-		{"two destinations", "streams:\n  - name: s\n    destination: { file: { path: /l }, s3: { bucket: lake } }\n", "3:5: streams[0].destination: takes exactly one of file or s3, and has file and s3 (keep one)"},
+		{"no destination", "streams:\n  - name: s\n", "2:5: streams[0].destination: is required (exactly one of file, s3 or http)"},
+		{"empty destination", "streams:\n  - name: s\n    destination: {}\n", "3:5: streams[0].destination: wants exactly one of file, s3 or http"},
+		{"two destinations", "streams:\n  - name: s\n    destination: { file: { path: /l }, s3: { bucket: lake } }\n", "3:5: streams[0].destination: takes exactly one of file, s3 or http, and has file and s3 (keep one)"},
 		{"two formats", stream("    format: { text: {}, parquet: { schema: [a int] } }\n"), "4:5: streams[0].format: takes exactly one of text or parquet, and has text and parquet (keep one)"},
 		{"format as a word", stream("    format: text\n"), "4:13: streams[0].format: wants a mapping, not a scalar: \"text\" (write { text: {} })"},
 		{"file without path", "streams: [ { name: s, destination: { file: } } ]", "1:38: streams[0].destination.file.path: is required"},
@@ -307,7 +307,7 @@ streams:
 10:17: streams[0].buffer.interval: is not a duration: "5" (a duration needs a unit: did you mean 5s?)
 12:7: streams[0].destination.s3.bucket: is required (a bucket's name: 3 to 255 letters, digits, ., _ or -)
 13:17: streams[0].destination.s3.region: environment variable NOWHERE is not set (set it, or write ${NOWHERE:-default})
-14:5: streams[1].destination: wants exactly one of file or s3
+14:5: streams[1].destination: wants exactly one of file, s3 or http
 14:5: streams[1].name: is required (1 to 64 letters, digits, _, . or -)`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -21,11 +21,11 @@ import (
 
 var update = flag.Bool("update", false, "write the files that are made from this package's structs")
 
-// comments are the doc comments of the fields in config.go and transform.go, by "Type.Field".
+// comments are the doc comments of the fields in the files of the structs, by "Type.Field".
 func comments(t *testing.T) map[string]string {
 	t.Helper()
 	var decls []ast.Decl
-	for _, name := range []string{"config.go", "transform.go"} {
+	for _, name := range []string{"config.go", "transform.go", "http.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
@@ -92,6 +92,10 @@ func (g *generator) schema(t reflect.Type, f *field) object {
 		return orExpression(object{{"type", []any{"string", "integer"}}, {"pattern", "^([0-9.]+(ms|s|m|h))+$"}, {"maximum", json.Number("0")}})
 	case reflect.TypeFor[RetryDuration]():
 		return orExpression(object{{"const", forever}})
+	case reflect.TypeFor[RetryTime]():
+		return orExpression(object{{"anyOf", []any{object{{"const", forever}}, object{{"type", []any{"string", "integer"}}, {"pattern", "^([0-9.]+(ms|s|m|h))+$"}, {"maximum", json.Number("0")}}}}})
+	case reflect.TypeFor[Headers]():
+		return object{{"type", "object"}, {"additionalProperties", object{{"type", []any{"string", "number", "boolean"}}}}}
 	case reflect.TypeFor[Listen]():
 		return object{{"anyOf", []any{object{{"type", "string"}}, object{{"type", "array"}, {"items", object{{"type", "string"}}}, {"minItems", json.Number("1")}}}}}
 	case reflect.TypeFor[Schema]():
@@ -266,7 +270,7 @@ func (g *generator) reference(t reflect.Type, path, intro string) {
 		if inner.Kind() == reflect.Pointer {
 			inner = inner.Elem()
 		}
-		if inner.Kind() != reflect.Struct || inner == reflect.TypeFor[Secret]() || inner == reflect.TypeFor[Schema]() || shapeOf(inner).word != nil && !shapeOf(inner).several || inner.NumField() == 0 {
+		if inner.Kind() != reflect.Struct || inner == reflect.TypeFor[Secret]() || inner == reflect.TypeFor[Schema]() || inner == reflect.TypeFor[Header]() || shapeOf(inner).word != nil && !shapeOf(inner).several || inner.NumField() == 0 {
 			continue
 		}
 		g.reference(inner, p, g.comment(t, f))
@@ -327,7 +331,7 @@ func TestEveryKeyIsDescribed(t *testing.T) {
 		for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
 			typ = typ.Elem()
 		}
-		if typ.Kind() != reflect.Struct || seen[typ] || typ == reflect.TypeFor[Secret]() || typ == reflect.TypeFor[Schema]() {
+		if typ.Kind() != reflect.Struct || seen[typ] || typ == reflect.TypeFor[Secret]() || typ == reflect.TypeFor[Schema]() || typ == reflect.TypeFor[Header]() {
 			return
 		}
 		seen[typ] = true
@@ -357,7 +361,7 @@ func TestTags(t *testing.T) {
 		for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
 			typ = typ.Elem()
 		}
-		if typ.Kind() != reflect.Struct || typ == reflect.TypeFor[Secret]() || typ == reflect.TypeFor[Schema]() {
+		if typ.Kind() != reflect.Struct || typ == reflect.TypeFor[Secret]() || typ == reflect.TypeFor[Schema]() || typ == reflect.TypeFor[Header]() {
 			return
 		}
 		s := shapeOf(typ)

@@ -44,20 +44,54 @@ func ParseSpec(name string, spec []byte) (*Stream, error) {
 // for another place those that stand in for an access key of which only the name is kept. It fails where
 // s needs an access key and nothing stands in for it.
 func (s *Stream) TakeSecrets(present *Stream) error {
-	mine := s.Destination.S3
-	if mine == nil {
+	if present == nil {
+		present = &Stream{}
+	}
+	if mine := s.Destination.S3; mine != nil {
+		if err := mine.takeSecrets(s.Name, present.Destination.S3, present); err != nil {
+			return err
+		}
+	}
+	if mine := s.Destination.HTTP; mine != nil {
+		if err := mine.takeSecrets(s.Name, present.Destination.HTTP); err != nil {
+			return err
+		}
+	}
+	if s.Backup == nil || s.Backup.S3 == nil {
 		return nil
 	}
-	needs := mine.Credentials.AccessKeyID.set
 	var theirs *S3Destination
-	if present != nil {
-		theirs = present.Destination.S3
+	if present.Backup != nil {
+		theirs = present.Backup.S3
 	}
+	return s.Backup.S3.takeSecrets(s.Name, theirs, present)
+}
+
+// takeSecrets gives d those that present has for the same bucket, or theirs, which is what it has for the same purpose.
+func (d *S3Destination) takeSecrets(stream string, theirs *S3Destination, present *Stream) error {
+	needs := d.Credentials.AccessKeyID.set
+	same := present.Bucket(d)
 	switch {
-	case theirs != nil && (needs || theirs.Bucket == mine.Bucket && theirs.Endpoint == mine.Endpoint):
-		mine.Credentials = theirs.Credentials
+	case same != nil:
+		d.Credentials = same.Credentials
+	case theirs != nil && needs:
+		d.Credentials = theirs.Credentials
 	case needs:
-		return fmt.Errorf("stream %q has undelivered records for s3 bucket %q and its access key is no longer in the configuration: put the stream back until they are delivered", s.Name, mine.Bucket)
+		return fmt.Errorf("stream %q has undelivered records for s3 bucket %q and its access key is no longer in the configuration: put the stream back until they are delivered", stream, d.Bucket)
+	}
+	return nil
+}
+
+// Bucket is what the stream has for the same bucket as d, or nil: the place tells whose credentials are whose.
+func (s *Stream) Bucket(d *S3Destination) *S3Destination {
+	list := []*S3Destination{s.Destination.S3}
+	if s.Backup != nil {
+		list = append(list, s.Backup.S3)
+	}
+	for _, theirs := range list {
+		if theirs != nil && theirs.Bucket == d.Bucket && theirs.Endpoint == d.Endpoint {
+			return theirs
+		}
 	}
 	return nil
 }

@@ -281,7 +281,7 @@ func (r *RetryDuration) decode(d *decoder, n *node, path string) {
 		return
 	}
 	if _, err := ParseDuration(n.text); err == nil {
-		d.fault(n, path, "a finite time needs `backup`, which is not supported yet", "the only value at present is "+forever)
+		d.fault(n, path, "a finite time is not supported yet", "the only value at present is "+forever)
 		return
 	}
 	d.fault(n, path, "is not "+forever, "the only value at present is "+forever)

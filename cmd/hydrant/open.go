@@ -201,8 +201,13 @@ func (p *parts) pipeline(now *settings, inFile string, s *config.Stream) (*deliv
 			more = append(more, flaw{"destination.s3", "", err.Error(), ""})
 		}
 		pipe.Destination.Sink = sink
+	case d.HTTP != nil:
+		return pipe, append(flaws, flaw{"destination.http", "", "is not supported yet", "take it out"})
 	default:
 		panic("bug: a stream without a destination came through the decoder")
+	}
+	if s.Backup != nil {
+		more = append(more, flaw{"backup", "", "is not supported yet", "take it out"})
 	}
 	return pipe, append(flaws, more...)
 }
