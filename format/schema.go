@@ -196,3 +196,7 @@ func appendName(dst []byte, name string) []byte {
 	dst = append(dst, strings.ReplaceAll(name, "`", "``")...)
 	return append(dst, '`')
 }
+
+// Column is a column in the form in which ParseColumns takes it, of a name and the text of a type that were kept
+// apart, such as a catalog's.
+func Column(name, typ string) string { return string(appendName(nil, name)) + " " + typ }
