@@ -87,6 +87,7 @@ type Buffer struct {
 	space     *space
 	packs     *packStore
 	calls     *calls
+	secrets   *Secrets
 	committer *committer
 	opener    *opener
 	metrics   *metrics

@@ -88,6 +88,9 @@ func (b *Buffer) open(o Options) error {
 	if err := r.judge(); err != nil {
 		return err
 	}
+	if err := r.secrets(); err != nil {
+		return err
+	}
 	if err := r.wire(o); err != nil {
 		return err
 	}
