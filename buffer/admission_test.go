@@ -85,11 +85,11 @@ func TestMemoryIsBounded(t *testing.T) {
 				t.Errorf("%d bytes fill a front of 8 MiB", held)
 			}
 			c := b.consumer(1)
-			if !c.Pressure() || b.consumer(2).Pressure() {
+			if c.Pressure() == 0 || b.consumer(2).Pressure() != 0 {
 				t.Error("who is asked to close?")
 			}
 			k := c.Take(0, 1<<40)
-			if c.Pressure() {
+			if c.Pressure() != 0 {
 				t.Error("asked to close what is taken already")
 			}
 			k.consumed()
@@ -169,15 +169,15 @@ func TestManyStreamsShareTheFront(t *testing.T) {
 	}
 	asked := 0
 	for _, s := range streams {
-		if b.consumer(s).Pressure() {
+		if b.consumer(s).Pressure() != 0 {
 			asked++
 		}
 	}
-	if asked == 0 || b.consumer(0).Pressure() {
+	if asked == 0 || b.consumer(0).Pressure() != 0 {
 		t.Errorf("%d streams are asked, the empty one: %v", asked, b.consumer(0).Pressure())
 	}
 	for _, s := range streams {
-		if c := b.consumer(s); c.Pressure() {
+		if c := b.consumer(s); c.Pressure() != 0 {
 			select {
 			case <-c.Changed():
 			default:
@@ -250,10 +250,10 @@ func TestStreamLimitPresses(t *testing.T) {
 	b.put(2, 100_000)
 	for i := range 10 {
 		b.put(1, 1000)
-		if got, want := c.Pressure(), i >= 5; got != want {
+		if got, want := c.Pressure() != 0, i >= 5; got != want {
 			t.Errorf("%d of 10 rows: asked %v, want %v", i+1, got, want)
 		}
-		if other.Pressure() {
+		if other.Pressure() != 0 {
 			t.Error("another stream is asked")
 		}
 	}
@@ -261,14 +261,14 @@ func TestStreamLimitPresses(t *testing.T) {
 		t.Error("the eleventh row was taken")
 	}
 	b.space.addStream(1, limit*2+1) // half of it is what the rows hold
-	if c.Pressure() || b.space.tight() {
+	if c.Pressure() != 0 || b.space.tight() {
 		t.Error("asked at half of the new limit")
 	}
-	if err := b.put(1, 1000); err != nil || !c.Pressure() {
+	if err := b.put(1, 1000); err != nil || c.Pressure() == 0 {
 		t.Errorf("over half of it: %v, asked %v", err, c.Pressure())
 	}
 	b.space.addStream(1, 0)
-	if c.Pressure() || b.space.tight() {
+	if c.Pressure() != 0 || b.space.tight() {
 		t.Error("asked without a limit")
 	}
 	b.space.addStream(1, 1)
@@ -314,13 +314,13 @@ func TestDiskPressure(t *testing.T) {
 	for b.space.streams[1].rows < 300<<10 {
 		b.put(1, 1000)
 	}
-	if c.Pressure() {
+	if c.Pressure() != 0 {
 		t.Error("asked below half its share")
 	}
 	for b.space.streams[1].rows < 400<<10 {
 		b.put(1, 1000)
 	}
-	if !c.Pressure() || !c.pressed {
+	if c.Pressure() == 0 || c.pressed == 0 {
 		t.Error("not asked over half its share")
 	}
 	rows := b.space.streams[1].rows
@@ -330,17 +330,17 @@ func TestDiskPressure(t *testing.T) {
 	b.space.packNamed(1, rows, true)
 	c.Take(0, 1<<40).consumed()
 	b.put(1, 1000)
-	if c.Pressure() {
+	if c.Pressure() != 0 {
 		t.Error("asked to cut a crumb")
 	}
 	for err := error(nil); err == nil; {
 		err = b.put(1, 1000)
 	}
-	if c.Pressure() && b.space.streams[1].rows < rows/8 {
+	if c.Pressure() != 0 && b.space.streams[1].rows < rows/8 {
 		t.Error("asked to cut crumbs")
 	}
 	b.space.packGone(1, rows)
-	if c.Pressure() || c.pressed {
+	if c.Pressure() != 0 || c.pressed != 0 {
 		t.Error("still asked when the disk is free")
 	}
 }

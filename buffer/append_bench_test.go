@@ -22,7 +22,7 @@ func benchCut(b *testing.B, x *Buffer, s Stream, stop <-chan struct{}) {
 			return
 		case <-c.Changed():
 		}
-		if w := c.Waiting(); w.Bytes < 32<<20 && !c.Pressure() {
+		if w := c.Waiting(); w.Bytes < 32<<20 && c.Pressure() == 0 {
 			continue
 		}
 		k := c.Take(0, 1<<40)

@@ -37,7 +37,7 @@ type Consumer struct {
 
 	claims  []*Claim // oldest first
 	ring    bool     // the journal needs the slot of its oldest rows
-	pressed bool     // what the reader was told last
+	pressed Pressure // what the reader was told last
 }
 
 // Consumer returns the reader of a stream that exists, the same one each time; nil where there is none.
@@ -58,13 +58,14 @@ type Waiting struct {
 	First, Next uint64 // sequences [First, Next)
 	Bytes       int64
 	Oldest      int64 // arrival of the first row in µs; 0 when nothing waits
+	Front       int64 // bytes of Data in memory, claimed or not: what Spill could move
 }
 
 // Waiting sums up what Take could claim now.
 func (c *Consumer) Waiting() Waiting {
 	c.front.mu.Lock()
 	defer c.front.mu.Unlock()
-	w := Waiting{First: c.taken, Next: c.durable, Bytes: c.waiting}
+	w := Waiting{First: c.taken, Next: c.durable, Bytes: c.waiting, Front: c.unread}
 	if c.unclaimed == 0 {
 		w.Next = c.taken
 		return w
@@ -132,9 +133,17 @@ func (c *Consumer) notify() {
 	}
 }
 
-// Pressure asks the reader to close its epoch now: memory, ring or disk is short and this stream holds
-// more than its share.
-func (c *Consumer) Pressure() bool {
+// Pressure is what a reader is asked to relieve, a set of bits. 0: nothing.
+type Pressure uint8
+
+const (
+	PressureMemory Pressure = 1 << iota // the front is short of memory, of which this stream has more than its share: Spill helps
+	PressureRing                        // the journal needs the slot of its oldest rows: Spill helps
+	PressureDisk                        // the disk is short, of which this stream has more than its share: closing epochs helps
+)
+
+// Pressure tells what is short because of what this reader leaves waiting.
+func (c *Consumer) Pressure() Pressure {
 	c.front.mu.Lock()
 	defer c.front.mu.Unlock()
 	return c.front.pressure(c)

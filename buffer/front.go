@@ -202,7 +202,7 @@ func (f *front) remove(incarnation uint32) {
 		if f.space != nil {
 			f.space.rowsGone(s.incarnation, c.rows, c.unread)
 		}
-		if c.pressed {
+		if c.pressed != 0 {
 			f.pressed--
 		}
 	}

@@ -92,33 +92,33 @@ func (f *front) judgeOne(c *Consumer) {
 	if now == c.pressed {
 		return
 	}
-	c.pressed = now
-	if now {
+	if c.pressed == 0 {
 		f.pressed++
-	} else {
+	} else if now == 0 {
 		f.pressed--
 	}
+	c.pressed = now
 	c.notify()
 }
 
-// pressure tells whether a consumer should close its epoch. Only rows that no claim has count: those that
+// pressure tells what a consumer should relieve. Only rows that no claim has count: those that
 // have one are on their way out already.
-func (f *front) pressure(c *Consumer) bool {
+func (f *front) pressure(c *Consumer) (p Pressure) {
 	if c.unclaimed == 0 {
-		return false
+		return 0
 	}
 	if c.ring {
-		return true
+		p |= PressureRing
 	}
 	if f.capacity >= f.budget/4*3 {
-		if c.waiting > f.budget-f.capacity {
-			return true
-		}
-		// Many streams of the same size pass the test above only when the front is all but full, and then
+		// Many streams of the same size pass the first test only when the front is all but full, and then
 		// a large call is refused before. So from a refusal on whoever holds the mean or more is asked.
-		if f.short && c.waiting >= f.mean {
-			return true
+		if c.waiting > f.budget-f.capacity || f.short && c.waiting >= f.mean {
+			p |= PressureMemory
 		}
 	}
-	return f.space != nil && f.space.pressure(c.stream.incarnation, holdOf(c.unclaimed, c.waiting))
+	if f.space != nil && f.space.pressure(c.stream.incarnation, holdOf(c.unclaimed, c.waiting)) {
+		p |= PressureDisk
+	}
+	return p
 }

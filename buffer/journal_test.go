@@ -120,7 +120,7 @@ func testBackupBehind(t *testing.T) {
 	}
 	c := x.Consumer(s.Incarnation, Backup)
 	synctest.Wait()
-	if !c.Pressure() {
+	if c.Pressure() == 0 {
 		t.Error("no pressure")
 	}
 	k := c.Take(0, 1<<40)
@@ -191,7 +191,7 @@ func testRingFull(t *testing.T) {
 	if ok, reason := x.Accepting(); ok || reason != "journal" {
 		t.Errorf("accepting %v %q", ok, reason)
 	}
-	if !x.Consumer(s.Incarnation, Main).Pressure() {
+	if x.Consumer(s.Incarnation, Main).Pressure() == 0 {
 		t.Error("no pressure")
 	}
 	x.crash(1)
@@ -203,7 +203,7 @@ func testRingFull(t *testing.T) {
 		_, _, err := x.Append(context.Background(), "clicks", record.Call{Batch: batch("again")})
 		return err == nil
 	})
-	until(t, "the pressure ends", func() bool { return !x.Consumer(s.Incarnation, Main).Pressure() })
+	until(t, "the pressure ends", func() bool { return x.Consumer(s.Incarnation, Main).Pressure() == 0 })
 	for i := range 200 {
 		x.append("clicks", pad(fmt.Sprint(i), 8000))
 		if i%10 == 0 {

@@ -60,7 +60,9 @@ type ManifestHead struct {
 	Consumer    uint8
 	Version     uint64 // config version that sealed it
 	Epoch       uint64
-	First, Next uint64     // range of sequences it takes
+	First, Next uint64     // range of sequences it takes, or of the runs that it takes rows of
+	Source      Source     // where its rows were
+	Lost        int64      // rows of a range that damage has taken, Claim.Lost: of no object, and not in Counts
 	Replaces    ManifestID // zero, or the manifest whose objects these replace
 	Replaced    []int      // with Replaces: the numbers of those objects, ascending; Seal and Replace want the same
 	Counts      Counts
@@ -224,7 +226,7 @@ func joinFooters(h ManifestHead, footers []*packFooter) (*Manifest, error) {
 			}
 			found = true
 			if p.Incarnation != h.Incarnation || p.Consumer != h.Consumer || p.First != h.First || p.Next != h.Next ||
-				p.Replaces != h.Replaces || p.Version != h.Version || p.Epoch != h.Epoch || p.Counts != h.Counts {
+				p.Replaces != h.Replaces || p.Version != h.Version || p.Epoch != h.Epoch || p.Counts != h.Counts || !p.Source.equal(h.Source) {
 				return nil, fmt.Errorf("pack %x was sealed for another manifest head: %+v, not %+v", f.ID, p.ManifestHead, h)
 			}
 			if len(h.Replaced) == 0 {

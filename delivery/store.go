@@ -91,6 +91,9 @@ func (b bufferStore) Consumer(incarnation uint32) consumer {
 	return bufferConsumer{b.Buffer.Consumer(incarnation, buffer.Main)}
 }
 
+// Pressure tells whether the epoch should be closed.
+func (c bufferConsumer) Pressure() bool { return c.Consumer.Pressure() != 0 }
+
 func (c bufferConsumer) Take(next uint64, max int64) claim {
 	if taken := c.Consumer.Take(next, max); taken != nil {
 		return taken

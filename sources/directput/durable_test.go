@@ -40,7 +40,7 @@ func journal(b *testing.B, pool *record.Pool, key *buffer.Key) *buffer.Buffer {
 				return
 			case <-c.Changed():
 			}
-			if w := c.Waiting(); w.Bytes < 32<<20 && !c.Pressure() {
+			if w := c.Waiting(); w.Bytes < 32<<20 && c.Pressure() == 0 {
 				continue
 			}
 			k := c.Take(0, 1<<40)
