@@ -71,6 +71,7 @@ func (d *decoder) stream(c *Config, s *Stream, path string) {
 	before := len(d.faults)
 	d.buffer(s, path)
 	d.transform(s, path)
+	d.schema(c, s, path)
 	if p := s.Format.Parquet; p != nil && p.RowGroup < p.Page {
 		d.faultAt(child(path, "format.parquet.page"), p.Page.String(), "is larger than row_group, "+p.RowGroup.String(), "")
 	}
@@ -89,8 +90,9 @@ func (d *decoder) stream(c *Config, s *Stream, path string) {
 	if len(d.faults) > before {
 		return
 	}
-	if n := len(s.Spec()); n > maxSpec {
-		d.faultAt(path, "", fmt.Sprintf("is described by %d bytes", n), fmt.Sprintf("at most %d; the schema is the largest part", maxSpec))
+	f := File{places: d.places}
+	if fault, tooLong := f.specFault(s, path); tooLong {
+		d.faults = append(d.faults, fault)
 	}
 }
 

@@ -92,8 +92,10 @@ type Endpoints struct {
 	S3 string `key:"s3" default:"" url:"true"`
 	// STS, which `credentials.role_arn` is assumed at.
 	STS string `key:"sts" default:"" url:"true"`
+	// Glue, or a catalog that speaks its protocol, which schemas come from.
+	Glue string `key:"glue" default:"" url:"true"`
 
-	_ later `keys:"lambda kinesis dynamodb glue"`
+	_ later `keys:"lambda kinesis dynamodb"`
 }
 
 // API is the listener of the Firehose API.
@@ -272,7 +274,9 @@ type Text struct {
 
 // Parquet objects.
 type Parquet struct {
-	// Columns with their Hive types: a list of "name type" in order, or one DDL string.
+	// Columns with their Hive types: a list of "name type" in order, one DDL string, `{ file: F }` or `{ glue: ... }`. The
+	// file is Hive DDL, a JSON Schema or a Parquet file. It is read, and the table is looked up, when the configuration is
+	// loaded; what they say then is stored with the stream. See docs/schemas.md.
 	Schema Schema `key:"schema" required:"true"`
 	// How JSON is read.
 	Deserializer Deserializer `key:"deserializer"`
@@ -292,6 +296,22 @@ type Parquet struct {
 	UnknownFields UnknownFields `key:"unknown_fields" default:"drop"`
 
 	_ later `keys:"sort_by bloom_filter"`
+}
+
+// Glue names a table of a Glue catalog.
+type Glue struct {
+	// Name of the database.
+	Database string `key:"database" required:"true"`
+	// Name of the table. Its columns are taken; its partition keys are not in the objects and left out.
+	Table string `key:"table" required:"true"`
+	// Version of the table. `LATEST` is looked up again at each start and each reload.
+	Version string `key:"version" default:"LATEST" pattern:"^(LATEST|[0-9]{1,18})$" expect:"LATEST or a number"`
+	// Id of the catalog; empty is that of the account whose credentials are used.
+	CatalogID string `key:"catalog_id" default:""`
+	// Region of the catalog; empty is `aws.region`.
+	Region string `key:"region" default:"" pattern:"^[a-z0-9-]{0,64}$" expect:"a region's name, like us-east-1"`
+	// Base URL of the catalog; empty is `aws.endpoints.glue`, and where that is empty too, AWS.
+	Endpoint string `key:"endpoint" default:"" url:"true" spec:"-"`
 }
 
 // Deserializer reads JSON.

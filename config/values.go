@@ -214,62 +214,6 @@ func (l Listen) encode() any {
 	return items
 }
 
-// Schema is the declared columns of Parquet objects: exactly one of the two forms.
-type Schema struct {
-	Columns []string // "name type", in order
-	DDL     string   // one DDL string
-}
-
-func (s *Schema) decode(d *decoder, n *node, path string) {
-	*s = Schema{}
-	switch n.kind {
-	case scalar:
-		if strings.TrimSpace(n.text) == "" {
-			d.fault(n, path, "is empty", "write a list of \"name type\", or one DDL string")
-			return
-		}
-		s.DDL = n.text
-	case list:
-		if len(n.items) == 0 {
-			d.fault(n, path, "has no column", "")
-		}
-		for i, item := range n.items {
-			p := index(path, i)
-			d.at(p, item)
-			if item.kind == mapping && len(item.entries) == 1 && item.entries[0].value.kind == scalar {
-				e := item.entries[0]
-				d.fault(item, p, "is not a text", fmt.Sprintf("write it without the colon: %q", e.key+" "+e.value.text))
-			} else if d.wantScalar(item, p, "a column, written \"name type\"") {
-				s.Columns = append(s.Columns, item.text)
-			}
-		}
-	case mapping:
-		for _, e := range n.entries {
-			if e.key == "file" || e.key == "glue" {
-				d.notYet(e, child(path, e.key))
-			} else {
-				d.unknown(e, child(path, e.key), []string{"file", "glue"})
-			}
-		}
-		if len(n.entries) == 0 {
-			d.fault(n, path, "has no column", "write a list of \"name type\", or one DDL string")
-		}
-	default:
-		d.fault(n, path, "is empty", "write a list of \"name type\", or one DDL string")
-	}
-}
-
-func (s Schema) encode() any {
-	if s.DDL != "" {
-		return s.DDL
-	}
-	items := make([]any, len(s.Columns))
-	for i, c := range s.Columns {
-		items[i] = c
-	}
-	return items
-}
-
 // RetryDuration is how long a refusing destination is tried; 0 is for ever.
 type RetryDuration Duration
 
