@@ -26,7 +26,7 @@ type HTTPDestination struct {
 	// Attributes that the endpoint gets with each request, up to 50; with `body: firehose` only.
 	CommonAttributes map[string]string `key:"common_attributes"`
 	// Time that one request may take, with its answer.
-	Timeout Duration `key:"timeout" default:"180s" min:"1s" max:"1h"`
+	Timeout Duration `key:"timeout" default:"180s" min:"1s" max:"10m"`
 	// Requests that may be under way at a time. With 1 they arrive in the order of the records.
 	MaxInFlight Count `key:"max_in_flight" default:"1" min:"1" max:"64"`
 	// Authorities and certificates other than the system's.

@@ -269,7 +269,7 @@ func (s *stream) afterFailure(ctx context.Context, t *task, err error) (outcome,
 	}
 	switch sinks.ClassOf(err) {
 	case sinks.RefusedDestination:
-		d, alone, known := s.up.deniedFor(t.batch.use.lane, t, time.Now())
+		d, alone, known := s.up.deniedFor(t.lane, t, time.Now())
 		switch {
 		case !known:
 			s.alarm("destination", "destination refuses; nothing is lost, it is asked again until it takes the backlog", "key", info.Key, "err", err)

@@ -35,6 +35,10 @@ type Pipeline struct {
 	FileSize      int64          // estimated written bytes that close an object, 0: off
 	Interval      time.Duration  // from the oldest waiting record (buffer.interval)
 	Destination   Destination
+	// Errors is where the error output goes, with an ID of its own; without a Sink: to Destination, under ErrorPrefix.
+	Errors Destination
+	// ErrorFormat writes the objects of the error output, whose rows are lines with their newlines; nil: as they are.
+	ErrorFormat format.Format
 	RetryDuration time.Duration // 0: for ever
 	// Catalog is the dataCatalogTable of format-conversion-failed objects, or nil.
 	Catalog map[string]string
@@ -50,6 +54,25 @@ type Destination struct {
 	// the place of its own version.
 	Place string
 	Sink  sinks.Sink
+	// AtLeastOnce: the sink's Verify never tells. What may be there is sent again, with the same bytes and the same
+	// request id, and goes to the stream's present place, wherever it was sent before.
+	AtLeastOnce bool
+	Pace        Pace
+}
+
+// Pace is how a destination is to be sent objects. The zero value is delivery's own.
+type Pace struct {
+	// InFlight is the number of objects that may be on their way, or wait for their next attempt, at a time; 0: no bound
+	// but the uploader's. With 1 they go in the order of their records, each when the one before has ended.
+	InFlight int
+	// Base and Cap bound the wait before an object is sent again where InFlight is not 0: Base after its first attempt,
+	// doubled with each further one, up to Cap, give or take 15 %.
+	Base, Cap time.Duration
+	// GivesUp: an object of records that has not been taken for Retry is taken apart, and its records go to the error
+	// output. The time counts from its first attempt by this process; what was waiting behind others while the destination
+	// failed has used that time too. With a Retry of 0 there is one attempt.
+	GivesUp bool
+	Retry   time.Duration
 }
 
 // Open makes a pipeline from a version of a stream. It does no I/O. It is passed in by the command, so

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -10,7 +11,6 @@ import (
 	"time"
 
 	"hydrant/buffer"
-	"hydrant/sinks"
 )
 
 // stream is one delivery stream: what is known about it apart from its rows. Its loop turns rows into
@@ -70,8 +70,8 @@ type version struct {
 	number uint64
 	pipe   *Pipeline // nil where it could not be opened
 	err    error
-	lane   *lane
-	place  string // of the lane
+	data   outlet // of data objects
+	errors outlet // of the error output: the same as data where both go to one destination
 	users  int    // jobs and batches
 }
 
@@ -132,6 +132,7 @@ func newStream(m *Manager, def buffer.Stream, outstanding []*buffer.Manifest) *s
 	defer s.mu.Unlock()
 	s.cur = s.versionLocked(def.Version)
 	s.formerLocked(outstanding)
+	var left []*task
 	for _, man := range outstanding {
 		pending := s.store.Pending(man.ID)
 		for _, i := range pending {
@@ -146,9 +147,12 @@ func newStream(m *Manager, def buffer.Stream, outstanding []*buffer.Manifest) *s
 				t.left = true // nobody knows what the process before has sent
 			}
 			s.left += len(tasks)
-			s.up.submit(b.use.lane, tasks)
+			left = append(left, tasks...)
 		}
 	}
+	// What took the place of an object stands where that stood: with its records, in the stream's order.
+	slices.SortStableFunc(left, func(a, b *task) int { return cmp.Compare(a.info().FirstSeq, b.info().FirstSeq) })
+	s.submitLocked(left, false)
 	if s.left == 0 {
 		s.forgetFormerLocked()
 	}
@@ -168,11 +172,11 @@ func (s *stream) formerLocked(outstanding []*buffer.Manifest) {
 		}
 		v := s.versionLocked(n)
 		s.useLocked(v)
-		if places[v.place] {
+		if places[v.places()] {
 			s.unuseLocked(v)
 			continue
 		}
-		places[v.place] = true
+		places[v.places()] = true
 		s.former = append(s.former, v)
 	}
 }
@@ -192,22 +196,6 @@ func (s *stream) forgetFormerLocked() {
 	s.former = nil
 }
 
-// formerPlaces are the places, beside that of its own version, to which an earlier process may have sent an object
-// that is meant for a destination. A version that cannot be opened had none: what it is has not changed since.
-func (s *stream) formerPlaces(own *version, destination string) (list []place) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, v := range s.former {
-		if v.number <= own.number || v.pipe == nil {
-			continue
-		}
-		if d := v.pipe.Destination; d.ID == destination && d.Place != "" {
-			list = append(list, place{name: d.Place, sink: d.Sink, v: v})
-		}
-	}
-	return list
-}
-
 // versionLocked returns a version of the stream, opened if that can be done.
 func (s *stream) versionLocked(number uint64) *version {
 	if v := s.versions[number]; v != nil {
@@ -216,7 +204,7 @@ func (s *stream) versionLocked(number uint64) *version {
 	v := &version{number: number}
 	s.versions[number] = v
 	s.reopenLocked(v)
-	s.laneLocked(v)
+	s.lanesLocked(v)
 	return v
 }
 
@@ -238,23 +226,10 @@ func (s *stream) reopenLocked(v *version) {
 		}
 		return
 	}
-	s.metrics.destination(s.name, v.pipe.Destination.Kind)
-}
-
-// laneLocked gives the version its queue. Versions share one where they deliver to the same place.
-func (s *stream) laneLocked(v *version) {
-	// Where the place has no name, nobody knows whether two versions have the same.
-	v.place = "#" + strconv.FormatUint(v.number, 10)
-	if v.pipe != nil && v.pipe.Destination.Place != "" {
-		v.place = v.pipe.Destination.ID + " " + v.pipe.Destination.Place
+	v.pipe.each(func(d *Destination) { s.metrics.destination(s.name, d.Kind) })
+	if v.data.lane != nil { // it could not be opened before
+		s.up.pace(v.data.lane, v.pipe.Destination.Pace)
 	}
-	l := s.lanes[v.place]
-	if l == nil {
-		l = s.up.newLane()
-		s.up.pause(l, s.def.State == buffer.Paused)
-		s.lanes[v.place] = l
-	}
-	v.lane = l
 }
 
 // useLocked and unuseLocked count jobs and batches of a version; one without any, which is not in force,
@@ -264,35 +239,6 @@ func (s *stream) useLocked(v *version) { v.users++ }
 func (s *stream) unuseLocked(v *version) {
 	v.users--
 	s.retireLocked(v)
-}
-
-func (s *stream) retireLocked(v *version) {
-	if v.users > 0 || v == s.cur || s.versions[v.number] != v {
-		return
-	}
-	delete(s.versions, v.number)
-	shared := false
-	for _, other := range s.versions {
-		shared = shared || other.lane == v.lane
-	}
-	if !shared {
-		s.up.dropLane(v.lane)
-		delete(s.lanes, v.place)
-	}
-	s.closeSink(v)
-}
-
-// closeSink does not wait: puts of other versions may be using the sink for a while.
-func (s *stream) closeSink(v *version) {
-	if v.pipe == nil {
-		return
-	}
-	sink := v.pipe.Destination.Sink
-	s.closers.Go(func() {
-		if err := sink.Close(); err != nil {
-			s.log.Warn("destination did not close", "version", v.number, "err", err)
-		}
-	})
 }
 
 // adopt makes def what is in force.
@@ -365,6 +311,23 @@ func (s *stream) addBatchLocked(m *buffer.Manifest, v *version, pending []int, r
 	return b, tasks
 }
 
+// submitLocked queues tasks, each for its destination. first: before what waits there, in place of an object.
+func (s *stream) submitLocked(tasks []*task, first bool) {
+	for len(tasks) > 0 {
+		l := tasks[0].batch.use.laneFor(tasks[0].info().Destination)
+		n := 1
+		for n < len(tasks) && tasks[n].batch.use.laneFor(tasks[n].info().Destination) == l {
+			n++
+		}
+		if first {
+			s.up.submitFirst(l, tasks[:n])
+		} else {
+			s.up.submit(l, tasks[:n])
+		}
+		tasks = tasks[n:]
+	}
+}
+
 // endObjectLocked notes that one object of a batch has ended.
 func (s *stream) endObjectLocked(t *task) {
 	b, info := t.batch, t.info()
@@ -407,12 +370,11 @@ func (s *stream) committed(j *job, v *version, m *buffer.Manifest) {
 	s.unuseLocked(v)
 	s.cutErr = ""
 	s.signalLocked()
-	lane := v.lane
 	s.mu.Unlock()
 	s.metrics.cut(s.name, j, m)
-	if len(tasks) > 0 {
-		s.up.submit(lane, tasks)
-	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.submitLocked(tasks, false)
 }
 
 // givenBack notes that the claims of jobs were released. why is "" when the process ends.
@@ -427,47 +389,6 @@ func (s *stream) givenBack(jobs []*job, v map[*job]*version, why string) {
 		s.cutErr = why
 	}
 	s.signalLocked()
-}
-
-// place is somewhere that objects are sent to. One and the same has one name, whatever version of the stream
-// and with whatever credentials it is reached.
-type place struct {
-	name string
-	sink sinks.Sink
-	v    *version // that the sink is of
-
-	since time.Time // of a place that may have an object: when the last request for it had ended
-}
-
-// placesFor says where an object goes, and for which place it was made: another one where the stream has moved
-// since. Where err is nil, the version of the former is kept, and its sink open, until release.
-func (s *stream) placesFor(t *task) (to, first place, kind string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	v, cur, want := t.batch.use, s.cur, t.info().Destination
-	if v.pipe == nil {
-		if s.reopenLocked(v); v.pipe == nil {
-			return to, first, "", v.err
-		}
-	}
-	d := v.pipe.Destination
-	if d.ID != want {
-		return to, first, d.Kind, fmt.Errorf("object is meant for destination %q, version %d of the stream has %q", want, v.number, d.ID)
-	}
-	first = place{name: d.Place, sink: d.Sink, v: v}
-	if v == cur || cur.pipe == nil || cur.pipe.Destination.ID != d.ID || d.Place == "" || cur.pipe.Destination.Place == "" {
-		s.useLocked(v)
-		return first, first, d.Kind, nil
-	}
-	s.useLocked(cur)
-	return place{name: cur.pipe.Destination.Place, sink: cur.pipe.Destination.Sink, v: cur}, first, d.Kind, nil
-}
-
-// release gives a version free that placesFor or mayBeAt has kept.
-func (s *stream) release(v *version) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.unuseLocked(v)
 }
 
 // stored notes that an object is in its destination.
@@ -514,11 +435,10 @@ func (s *stream) replaced(t *task, m *buffer.Manifest, key string) {
 		_, tasks = s.addBatchLocked(m, b.use, pending, b.reason)
 	}
 	s.endObjectLocked(t)
-	lane := b.use.lane
+	s.submitLocked(tasks, true)
 	s.mu.Unlock()
 	s.metrics.replacements.WithLabelValues(s.name).Inc()
 	s.log.Warn("object replaced", "key", t.info().Key, "by", key, "records", t.info().Records)
-	s.up.submit(lane, tasks)
 }
 
 // setAside notes that an object was lost.

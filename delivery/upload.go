@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,11 +38,14 @@ type uploader struct {
 // lane is the queue of one stream's destination.
 type lane struct {
 	paused bool
+	pace   Pace
 	ready  []*task  // due, in the order in which they became so
 	later  taskHeap // not due yet
 
 	inFlight int
 	window   int       // how many it may have in flight: 1 after a failure, doubled by each success
+	open     int       // paced: tasks that have begun and not ended
+	failing  time.Time // where streak > 0: when the first of these attempts began
 	streak   int       // failures in a row that speak against the destination, not the object
 	failed   time.Time // when the last of them began to be counted
 	retryAt  time.Time // of the destination
@@ -51,10 +55,14 @@ type lane struct {
 // task is one object to send.
 type task struct {
 	batch    *batch
+	lane     *lane // set when it is submitted
 	object   int
 	attempts int
 	next     time.Time // not before
 	failed   time.Time // when the last attempt failed
+	due      time.Time // when it was submitted
+	tried    time.Time // when its first attempt began
+	open     bool      // it has begun, in a paced lane
 	denied   time.Time // since when it alone is refused while others are stored; zero: not so
 	moved    bool      // the place that it was made for has been noted, as the stream has another one
 	left     bool      // an earlier process may have sent it
@@ -70,6 +78,7 @@ type outcome uint8
 
 const (
 	done     outcome = iota // the task has ended: stored, replaced or set aside
+	givenUp                 // the task has ended, as the destination does not take it in time
 	again                   // try again; the destination is well, this object is refused
 	unwell                  // try again; this speaks against the destination
 	local                   // try again; the destination was not asked
@@ -103,8 +112,21 @@ func (u *uploader) dropLane(l *lane) {
 
 // submit queues tasks.
 func (u *uploader) submit(l *lane, tasks []*task) {
+	u.queue(l, tasks, func() { l.ready = append(l.ready, tasks...) })
+}
+
+// submitFirst queues tasks before all others.
+func (u *uploader) submitFirst(l *lane, tasks []*task) {
+	u.queue(l, tasks, func() { l.ready = slices.Concat(tasks, l.ready) })
+}
+
+func (u *uploader) queue(l *lane, tasks []*task, add func()) {
 	u.mu.Lock()
-	l.ready = append(l.ready, tasks...)
+	now := time.Now()
+	for _, t := range tasks {
+		t.lane, t.due = l, now
+	}
+	add()
 	u.mu.Unlock()
 	u.wake()
 }
@@ -199,6 +221,9 @@ func (u *uploader) pick(now time.Time) (starts []start, wake time.Time) {
 				continue
 			}
 			t := l.ready[0]
+			if !l.hasTurn(t) {
+				continue
+			}
 			if u.inFlight > 0 && u.charged+t.charge() > u.budget {
 				// Wait for bytes, and let nobody pass: a large object would starve behind small ones.
 				u.turn = (u.turn + i) % len(u.lanes)
@@ -208,6 +233,7 @@ func (u *uploader) pick(now time.Time) (starts []start, wake time.Time) {
 			if l.ready = l.ready[1:]; len(l.ready) == 0 {
 				l.ready = nil
 			}
+			l.begin(t)
 			l.inFlight++
 			u.inFlight++
 			u.charged += t.charge()
@@ -255,21 +281,29 @@ func (u *uploader) finish(s start, result outcome, began time.Time, after time.D
 	case unwell:
 		// Those that were under way when the first one failed tell nothing new.
 		if began.After(l.failed) || l.streak == 0 {
-			l.streak++
+			if l.streak++; l.streak == 1 {
+				l.failing = began
+			}
 			l.failed = now
-			l.retryAt = now.Add(max(backoff(l.streak, retryBase, retryCap), after))
+			if !l.paced() {
+				l.retryAt = now.Add(max(backoff(l.streak, retryBase, retryCap), after))
+			}
 		}
-		l.window = 1
+		if !l.paced() {
+			l.window = 1
+		}
 		t.denied = time.Time{} // it was not refused alone all the time
 	case done, again:
 		l.answered(now, result == done)
-	case local:
+	case local, givenUp:
 	}
-	if result != done {
-		t.failed = now
-		t.next = now.Add(max(backoff(t.attempts, retryBase, retryCap), after))
-		heap.Push(&l.later, t)
+	if result == done || result == givenUp {
+		l.end(t)
+		return
 	}
+	t.failed = now
+	t.next = l.nextAttempt(t, now, after)
+	heap.Push(&l.later, t)
 }
 
 // deniedFor tells what a refusal that speaks for the whole destination is worth. alone: it is about this one
@@ -299,7 +333,7 @@ func (l *lane) answered(now time.Time, stored bool) {
 		l.hurry()
 	}
 	l.streak, l.retryAt = 0, time.Time{}
-	l.window = min(l.window*2, maxInFlight)
+	l.window = min(l.window*2, l.most())
 }
 
 func (l *lane) hurry() {
@@ -311,6 +345,10 @@ func (l *lane) hurry() {
 
 // promote moves tasks that are due.
 func (l *lane) promote(now time.Time) {
+	if l.paced() {
+		l.promoteFirst(now)
+		return
+	}
 	for len(l.later) > 0 && !now.Before(l.later[0].next) {
 		l.ready = append(l.ready, heap.Pop(&l.later).(*task))
 	}
