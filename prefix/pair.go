@@ -8,7 +8,16 @@ const DefaultErrorOutputPrefix = "errors/!{firehose:error-output-type}/"
 // error prefix is needed when the prefix has expressions. strict is for API requests, where the default
 // does not stand in; without it an absent error prefix is always right. The first fault is returned.
 func ValidatePair(prefix, errorOutputPrefix string, strict bool) error {
-	p, err := Parse(prefix, Prefix)
+	return validatePair(prefix, errorOutputPrefix, Prefix, strict)
+}
+
+// ValidatePartitionedPair is ValidatePair for a stream with dynamic partitioning.
+func ValidatePartitionedPair(prefix, errorOutputPrefix string, strict bool) error {
+	return validatePair(prefix, errorOutputPrefix, PartitionedPrefix, strict)
+}
+
+func validatePair(prefix, errorOutputPrefix string, kind Kind, strict bool) error {
+	p, err := Parse(prefix, kind)
 	if err != nil {
 		return err
 	}
@@ -25,10 +34,16 @@ func ValidatePair(prefix, errorOutputPrefix string, strict bool) error {
 // (empty) is DefaultErrorOutputPrefix where the prefix has expressions; where it has none, error objects
 // go under the prefix itself, by <prefix><error-output-type>/yyyy/MM/dd/HH/.
 func ParsePair(prefix, errorOutputPrefix string) (data, errors *Template, err error) {
-	if err := ValidatePair(prefix, errorOutputPrefix, false); err != nil {
-		return nil, nil, err
-	}
-	if data, err = Parse(prefix, Prefix); err != nil {
+	return parsePair(prefix, errorOutputPrefix, Prefix)
+}
+
+// ParsePartitionedPair is ParsePair for a stream with dynamic partitioning, whose prefix may print partition keys.
+func ParsePartitionedPair(prefix, errorOutputPrefix string) (data, errors *Template, err error) {
+	return parsePair(prefix, errorOutputPrefix, PartitionedPrefix)
+}
+
+func parsePair(prefix, errorOutputPrefix string, kind Kind) (data, errors *Template, err error) {
+	if data, err = Parse(prefix, kind); err != nil {
 		return nil, nil, err
 	}
 	switch {

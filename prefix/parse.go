@@ -2,6 +2,7 @@ package prefix
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -10,8 +11,8 @@ import (
 const (
 	nsTimestamp = "timestamp"
 	nsFirehose  = "firehose"
-	nsQuery     = "partitionKeyFromQuery"
-	nsLambda    = "partitionKeyFromLambda"
+	nsQuery     = string(FromQuery)
+	nsLambda    = string(FromLambda)
 )
 
 // The values of namespace firehose.
@@ -19,6 +20,12 @@ const (
 	randomString    = "random-string"
 	errorOutputType = "error-output-type"
 )
+
+// randomSource is the only way to write the expression of a random string.
+const randomSource = "!{" + nsFirehose + ":" + randomString + "}"
+
+// MaxKeys is how many partition keys a stream may have, as in Firehose.
+const MaxKeys = 50
 
 // appendedDate is what evaluation appends to a text without expressions, by plain concatenation.
 const appendedDate = "yyyy/MM/dd/HH/"
@@ -57,9 +64,18 @@ func Parse(text string, kind Kind) (*Template, error) {
 			t.parts = append(t.parts, part{literal: text[off : off+open]})
 		}
 		off += open
-		p, end, err := parseExpression(text, off, kind)
+		p, key, end, err := parseExpression(text, off, kind)
 		if err != nil {
 			return nil, err
+		}
+		if key != (Key{}) {
+			if p.key = 1 + slices.Index(t.keys, key); p.key == 0 {
+				t.keys = append(t.keys, key)
+				p.key = len(t.keys)
+			}
+			if len(t.keys) > MaxKeys {
+				return nil, &Error{Kind: kind, Message: fmt.Sprintf("Prefix cannot have more than %d partition keys", MaxKeys), Offset: off}
+			}
 		}
 		if p.errorType {
 			errorTypes++
@@ -121,6 +137,8 @@ func (p *part) minLength() int {
 		return RandomLength
 	case p.errorType:
 		return 0
+	case p.key > 0:
+		return 1
 	}
 	return utf16Length(p.literal)
 }
@@ -137,9 +155,9 @@ func utf16Length(s string) int {
 }
 
 // parseExpression reads the expression that begins with "!{" at byte off and returns the offset behind it.
-func parseExpression(text string, off int, kind Kind) (p part, end int, err error) {
-	fail := func(at int, message, detail string, args ...any) (part, int, error) {
-		return part{}, 0, &Error{Kind: kind, Message: message, Detail: fmt.Sprintf(detail, args...), Offset: at}
+func parseExpression(text string, off int, kind Kind) (p part, key Key, end int, err error) {
+	fail := func(at int, message, detail string, args ...any) (part, Key, int, error) {
+		return part{}, Key{}, 0, &Error{Kind: kind, Message: message, Detail: fmt.Sprintf(detail, args...), Offset: at}
 	}
 	const usage = "Invalid expression usage"
 	unknown := "Invalid conversion character used in the value of the expression in " + kind.String()
@@ -175,7 +193,7 @@ func parseExpression(text string, off int, kind Kind) (p part, end int, err erro
 		case randomString:
 			p.random = true
 		case errorOutputType:
-			if kind == Prefix {
+			if kind != ErrorOutputPrefix {
 				return fail(off, "Prefix must not contain any occurrence of !{firehose:error-output-type}", "it is known of error objects only")
 			}
 			p.errorType = true
@@ -189,9 +207,16 @@ func parseExpression(text string, off int, kind Kind) (p part, end int, err erro
 		if value == "" {
 			return fail(at, usage, "%s names no key", source)
 		}
-		return fail(off, source+" needs `partition`, which is not supported yet", "%s", "dynamic partitioning")
+		if kind != PartitionedPrefix {
+			return fail(off, source+" needs `partition`, which is not supported yet", "%s", "dynamic partitioning")
+		}
+		key = Key{Namespace(namespace), value}
 	default:
-		return fail(off+2, "Namespace to the left of colon ("+namespace+") is an invalid keyword!", "known are %s and %s", nsTimestamp, nsFirehose)
+		known := nsTimestamp + " and " + nsFirehose
+		if kind == PartitionedPrefix {
+			known = strings.Join([]string{nsTimestamp, nsFirehose, nsQuery}, ", ") + " and " + nsLambda
+		}
+		return fail(off+2, "Namespace to the left of colon ("+namespace+") is an invalid keyword!", "known are %s", known)
 	}
-	return p, end, nil
+	return p, key, end, nil
 }

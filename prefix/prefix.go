@@ -3,6 +3,9 @@
 // an object's key. It is pure: the same values give the same text, before and after a crash, except for
 // firehose:random-string, which is drawn once and fixed in a manifest.
 //
+// Values of partition keys come from records, so what a value could do to a key is undone as it is printed: see
+// Unescape. The patterns of timestamps serve in the other direction too: a TimeReader reads what they print.
+//
 // Time has a resolution of one second, as in Firehose: fractions (S, n, A, N) are printed as zeros.
 package prefix
 
@@ -11,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -21,6 +25,7 @@ type Kind uint8
 const (
 	Prefix            Kind = iota // of data objects
 	ErrorOutputPrefix             // of error objects
+	PartitionedPrefix             // of data objects of a stream with dynamic partitioning
 )
 
 // String is the name by which messages call the kind.
@@ -45,7 +50,25 @@ type Template struct {
 	parts []part
 	exprs bool // the text has expressions
 	unit  unit // the finest unit of time that the evaluated text shows
+	keys  []Key
 }
+
+// Namespace is where a partition key comes from.
+type Namespace string
+
+const (
+	FromQuery  Namespace = "partitionKeyFromQuery"  // a jq expression
+	FromLambda Namespace = "partitionKeyFromLambda" // a function's answer
+)
+
+// Key is a partition key that a template prints.
+type Key struct {
+	Namespace Namespace
+	Name      string
+}
+
+// String is the key's expression.
+func (k Key) String() string { return "!{" + string(k.Namespace) + ":" + k.Name + "}" }
 
 // part is a piece of a template. Exactly one of its fields says what it is.
 type part struct {
@@ -53,6 +76,7 @@ type part struct {
 	date      *datePattern
 	random    bool
 	errorType bool
+	key       int    // 1 + index in Template.keys
 	source    string // of an expression: as it is written
 }
 
@@ -60,27 +84,52 @@ type part struct {
 type Values struct {
 	Time            time.Time // in the zone in which it is to be printed
 	ErrorOutputType string    // processing-failed, ...; error prefixes only
+	Keys            []string  // values of partition keys, in the order of Template.Keys
 }
 
 // HasExpressions tells whether any !{...} stands in the text; where none does, yyyy/MM/dd/HH/ is appended
 // by evaluation (for error prefixes <error-output-type>/yyyy/MM/dd/HH/).
 func (t *Template) HasExpressions() bool { return t.exprs }
 
+// HasTime tells whether the evaluated text depends on time.
+func (t *Template) HasTime() bool { return t.unit != unitForever }
+
+// Keys are the partition keys that the template prints, each once, in the order of the text. The caller does not
+// change them.
+func (t *Template) Keys() []Key { return t.keys }
+
 // String is the text that was parsed.
 func (t *Template) String() string { return t.text }
 
 // Route is the evaluated text with every random-string left as it is written: rows with equal routes may
-// share an object.
+// share an object. Finish makes the text of an object of it.
 func (t *Template) Route(v Values) string {
 	dst := make([]byte, 0, len(t.text)+32)
 	var c civil
 	if t.unit != unitForever {
 		c = civilOf(v.Time)
 	}
+	if len(t.keys) > 0 {
+		return string(t.print(dst, v, &c))
+	}
 	for i := range t.parts {
 		dst = t.parts[i].append(dst, v, &c)
 	}
 	return string(dst)
+}
+
+// print is the route with values of partition keys, which need care where they meet other text.
+func (t *Template) print(dst []byte, v Values, c *civil) []byte {
+	w := writer{dst: dst}
+	var buf [64]byte
+	for i := range t.parts {
+		if p := &t.parts[i]; p.key > 0 {
+			w.value(v.Keys[p.key-1])
+		} else {
+			w.text(p.append(buf[:0], v, c))
+		}
+	}
+	return w.end()
 }
 
 // append adds the evaluated part; a random string stays as it is written.
@@ -98,18 +147,22 @@ func (p *part) append(dst []byte, v Values, c *civil) []byte {
 
 // Eval is the evaluated text; random strings are drawn from rand, anew for each occurrence. Its errors:
 // *Error when the text is longer than MaxEvaluated, or what rand says.
-func (t *Template) Eval(v Values, rand io.Reader) (string, error) {
-	dst := make([]byte, 0, len(t.text)+32)
-	var c civil
-	if t.unit != unitForever {
-		c = civilOf(v.Time)
+func (t *Template) Eval(v Values, rand io.Reader) (string, error) { return t.Finish(t.Route(v), rand) }
+
+// Finish makes the evaluated text of a route of this template: random strings are drawn from rand, anew for each
+// occurrence. Errors are as Eval's.
+func (t *Template) Finish(route string, rand io.Reader) (string, error) {
+	if !t.exprs { // Parse has measured the text; the date that is appended to it does not count
+		return route, nil
 	}
-	for i := range t.parts {
-		p := &t.parts[i]
-		if !p.random {
-			dst = p.append(dst, v, &c)
-			continue
+	dst := make([]byte, 0, len(route))
+	for {
+		head, tail, more := strings.Cut(route, randomSource)
+		dst = append(dst, head...)
+		if !more {
+			break
 		}
+		route = tail
 		var raw [(RandomLength + 1) / 2]byte
 		if _, err := io.ReadFull(rand, raw[:]); err != nil {
 			return "", fmt.Errorf("draw the random string of prefix %q: %w", t.text, err)
@@ -118,8 +171,7 @@ func (t *Template) Eval(v Values, rand io.Reader) (string, error) {
 		hex.Encode(printed[:], raw[:])
 		dst = append(dst, printed[:RandomLength]...)
 	}
-	// Parse has measured texts without expressions; the date that is appended to them does not count.
-	if t.exprs && tooLong(dst) {
+	if tooLong(dst) {
 		return "", &Error{Kind: t.kind, Message: tooLongMessage(t.kind)}
 	}
 	return string(dst), nil
