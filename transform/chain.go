@@ -46,7 +46,7 @@ func (c *Chain) Len() int { return len(c.stages) }
 // Apply returns no error of its own.
 func (c *Chain) Apply(row record.Row, emit func(Result) error) (Summary, error) {
 	r := c.pool.Get().(*run)
-	r.row, r.emit, r.raw, r.sub, r.sum = row, emit, row.Data, 0, Summary{}
+	r.row, r.emit, r.raw, r.whole, r.sub, r.sum = row, emit, row.Data, true, 0, Summary{}
 	r.doc.Reset(row.Data)
 	err := r.from(0)
 	sum := r.sum
@@ -72,11 +72,12 @@ type run struct {
 	doc   Document
 	parts []part // of all splits that are under way
 
-	row  record.Row
-	emit func(Result) error
-	raw  []byte // the data that a failure gives back
-	sub  uint32 // of the next result
-	sum  Summary
+	row   record.Row
+	emit  func(Result) error
+	raw   []byte // the data that a failure gives back
+	whole bool   // it is the row's
+	sub   uint32 // of the next result
+	sum   Summary
 }
 
 // from runs the document through the stages from number i on.
@@ -104,6 +105,7 @@ func (r *run) from(i int) error {
 
 func (r *run) end(result Result, data []byte) error {
 	result.Row = record.Row{Seq: r.row.Seq, Sub: r.sub, Arrived: r.row.Arrived, Data: data}
+	result.Raw, result.Whole = r.raw, r.whole
 	r.sub++
 	switch result.Outcome {
 	case Ok:
@@ -138,19 +140,19 @@ func (r *run) split(i int) error {
 	if n == first {
 		return r.end(Result{Outcome: Dropped}, nil)
 	}
-	whole := r.raw
+	raw, whole := r.raw, r.whole
 	keep := d.pin()
 	var err error
 	for k := first; k < n && err == nil; k++ {
 		d.take(r.parts[k])
 		if n > first+1 {
-			r.raw = d.Data()
+			r.raw, r.whole = d.Data(), false
 		}
 		err = r.from(i)
 		d.unwind(keep)
 	}
 	d.unpin(keep)
-	r.raw = whole
+	r.raw, r.whole = raw, whole
 	r.parts = r.parts[:first]
 	return err
 }

@@ -194,3 +194,37 @@ func TestChainConcurrently(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A result says what can be put again in its place: the record, or the part as it was split off.
+func TestResultsTellWhatTheyWere(t *testing.T) {
+	double := does(func(d *Document) (Verdict, *Failure) {
+		if bytes.HasPrefix(d.Data(), []byte("drop")) {
+			return Drop, nil
+		}
+		if bytes.HasPrefix(d.Data(), []byte("fail")) {
+			return 0, Failf("Double", "no")
+		}
+		d.SetOwned(append(append(d.Scratch(), d.Data()...), d.Data()...))
+		return Keep, nil
+	})
+	for _, c := range []struct {
+		steps []does
+		in    string
+		want  string
+	}{
+		{[]does{double}, "ab", "abab of ab true"},
+		{[]does{double, splitComma, double}, "ab", "abababab of ab true"},
+		{[]does{splitComma, double}, "a,drop,fail,b", "aa of a false; of drop false; fail of fail false; bb of b false"},
+		{[]does{splitComma, splitComma, double}, "a", "aa of a true"},
+		{[]does{double, splitComma, double}, "x,y", "xx of x false; yxyx of yx false; yy of y false"},
+	} {
+		var got []string
+		_, err := chain(t, c.steps...).Apply(record.Row{Seq: 7, Data: []byte(c.in)}, func(r Result) error {
+			got = append(got, strings.TrimSpace(fmt.Sprintf("%s of %s %t", r.Row.Data, r.Raw, r.Whole)))
+			return nil
+		})
+		if text := strings.Join(got, "; "); err != nil || text != c.want {
+			t.Errorf("%q became\n%s, %v, want\n%s", c.in, text, err, c.want)
+		}
+	}
+}

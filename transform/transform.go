@@ -78,6 +78,10 @@ type Result struct {
 	// counts the parts from 0 in their order where it was. Data is what is delivered or, with Failed, what can be put
 	// again: the row as it came, or the part as it was split off. It is valid until emit returns.
 	Row record.Row
+	// Raw is what can be put again in the row's place: the row as it came, or the part as it was split off. Data is the same
+	// with Failed. It is valid until emit returns. Whole tells that it is the row.
+	Raw   []byte
+	Whole bool
 	// Partitions are partition keys that a hook returned; nil without one.
 	Partitions map[string]string
 	// Failure is the reason, with Failed only.

@@ -28,12 +28,17 @@ type BatcherOptions struct {
 	// Emit takes each row's outcome. It is called for one after another, in the order in which rows were added, from
 	// goroutines of the Batcher. Data is valid until it returns. An error ends everything.
 	Emit func(*Outcome) error
+	// Budget is what this and other Batchers take together, if not nil. Where Later is set, batches count and do not wait: whoever
+	// adds rows while it emits those of another Batcher must not wait for the room that the other one has.
+	Budget *Budget
+	Later  bool
 }
 
 // Batcher gathers rows into batches and has several of them under way, as many as the Invoker's Concurrency. Outcomes come in
 // the order of the rows, so that a slow batch holds up those after it: they keep their slots until their turn.
 //
-// One goroutine uses it: Add, Flush, and Close at last. Rows are copied. The memory is at most that of Memory.
+// One goroutine uses it: Add, Flush, and Close at last. Rows are copied. The memory is at most that of Memory, and that of a
+// Budget in the sum.
 type Batcher struct {
 	o      BatcherOptions
 	invoke func(rows []record.Row, emit func(*Outcome) error) error
@@ -56,12 +61,15 @@ type gathering struct {
 	data    []byte
 	rows    []record.Row
 	request int // bytes that it takes
+	charge  int64
 }
+
+// perRow is what rows, ids and what the answer says of them take for each row, bytes.
+const perRow = 200
 
 // Memory is the most bytes that a Batcher takes with rows of up to row bytes: data, requests and answers.
 func Memory(size, concurrency, row int) int {
 	size = max(size, row)
-	const perRow = 200 // rows, ids and what the answer says of them, for each of maxRows
 	gather := size + size/4 + 4096 + maxRows*perRow
 	request := min(MaxRequest, size/3*4+maxRows*envelope)
 	return (concurrency+1)*gather + concurrency*(request+request/4+MaxAnswer+MaxAnswer/4) // buffers come in steps of a quarter
@@ -102,7 +110,12 @@ func (b *Batcher) Add(ctx context.Context, row record.Row) error {
 		return b.err
 	}
 	if b.next == nil {
-		b.next = &gathering{data: b.pool.Get(max(b.o.Size, len(row.Data))), request: len(b.o.Invoker.head) + len("]}")}
+		size := max(b.o.Size, len(row.Data))
+		charge, err := b.acquire(ctx, size)
+		if err != nil {
+			return err
+		}
+		b.next = &gathering{data: b.pool.Get(size), request: len(b.o.Invoker.head) + len("]}"), charge: charge}
 		b.due = false
 		if b.o.Interval > 0 {
 			g := b.next
@@ -120,6 +133,35 @@ func (b *Batcher) Add(ctx context.Context, row record.Row) error {
 	}
 	b.trySend()
 	return nil
+}
+
+// acquire waits for a batch's room in the budget. b.mu is held, but not while it waits.
+func (b *Batcher) acquire(ctx context.Context, size int) (charge int64, err error) {
+	if b.o.Budget == nil {
+		return 0, nil
+	}
+	charge = Charge(size)
+	if b.o.Later {
+		b.o.Budget.add(charge)
+		return charge, nil
+	}
+	b.mu.Unlock()
+	err = b.o.Budget.acquire(ctx, b.done, charge)
+	b.mu.Lock()
+	switch {
+	case err != nil && b.err == nil:
+		b.fail(err)
+	case err == nil && b.err != nil: // an invocation has failed meanwhile
+		b.o.Budget.add(-charge)
+	}
+	return charge, b.err
+}
+
+// release gives a batch's room back.
+func (b *Batcher) release(g *gathering) {
+	if b.o.Budget != nil {
+		b.o.Budget.add(-g.charge)
+	}
 }
 
 // fits tells whether the batch that is gathering has room for a row.
@@ -183,6 +225,11 @@ func (b *Batcher) sendNext(ctx context.Context) error {
 // start sends the batch that is gathering, which has a slot. b.mu is held.
 func (b *Batcher) start() {
 	g, turn, end := b.next, b.turn, make(chan struct{})
+	if b.o.Budget != nil { // many small rows take more than their data
+		more := int64(len(g.rows) * perRow)
+		g.charge += more
+		b.o.Budget.add(more)
+	}
 	if b.timer != nil {
 		b.timer.Stop()
 	}
@@ -200,6 +247,7 @@ func (b *Batcher) start() {
 			<-turn // it has emitted something, so this has come
 		}
 		b.pool.Put(g.data)
+		b.release(g)
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		<-b.slots
@@ -254,7 +302,10 @@ func (b *Batcher) Close() {
 	if b.timer != nil {
 		b.timer.Stop()
 	}
-	b.next = nil
+	if b.next != nil {
+		b.release(b.next)
+		b.next = nil
+	}
 	b.mu.Unlock()
 	b.flying.Wait()
 }
