@@ -62,7 +62,7 @@ func (r *recovery) allPacks() (list []*knownPack, err error) {
 		return nil, fmt.Errorf("list packs: %w", err)
 	}
 	for _, e := range entries {
-		if id, ok := parsePackName(e.Name); ok {
+		if id, ok := packKind.parse(e.Name); ok {
 			k := r.pack(id)
 			if key, ok := errors.AsType[*KeyError](k.err); ok {
 				return nil, key // it may be the one that is looked for

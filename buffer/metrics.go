@@ -112,8 +112,8 @@ func (j *journal) keyIDs() map[string]int64 {
 	return n
 }
 
-// keyIDs counts the packs that have not ended.
-func (s *packStore) keyIDs() map[string]int64 {
+// keyIDs counts the files that are needed by the key that they are encrypted under, "" where they are in clear.
+func (s *fileStore) keyIDs() map[string]int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := make(map[string]int64)

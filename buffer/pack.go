@@ -7,48 +7,20 @@ import (
 	"hash"
 	"io"
 	"slices"
-	"syscall"
 
 	"github.com/minio/crc64nvme"
-
-	"hydrant/buffer/fsys"
 )
-
-// ErrNoSpace says that neither limits.disk nor the file system has room for more pack bytes now.
-var ErrNoSpace = errors.New("no space left for packs")
-
-// packBuffer is how much of a pack is gathered before it is written.
-const packBuffer = 1 << 20
 
 // Pack is a file of finished object bytes in the making. One goroutine writes it.
 type Pack struct {
-	store *packStore
-	id    PackID
-	file  fsys.File // nil once sealed or aborted
-	crypt *sealer   // nil: it is written in clear
+	draft
 	state packState
-	fault error // what ended writing; only Drop (of ErrNoSpace) and Abort help
-
-	buf    []byte // not written yet
-	off    int64  // of buf[0] in the pack's clear bytes
-	high   int64  // the file is this long: a dropped object may have reached further than what follows
-	hashed int    // so much of buf is in the hashes, or belongs to no object
 
 	objects []ObjectInfo
 	begun   bool // the last object has not ended
 	sha     hash.Hash
 	crc     hash.Hash64
 	foot    *packFooter
-	sum     packRef
-
-	counted  int64 // bytes that stand in the disk ledger
-	lent     int64 // of the ballast, that this pack may take instead
-	borrowed int64 // of it, that it has taken
-
-	// Guarded by store.mu.
-	kept     bool // a frame that is being written names the file
-	doubtful bool // a frame that could not be stored names it, and a crash may find that frame
-	orphan   bool // it was aborted meanwhile
 }
 
 type packState uint8
@@ -63,7 +35,7 @@ const (
 func (b *Buffer) NewPack() (*Pack, error) { return b.packs.create() }
 
 // ID of the pack.
-func (p *Pack) ID() PackID { return p.id }
+func (p *Pack) ID() PackID { return p.draft.id }
 
 // Begin starts an object; the one before must have ended. Errors of the writer and of Begin may be
 // ErrNoSpace: then Abort, or Drop the object begun last and Seal what is before it.
@@ -83,9 +55,8 @@ func (p *Pack) Begin(h ObjectHead) (io.Writer, error) {
 		return nil, fmt.Errorf("pack holds %d objects already", maxPackObjects)
 	}
 	p.objects = append(p.objects, ObjectInfo{ObjectHead: h, Pack: p.id, Offset: p.Size()})
-	p.begun, p.hashed = true, len(p.buf)
-	p.sha.Reset()
-	p.crc.Reset()
+	p.begun = true
+	p.digest(p.sha, p.crc)
 	return &objectWriter{p: p, n: len(p.objects)}, nil
 }
 
@@ -103,141 +74,6 @@ func (w *objectWriter) Write(b []byte) (int, error) {
 	return p.write(b)
 }
 
-// write appends to the file. It may succeed for less than all of b, with an error.
-func (p *Pack) write(b []byte) (n int, err error) {
-	if p.fault != nil {
-		return 0, p.fault
-	}
-	for len(b) > 0 {
-		if len(p.buf) == cap(p.buf) {
-			if err := p.flush(); err != nil {
-				return n, err
-			}
-		}
-		w := min(len(b), cap(p.buf)-len(p.buf))
-		p.buf = append(p.buf, b[:w]...)
-		b = b[w:]
-		n += w
-	}
-	return n, nil
-}
-
-// digest brings the hashes of the object begun last up to date.
-func (p *Pack) digest() {
-	if p.begun {
-		p.sha.Write(p.buf[p.hashed:])
-		p.crc.Write(p.buf[p.hashed:])
-	}
-	p.hashed = len(p.buf)
-}
-
-// flush writes what was gathered.
-func (p *Pack) flush() error {
-	p.digest()
-	if len(p.buf) == 0 {
-		return nil
-	}
-	end := p.place(p.Size())
-	if err := p.charge(end); err != nil {
-		p.fault = err
-		return err
-	}
-	out, at := p.buf, p.off
-	if p.crypt != nil {
-		sealed := p.store.getSealed()
-		defer p.store.putSealed(sealed)
-		if at = p.place(p.off); p.off == packHeaderSize {
-			sealed, at = append(sealed, packHeader(p.store.o.Directory, p.id, p.crypt.header())...), 0
-		}
-		out = p.crypt.sealBlocks(sealed, p.buf, p.id, p.off)
-	}
-	_, err := p.file.WriteAt(out, at)
-	if isFull(err) && p.borrow() {
-		_, err = p.file.WriteAt(out, at)
-	}
-	p.high = max(p.high, end)
-	if isFull(err) {
-		p.fault = fmt.Errorf("write pack %q: %w: %w", p.store.path(p.id), ErrNoSpace, err)
-		return p.fault
-	}
-	if err != nil {
-		p.fault = fmt.Errorf("write pack %q: %w", p.store.path(p.id), err)
-		return p.fault
-	}
-	p.off, p.buf, p.hashed = p.Size(), p.buf[:0], 0
-	return nil
-}
-
-// place is where in the file a clear byte stands that begins a block, or the end of them all.
-func (p *Pack) place(n int64) int64 {
-	if p.crypt == nil {
-		return n
-	}
-	return sealedLength(n)
-}
-
-// rewind makes clear byte pos, which was written or gathered, the next one.
-func (p *Pack) rewind(pos int64) error {
-	switch {
-	case pos >= p.off:
-		p.buf = p.buf[:pos-p.off]
-	case p.crypt == nil:
-		p.buf, p.off = p.buf[:0], pos
-	default:
-		// What stays of the block that pos is in will be sealed again, with what follows, under another nonce.
-		block := (pos - packHeaderSize) / sealBlock
-		stored := p.store.getSealed()
-		defer p.store.putSealed(stored)
-		clear, err := p.crypt.openBlock(p.file, p.id, block, p.off, stored[:sealBlock+sealOverhead])
-		if err != nil {
-			return fmt.Errorf("read pack %q again: %w", p.store.path(p.id), err)
-		}
-		p.off = packHeaderSize + block*sealBlock
-		p.buf = append(p.buf[:0], clear[:pos-p.off]...)
-	}
-	p.hashed = len(p.buf)
-	return nil
-}
-
-// isFull tells the errors of a full disk from others.
-func isFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-}
-
-// charge puts the file's growth up to end into the disk ledger, or takes it from the ballast.
-func (p *Pack) charge(end int64) error {
-	n := end - p.counted - p.borrowed
-	if n <= 0 {
-		return nil
-	}
-	err := p.store.o.Space.packGrows(n)
-	if err == nil {
-		p.counted += n
-		return nil
-	}
-	if p.lent == 0 {
-		p.borrow()
-	}
-	fromBallast := min(n, p.lent-p.borrowed)
-	if rest := n - fromBallast; rest > 0 {
-		if err := p.store.o.Space.packGrows(rest); err != nil {
-			return err
-		}
-		p.counted += rest
-	}
-	p.borrowed += fromBallast
-	return nil
-}
-
-// borrow asks for the ballast, once.
-func (p *Pack) borrow() bool {
-	if p.lent > 0 {
-		return false
-	}
-	p.lent = p.store.o.Space.lend()
-	return p.lent > 0
-}
-
 // End ends the object begun last and fixes its counts. Every object is ended once.
 func (p *Pack) End(records int64, firstSeq uint64, oldest int64) error {
 	if p.state != packOpen || !p.begun {
@@ -246,13 +82,14 @@ func (p *Pack) End(records int64, firstSeq uint64, oldest int64) error {
 	if p.fault != nil {
 		return p.fault
 	}
-	p.digest()
+	p.digested()
 	o := &p.objects[len(p.objects)-1]
 	o.Size = p.Size() - o.Offset
 	p.sha.Sum(o.SHA256[:0])
 	o.CRC64NVME = p.crc.Sum64()
 	o.Records, o.FirstSeq, o.Oldest = records, firstSeq, oldest
 	p.begun = false
+	p.digest()
 	return nil
 }
 
@@ -268,12 +105,13 @@ func (p *Pack) Drop() error {
 	start := p.objects[len(p.objects)-1].Offset
 	p.objects = p.objects[:len(p.objects)-1]
 	p.begun = false
+	p.digest()
 	p.fault = p.rewind(start)
 	return p.fault
 }
 
 // Size is the bytes written so far.
-func (p *Pack) Size() int64 { return p.off + int64(len(p.buf)) }
+func (p *Pack) Size() int64 { return p.size() }
 
 // Objects of the pack so far; those of a sealed pack are complete.
 func (p *Pack) Objects() []ObjectInfo { return slices.Clone(p.objects) }
@@ -314,63 +152,20 @@ func (p *Pack) Seal(m ManifestHead) error {
 	}
 	p.foot = foot
 	p.state = packSealed
-	p.store.putBuffer(p.buf)
-	p.buf = nil
+	p.done()
 	return nil
 }
 
 func (p *Pack) seal(foot *packFooter) error {
 	encoded := foot.encode()
 	if len(encoded) > maxPackFooter {
-		return fmt.Errorf("footer of pack %q has %d bytes, more than %d", p.store.path(p.id), len(encoded), maxPackFooter)
+		return fmt.Errorf("footer of pack %q has %d bytes, more than %d", p.path(), len(encoded), maxPackFooter)
 	}
-	ref := packRef{ID: p.id, Footer: sha256.Sum256(encoded)}
-	trailer := packTrailer{Version: packFormat(p.crypt.header()), Offset: p.Size(), Length: int64(len(encoded)), Footer: ref.Footer}
+	begin := p.Size()
 	if _, err := p.write(encoded); err != nil {
 		return err
 	}
-	if _, err := p.write(trailer.encode()); err != nil {
-		return err
-	}
-	if err := p.flush(); err != nil {
-		return err
-	}
-	ref.Length = p.place(p.off)
-	path := p.store.path(p.id)
-	if p.high > ref.Length {
-		if err := p.file.Truncate(ref.Length); err != nil {
-			p.fault = fmt.Errorf("cut pack %q: %w", path, err)
-			return p.fault
-		}
-		p.high = ref.Length
-	}
-	if !sabotagePackNoSync {
-		if err := p.file.Datasync(); err != nil {
-			p.fault = fmt.Errorf("sync pack %q: %w", path, err)
-			return p.fault
-		}
-	}
-	if sabotageKeyLater && p.crypt != nil {
-		p.file.WriteAt(packHeader(p.store.o.Directory, p.id, p.crypt.wrapped), 0)
-	}
-	CrashPoint("pack-synced")
-	err := p.file.Close()
-	p.file = nil
-	if err == nil && !sabotagePackNoDirSync {
-		err = p.store.o.FS.SyncDir(p.store.o.Dir)
-	}
-	if err != nil {
-		p.fault = fmt.Errorf("sync pack %q: %w", path, err)
-		return p.fault
-	}
-	if over := p.counted + p.borrowed - ref.Length; over > 0 { // an object was dropped
-		back := min(over, p.borrowed)
-		p.borrowed -= back
-		p.store.o.Space.packShrinks(over - back)
-		p.counted -= over - back
-	}
-	p.sum = ref
-	return nil
+	return p.finish(begin, sha256.Sum256(encoded))
 }
 
 // checkManifestHead refuses what could not be found again in a footer.
@@ -414,24 +209,13 @@ func (p *Pack) Abort() {
 	if p.state == packAborted {
 		return
 	}
-	if p.file != nil {
-		p.file.Close() // the file goes; what closing says does not matter
-		p.file = nil
-	}
-	if p.buf != nil {
-		p.store.putBuffer(p.buf)
-		p.buf = nil
-	}
-	sealed := p.state == packSealed
+	finished := p.state == packSealed
 	p.state = packAborted
-	if sealed && p.store.wanted(p) && !sabotageAbortKept {
-		return
-	}
-	p.store.discard(p)
+	p.abort(finished)
 }
 
 // ref of a sealed pack: how a frame names it.
-func (p *Pack) ref() packRef { return p.sum }
+func (p *Pack) ref() packRef { return packRef{ID: p.id, Length: p.length, Footer: p.draft.footer} }
 
 // footer of a sealed pack. Not to be changed.
 func (p *Pack) footer() *packFooter { return p.foot }

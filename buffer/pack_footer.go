@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -76,18 +77,10 @@ func (e *packDamage) Error() string { return fmt.Sprintf("pack %q is damaged: %s
 
 // packHeader is the first 256 bytes.
 func packHeader(directory [16]byte, id PackID, key wrappedKey) []byte {
-	b := make([]byte, packHeaderSize)
-	le := binary.LittleEndian
-	le.PutUint32(b, packMagic)
-	le.PutUint32(b[4:], packFormat(key))
-	copy(b[8:], directory[:])
-	copy(b[24:], id[:])
-	copy(b[40:], key[:])
-	le.PutUint32(b[252:], crc32.Checksum(b[:252], castagnoli))
-	return b
+	return fileHeader(packMagic, directory, id, key, 0)
 }
 
-// packFormat is the version of a pack with such a key.
+// packFormat is the version of a pack or a run with such a key.
 func packFormat(key wrappedKey) uint32 {
 	if key.none() {
 		return packVersion
@@ -95,8 +88,9 @@ func packFormat(key wrappedKey) uint32 {
 	return sealedVersion
 }
 
-// packTrailer is the last 64 bytes.
+// packTrailer is the last 64 bytes of a pack, or of a run.
 type packTrailer struct {
+	Magic          uint32 // of the kind of file; 0: a pack
 	Version        uint32
 	Offset, Length int64
 	Footer         [32]byte
@@ -105,7 +99,7 @@ type packTrailer struct {
 func (t *packTrailer) encode() []byte {
 	b := make([]byte, packTrailerSize)
 	le := binary.LittleEndian
-	le.PutUint32(b, packTrailerMagic)
+	le.PutUint32(b, cmp.Or(t.Magic, packTrailerMagic))
 	le.PutUint32(b[4:], t.Version)
 	le.PutUint64(b[8:], uint64(t.Offset))
 	le.PutUint64(b[16:], uint64(t.Length))
@@ -360,82 +354,26 @@ func readPack(f fsys.File, path string, keys *keyring) (*packContent, error) {
 	damage := func(format string, args ...any) error {
 		return &packDamage{Path: path, What: fmt.Sprintf(format, args...)}
 	}
-	size, err := f.Size()
+	e, err := readEnvelope(f, packKind, path, keys, damage)
 	if err != nil {
-		return nil, fmt.Errorf("size of pack: %w", err)
+		return nil, err
 	}
-	if size < packHeaderSize+packTrailerSize {
-		return nil, damage("%d bytes are too few", size)
+	if e.footLen > maxPackFooter {
+		return nil, damage("footer of %d bytes", e.footLen)
 	}
-	var head [packHeaderSize]byte
-	if err := readFull(f, head[:], 0); err != nil {
-		return nil, fmt.Errorf("read header of pack %q: %w", path, err)
-	}
-	le := binary.LittleEndian
-	if le.Uint32(head[:]) != packMagic || le.Uint32(head[252:]) != crc32.Checksum(head[:252], castagnoli) {
+	if e.about != 0 {
 		return nil, damage("no valid header")
 	}
-	c := &packContent{clear: f}
-	version, wrapped := le.Uint32(head[4:]), wrappedKey(head[40:])
-	if version > sealedVersion {
-		return nil, &NewerVersionError{Path: path, What: "pack", Version: version, Known: sealedVersion}
-	}
-	if version != packFormat(wrapped) {
-		return nil, damage("format version %d", version)
-	}
-	copy(c.directory[:], head[8:])
-	copy(c.ref.ID[:], head[24:])
-	c.ref.Length = size
-	c.key, err = keys.of(c.directory).open(wrapped, path)
-	if errors.Is(err, errWrapped) {
-		return nil, damage("%v", err)
-	}
-	if err != nil {
+	c := &packContent{directory: e.directory, key: e.key, clear: e.clear}
+	c.ref.ID, c.ref.Length = e.id, e.length
+	body := make([]byte, e.footLen)
+	if err := readPart(c.clear, body, e.offset, "footer", packKind, path, damage); err != nil {
 		return nil, err
 	}
-	if c.key != nil {
-		whole := size
-		var ok bool
-		if size, ok = clearLength(whole); !ok || size < packHeaderSize+packTrailerSize {
-			return nil, damage("%d bytes are no whole number of sealed blocks", whole)
-		}
-		c.clear = &clearReader{f: f, key: c.key, id: c.ref.ID, size: size, pool: newBlockPool()}
-	}
-	read := func(b []byte, off int64, what string) error {
-		err := readFull(c.clear, b, off)
-		if errors.Is(err, errUnsealed) {
-			return damage("%s: %v", what, err)
-		}
-		if err != nil {
-			return fmt.Errorf("read %s of pack %q: %w", what, path, err)
-		}
-		return nil
-	}
-	var tail [packTrailerSize]byte
-	if err := read(tail[:], size-packTrailerSize, "trailer"); err != nil {
-		return nil, err
-	}
-	if le.Uint32(tail[:]) != packTrailerMagic || le.Uint32(tail[60:]) != crc32.Checksum(tail[:60], castagnoli) {
-		return nil, damage("no valid trailer")
-	}
-	if v := le.Uint32(tail[4:]); v > sealedVersion {
-		return nil, &NewerVersionError{Path: path, What: "pack", Version: v, Known: sealedVersion}
-	} else if v != version {
-		return nil, damage("header and trailer have format versions %d and %d", version, v)
-	}
-	off, n := le.Uint64(tail[8:]), le.Uint64(tail[16:])
-	if n > maxPackFooter || off < packHeaderSize || off > uint64(size) || off+n+packTrailerSize != uint64(size) {
-		return nil, damage("footer at [%d, +%d) of %d bytes", off, n, size)
-	}
-	body := make([]byte, n)
-	if err := read(body, int64(off), "footer"); err != nil {
-		return nil, err
-	}
-	c.ref.Footer = sha256.Sum256(body)
-	if [32]byte(tail[24:56]) != c.ref.Footer {
+	if c.ref.Footer = sha256.Sum256(body); e.footer != c.ref.Footer {
 		return nil, damage("footer does not match its hash")
 	}
-	c.foot, err = parsePackFooter(body, int64(off))
+	c.foot, err = parsePackFooter(body, e.offset)
 	if err != nil {
 		return nil, damage("%v", err)
 	}

@@ -67,7 +67,7 @@ func newSealedEnv(t *testing.T, disk int64, key *Key) *packEnv {
 	}
 	e := &packEnv{T: t, disk: d, keys: keys}
 	e.space = newSpace(spaceOptions{FS: d, Dir: "/data", Disk: disk, Memory: 64 << 20, Front: newFront(1 << 20)})
-	e.store = newPackStore(packOptions{FS: d, Dir: "/data/packs", Directory: [16]byte{9, 9}, Rand: &counting{}, Seal: keys.seal, Space: e.space})
+	e.store = newPackStore(fileOptions{FS: d, Dir: "/data/packs", Directory: [16]byte{9, 9}, Rand: &counting{}, Seal: keys.seal, Space: e.space})
 	return e
 }
 
@@ -593,7 +593,7 @@ func BenchmarkPack(b *testing.B) {
 			dir := b.TempDir()
 			s := newSpace(spaceOptions{FS: fsys.OS(), Dir: dir, Disk: 1 << 20, Memory: 64 << 20, Front: newFront(1 << 20)})
 			s.limit = 1 << 40
-			store := newPackStore(packOptions{FS: fsys.OS(), Dir: dir, Rand: &counting{}, Space: s})
+			store := newPackStore(fileOptions{FS: fsys.OS(), Dir: dir, Rand: &counting{}, Space: s})
 			body := bytes.Repeat([]byte("0123456789abcdef"), 4096)
 			b.SetBytes(int64(size))
 			b.ReportAllocs()

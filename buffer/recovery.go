@@ -129,11 +129,11 @@ func (r *recovery) wire(o Options) error {
 		total = min(total, s.Total)
 	}
 	b.space = newSpace(spaceOptions{
-		FS: b.fs, Dir: b.dir, Disk: total, Ring: int64(j.geo.limit) * j.geo.slot, Slot: j.geo.slot,
+		FS: b.fs, Dir: b.dir, Disk: total, Ring: int64(j.geo.limit) * j.geo.slot,
 		Grown:  func() int64 { _, n := j.bytes(); return n },
 		Memory: b.memory, Front: b.front, Sealed: j.seal != nil, Log: b.log,
 	})
-	b.packs = newPackStore(packOptions{FS: b.fs, Dir: path.Join(b.dir, packsDir), Directory: j.id.Directory, Rand: b.rand, Seal: j.seal, Space: b.space, Log: b.log})
+	b.packs = newPackStore(fileOptions{FS: b.fs, Dir: path.Join(b.dir, packsDir), Directory: j.id.Directory, Rand: b.rand, Seal: j.seal, Space: b.space, Log: b.log})
 	b.committer = newCommitter(b)
 	b.opener = newOpener(b)
 	b.metrics = newMetrics(b)
