@@ -85,6 +85,7 @@ func (l *loop) advance(ctx context.Context, now time.Time) (wake time.Time) {
 	c := l.s.consumer
 	for {
 		l.adopt()
+		l.stand()
 		if l.s.state() == buffer.Discarding {
 			return l.discard(now)
 		}
