@@ -20,6 +20,8 @@ type Object struct {
 	CRC64NVME       uint64 // of all bytes, with the polynomial CRC64NVME
 	ContentType     string
 	ContentEncoding string
+	// RequestID is the id under which a request's body is sent, the same with every attempt; "" of other objects.
+	RequestID string
 	// Meta is the object's user metadata. It always has manifest-id and sha256, by which a sink tells an
 	// object of its own from a foreign one that has taken the key.
 	Meta map[string]string
@@ -50,7 +52,8 @@ type Sink interface {
 	Put(ctx context.Context, o Object) error
 	// Verify asks whether the object is there without writing anything: nil when it is, with these bytes;
 	// NotStored when it certainly is not (also when somebody else's has its key); Unknown when the store did
-	// not say.
+	// not say. The sink of a destination that cannot be asked always says Unknown: then its objects arrive at least
+	// once, and each time with the same RequestID and bytes.
 	Verify(ctx context.Context, o Object) error
 	// ValidateKey tells whether the store can take this key (its length, its path components); the
 	// message is for the error output. It does no I/O.
@@ -73,6 +76,9 @@ const (
 	RefusedDestination
 	// RefusedObject: this object will never be taken as it is (its key, its size). Delivery replaces it.
 	RefusedObject
+	// TooLarge: this object will never be taken in one piece, and its parts may be. Delivery halves it where it can,
+	// and replaces it otherwise.
+	TooLarge
 	// Foreign: somebody else's object stands under this key. Delivery replaces it under a new key.
 	Foreign
 	// Damaged: the bytes read from the pack are not those of the manifest. Nothing was left in the store.
@@ -89,6 +95,8 @@ func (c Class) String() string {
 		return "refused_destination"
 	case RefusedObject:
 		return "refused_object"
+	case TooLarge:
+		return "too_large"
 	case Foreign:
 		return "foreign"
 	case Damaged:
@@ -100,7 +108,7 @@ func (c Class) String() string {
 // Error is a classified failure of Put or Verify.
 type Error struct {
 	Class Class
-	Code  string        // the store's own code (NoSuchBucket, SlowDown), or ""
+	Code  string        // the store's own code (NoSuchBucket, SlowDown), or the one that Firehose has for it, or ""
 	After time.Duration // the store asked to wait this long, or 0
 	// Full says that the place has no room. Smaller objects may be taken meanwhile, so a refusal of some objects
 	// alone says nothing about them: they are never given up for it.
