@@ -38,7 +38,7 @@ type Pipeline struct {
 	// Errors is where the error output goes, with an ID of its own; without a Sink: to Destination, under ErrorPrefix.
 	Errors Destination
 	// ErrorFormat writes the objects of the error output, whose rows are lines with their newlines; nil: as they are.
-	ErrorFormat format.Format
+	ErrorFormat   format.Format
 	RetryDuration time.Duration // 0: for ever
 	// Catalog is the dataCatalogTable of format-conversion-failed objects, or nil.
 	Catalog map[string]string
