@@ -26,9 +26,9 @@ func (l *loop) discard(now time.Time) (wake time.Time) {
 			s.mu.Unlock()
 			return time.Time{}
 		}
-		j := &job{store: s.store, name: s.name, version: l.ver.number, reason: reasonDelete, discards: true, claim: taken, bytes: taken.Bytes()}
+		j := &job{store: s.store, name: s.name, use: l.ver, version: l.ver.number, reason: reasonDelete, discards: true, claim: taken, bytes: taken.Bytes()}
 		j.first, j.next = taken.Range()
-		s.took(j, l.ver)
+		s.took(j)
 		s.mu.Unlock()
 		j.head = buffer.ManifestHead{
 			ID:          s.store.NewManifestID(),
@@ -42,19 +42,17 @@ func (l *loop) discard(now time.Time) (wake time.Time) {
 		for range taken.Rows() {
 			j.head.Counts.Dropped++
 		}
-		l.versions[j] = l.ver
 		m, err, current := l.cut(j)
 		if err != nil || !current {
 			s.mu.Lock()
 			taken.Release()
 			s.mu.Unlock()
-			delete(l.versions, j)
 			if err == nil { // the stream has another version, or is not to be discarded any more
-				s.givenBack([]*job{j}, map[*job]*version{j: l.ver}, "")
+				s.givenBack([]*job{j}, "")
 				s.wake()
 				return time.Time{}
 			}
-			s.givenBack([]*job{j}, map[*job]*version{j: l.ver}, err.Error())
+			s.givenBack([]*job{j}, err.Error())
 			l.failures++
 			l.retryAt = now.Add(backoff(l.failures, cutBase, cutCap))
 			s.alarm("cut", "records of a deleted stream cannot be discarded now", "err", err)
@@ -62,9 +60,7 @@ func (l *loop) discard(now time.Time) (wake time.Time) {
 		}
 		l.failures = 0
 		l.marks.prune(j.next)
-		v := l.versions[j]
-		delete(l.versions, j)
-		s.committed(j, v, m)
+		s.committed(j, m)
 	}
 }
 

@@ -33,10 +33,9 @@ type loop struct {
 	tally    *tally // nil: to be counted from the oldest waiting row
 	all      bool   // it counts everything into one cut
 	marks    marks
-	seen     bool   // marks know what waited at the start
-	configTo uint64 // rows below waited when the version changed
-	jobs     []*job // oldest first; their manifests are made in this order
-	versions map[*job]*version
+	seen     bool    // marks know what waited at the start
+	configTo uint64  // rows below waited when the version changed
+	jobs     []*job  // oldest first; their manifests are made in this order
 	ratio    float64 // written bytes for each byte of Data, so far
 	gain     float64 // bytes after transform for each byte of Data, so far
 	failures int     // cuts in a row that failed
@@ -45,7 +44,7 @@ type loop struct {
 }
 
 func newLoop(s *stream, w *workers, retire func() bool) *loop {
-	return &loop{s: s, workers: w, depth: w.n + 1, retire: retire, versions: map[*job]*version{}, ratio: 1, gain: 1}
+	return &loop{s: s, workers: w, depth: w.n + 1, retire: retire, ratio: 1, gain: 1}
 }
 
 // run works until ctx ends or the stream is gone. Claims without a manifest are given back: their rows are
@@ -206,6 +205,7 @@ func (l *loop) claim(ctx context.Context, v verdict) bool {
 	j := &job{
 		store:     s.store,
 		name:      s.name,
+		use:       l.ver,
 		pipe:      l.ver.pipe,
 		version:   l.ver.number,
 		reason:    v.close,
@@ -240,7 +240,7 @@ func (l *loop) claim(ctx context.Context, v verdict) bool {
 		j.oldest = row.Arrived
 		break
 	}
-	s.took(j, l.ver)
+	s.took(j)
 	s.keys = 0
 	s.mu.Unlock()
 	j.head = buffer.ManifestHead{
@@ -251,46 +251,8 @@ func (l *loop) claim(ctx context.Context, v verdict) bool {
 		Epoch:       s.consumer.NewEpoch(),
 	}
 	l.jobs = append(l.jobs, j)
-	l.versions[j] = l.ver
 	l.launch(ctx, j)
 	return true
-}
-
-// launch encodes and seals in the background.
-func (l *loop) launch(ctx context.Context, j *job) {
-	ctx, cancel := context.WithCancel(ctx)
-	ready := make(chan struct{})
-	j.ready, j.cancel = ready, cancel
-	l.wg.Go(func() {
-		defer close(ready)
-		if !l.workers.do(ctx, func(w *worker) { w.encode(ctx, j) }) {
-			j.err = ctx.Err()
-		}
-		if j.err == nil {
-			// Not on the worker: it would wait for the disk with its core idle.
-			j.seal()
-		}
-	})
-}
-
-// seal makes the packs durable.
-func (j *job) seal() {
-	j.head.First, j.head.Next = j.first, j.next
-	for _, p := range j.packs {
-		if err := p.Seal(j.head); err != nil {
-			j.err = &packError{fmt.Errorf("seal a pack: %w", err)}
-			j.abort()
-			return
-		}
-	}
-}
-
-// abort removes the packs.
-func (j *job) abort() {
-	for _, p := range j.packs {
-		p.Abort()
-	}
-	j.packs = nil
 }
 
 // finish makes manifests of the jobs that are ready, in order. It returns false when ctx has ended.
@@ -318,9 +280,7 @@ func (l *loop) finish(ctx context.Context) bool {
 		l.failures = 0
 		l.learn(j)
 		l.marks.prune(j.next)
-		v := l.versions[j]
-		delete(l.versions, j)
-		l.s.committed(j, v, m)
+		l.s.committed(j, m)
 	}
 	return true
 }
@@ -344,7 +304,7 @@ func (l *loop) cut(j *job) (m *buffer.Manifest, err error, current bool) {
 	l.s.cutting.Lock()
 	defer l.s.cutting.Unlock()
 	l.s.mu.Lock()
-	current = l.s.cur == l.versions[j] && (!j.discards || l.s.def.State == buffer.Discarding)
+	current = l.s.cur == j.use && (!j.discards || l.s.def.State == buffer.Discarding)
 	l.s.mu.Unlock()
 	if !current || j.err != nil {
 		return nil, j.err, current
@@ -397,7 +357,6 @@ func (l *loop) giveBack(jobs []*job, why string) {
 	for _, j := range jobs {
 		j.cancel()
 	}
-	versions := make(map[*job]*version, len(jobs))
 	for i := len(jobs) - 1; i >= 0; i-- {
 		j := jobs[i]
 		<-j.ready
@@ -405,12 +364,10 @@ func (l *loop) giveBack(jobs []*job, why string) {
 		l.s.mu.Lock()
 		j.claim.Release()
 		l.s.mu.Unlock()
-		versions[j] = l.versions[j]
-		delete(l.versions, j)
 	}
 	l.tally = nil
 	if len(jobs) > 0 {
-		l.s.givenBack(jobs, versions, why)
+		l.s.givenBack(jobs, why)
 	}
 }
 

@@ -350,13 +350,13 @@ func (s *stream) endObjectLocked(t *task) {
 }
 
 // took notes a claim that was made, before anybody can see that its rows wait no more.
-func (s *stream) took(j *job, v *version) {
+func (s *stream) took(j *job) {
 	s.inWork = append(s.inWork, j)
-	s.useLocked(v)
+	s.useLocked(j.use)
 }
 
 // committed notes that a job has become a manifest.
-func (s *stream) committed(j *job, v *version, m *buffer.Manifest) {
+func (s *stream) committed(j *job, m *buffer.Manifest) {
 	var tasks []*task
 	s.mu.Lock()
 	s.inWork = slices.DeleteFunc(s.inWork, func(k *job) bool { return k == j })
@@ -365,9 +365,9 @@ func (s *stream) committed(j *job, v *version, m *buffer.Manifest) {
 		for i := range pending {
 			pending[i] = i
 		}
-		_, tasks = s.addBatchLocked(m, v, pending, j.reason)
+		_, tasks = s.addBatchLocked(m, j.use, pending, j.reason)
 	}
-	s.unuseLocked(v)
+	s.unuseLocked(j.use)
 	s.cutErr = ""
 	s.signalLocked()
 	s.mu.Unlock()
@@ -378,12 +378,12 @@ func (s *stream) committed(j *job, v *version, m *buffer.Manifest) {
 }
 
 // givenBack notes that the claims of jobs were released. why is "" when the process ends.
-func (s *stream) givenBack(jobs []*job, v map[*job]*version, why string) {
+func (s *stream) givenBack(jobs []*job, why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inWork = slices.DeleteFunc(s.inWork, func(k *job) bool { return slices.Contains(jobs, k) })
 	for _, j := range jobs {
-		s.unuseLocked(v[j])
+		s.unuseLocked(j.use)
 	}
 	if why != "" {
 		s.cutErr = why
