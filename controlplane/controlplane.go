@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -42,7 +43,9 @@ type Options struct {
 	// Check tells what this daemon cannot deliver of a stream, in words for the caller; nil: nothing. It makes
 	// no connections.
 	Check func(s *config.Stream) error
-	AWS   config.AWS // what ARNs cannot say; AccountID and Region are in answers
+	// Tables reads the tables of streams that are converted; nil: there are no such streams.
+	Tables Tables
+	AWS    config.AWS // what ARNs cannot say; AccountID and Region are in answers
 	// Encrypted tells whether the data directory is encrypted. Without it no stream can ask for encryption.
 	Encrypted bool
 	ReadOnly  bool         // nothing can be changed
@@ -91,7 +94,7 @@ type Call struct {
 }
 
 // handlers of the operations that Call serves.
-var handlers = map[string]func(p *Plane, c *Call) (answer []byte, unknown int, err error){
+var handlers = map[string]func(p *Plane, ctx context.Context, c *Call) (answer []byte, unknown int, err error){
 	"CreateDeliveryStream":          (*Plane).create,
 	"DeleteDeliveryStream":          (*Plane).delete,
 	"UpdateDestination":             (*Plane).update,
@@ -125,7 +128,7 @@ func (p *Plane) Call(ctx context.Context, c Call) (answer []byte, unknown int, e
 	if err := ctx.Err(); err != nil {
 		return nil, 0, err
 	}
-	return handle(p, &c)
+	return handle(p, ctx, &c)
 }
 
 // done is the answer of calls that answer nothing. Each gets a copy: it is the caller's.
@@ -144,18 +147,18 @@ func (p *Plane) present() config.AWS {
 	return p.aws
 }
 
-// Adopt gives the streams that were made here the present aws settings: one whose place follows from them gets
-// a new version, as a stream of the configuration file does. It is called after a start and when the settings
-// have changed. A stream for which it fails stays as it was.
-func (p *Plane) Adopt(aws config.AWS) error {
+// Adopt gives the streams that were made here the present aws settings and the present columns of their tables: one
+// whose place or columns follow from them gets a new version, as a stream of the configuration file does. It is called
+// after a start and after a reload. A stream whose table cannot be read keeps its columns; one for which it fails
+// stays as it was. ctx bounds the reading of tables.
+func (p *Plane) Adopt(ctx context.Context, aws config.AWS) error {
 	p.mu.Lock()
 	p.aws = aws
 	p.mu.Unlock()
+	ours := slices.DeleteFunc(p.o.Streams.Definitions(), func(s buffer.Stream) bool { return !Owns(s) || s.State >= buffer.Deleting })
+	tables := p.reread(ctx, ours, aws)
 	var errs []error
-	for _, s := range p.o.Streams.Definitions() {
-		if !Owns(s) || s.State >= buffer.Deleting {
-			continue
-		}
+	for _, s := range ours {
 		_, err := p.o.Streams.Change(s.Name, func(now *buffer.Stream) (buffer.Stream, error) {
 			if now == nil || now.State >= buffer.Deleting || !Owns(*now) {
 				return buffer.Stream{}, errGone
@@ -164,13 +167,17 @@ func (p *Plane) Adopt(aws config.AWS) error {
 			if err != nil {
 				return buffer.Stream{}, err
 			}
+			schema, err := p.adopted(now.Name, stored, tables)
+			if err != nil {
+				return buffer.Stream{}, err
+			}
 			next := *now
-			next.Spec, err = p.spec(now.Name, stored.document, aws)
+			next.Spec, err = p.spec(now.Name, stored.document, aws, schema)
 			return next, err
 		})
 		if err != nil && !errors.Is(err, errGone) {
 			errs = append(errs, err)
-			p.o.Log.Error("stream keeps the aws settings that it had", "stream", s.Name, "err", err)
+			p.o.Log.Error("stream keeps the settings that it had", "stream", s.Name, "err", err)
 		}
 	}
 	return errors.Join(errs...)

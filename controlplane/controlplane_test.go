@@ -321,12 +321,12 @@ func TestAdopt(t *testing.T) {
 	b.f("DeleteDeliveryStream", `{"DeliveryStreamName":"leaving"}`, `{}`)
 	b.r.set("files", yaml)
 	b.r.changes = 0
-	if err := b.Adopt(someAWS); err != nil || b.r.changes != 0 {
+	if err := b.Adopt(t.Context(), someAWS); err != nil || b.r.changes != 0 {
 		t.Errorf("the same settings: %v, %d changes", err, b.r.changes)
 	}
 	aws := someAWS
 	aws.Endpoints.S3 = "http://127.0.0.1:9999"
-	if err := b.Adopt(aws); err != nil || b.r.changes != 1 {
+	if err := b.Adopt(t.Context(), aws); err != nil || b.r.changes != 1 {
 		t.Errorf("other settings: %v, %d changes", err, b.r.changes)
 	}
 	s, _ := b.r.Definition("logs")
@@ -334,7 +334,7 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("version %d: %s", s.Version, s.Spec)
 	}
 	b.r.set("logs", func(s *buffer.Stream) { s.Spec = []byte(`{"firehose":7}`) })
-	if err := b.Adopt(someAWS); err == nil {
+	if err := b.Adopt(t.Context(), someAWS); err == nil {
 		t.Error("a specification that cannot be read was adopted")
 	}
 	if s, _ := b.r.Definition("logs"); string(s.Spec) != `{"firehose":7}` {

@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"context"
 	"hydrant/buffer"
 	"hydrant/firehose"
 )
@@ -18,7 +19,7 @@ func (p *Plane) mayEncrypt(k firehose.Key) error {
 	return nil
 }
 
-func (p *Plane) startEncryption(c *Call) (answer []byte, unknown int, err error) {
+func (p *Plane) startEncryption(_ context.Context, c *Call) (answer []byte, unknown int, err error) {
 	r, err := firehose.DecodeStartEncryption(c.Body)
 	if err != nil {
 		return nil, 0, err
@@ -33,7 +34,7 @@ func (p *Plane) startEncryption(c *Call) (answer []byte, unknown int, err error)
 	return []byte(done), r.Unknown, err
 }
 
-func (p *Plane) stopEncryption(c *Call) (answer []byte, unknown int, err error) {
+func (p *Plane) stopEncryption(_ context.Context, c *Call) (answer []byte, unknown int, err error) {
 	r, err := firehose.DecodeStopEncryption(c.Body)
 	if err != nil {
 		return nil, 0, err

@@ -65,9 +65,10 @@ func readSpec(spec []byte) (s storedSpec, err error) {
 // maxSpec is the longest specification that is kept, in bytes; the rest of a definition is for tags.
 const maxSpec = 48 << 10
 
-// spec makes the specification of a document and refuses what this daemon cannot deliver.
-func (p *Plane) spec(name string, d *firehose.Document, aws config.AWS) ([]byte, error) {
-	stream, err := d.Config(name, aws)
+// spec makes the specification of a document and refuses what this daemon cannot deliver. schema is what was read of
+// its table.
+func (p *Plane) spec(name string, d *firehose.Document, aws config.AWS, schema config.Schema) ([]byte, error) {
+	stream, err := p.configOf(name, d, aws, schema)
 	if undeliverable, ok := errors.AsType[*firehose.NotDeliverable](err); ok {
 		return nil, undeliverable.Answer()
 	}

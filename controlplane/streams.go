@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -10,7 +11,7 @@ import (
 	"hydrant/firehose"
 )
 
-func (p *Plane) create(c *Call) (answer []byte, unknown int, err error) {
+func (p *Plane) create(ctx context.Context, c *Call) (answer []byte, unknown int, err error) {
 	r, err := firehose.DecodeCreate(c.Body)
 	if err != nil {
 		return nil, 0, err
@@ -18,17 +19,22 @@ func (p *Plane) create(c *Call) (answer []byte, unknown int, err error) {
 	if err := c.Allow(r.Name); err != nil {
 		return nil, r.Unknown, err
 	}
-	answer, err = p.createStream(c, r)
+	answer, err = p.createStream(ctx, c, r)
 	return answer, r.Unknown, err
 }
 
-func (p *Plane) createStream(call *Call, r *firehose.Create) ([]byte, error) {
+func (p *Plane) createStream(ctx context.Context, call *Call, r *firehose.Create) ([]byte, error) {
 	settings := p.settings()
 	document, secrets, err := r.Document(settings)
 	if err != nil {
 		return nil, err
 	}
-	spec, err := p.spec(r.Name, document, p.present())
+	aws := p.present()
+	read := p.read(ctx, r.Name, document, aws)
+	if read.err != nil {
+		return nil, read.err
+	}
+	spec, err := p.spec(r.Name, document, aws, read.schema)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +101,7 @@ func (p *Plane) beingCreated(name string) *creation {
 	return p.creating[name]
 }
 
-func (p *Plane) delete(c *Call) (answer []byte, unknown int, err error) {
+func (p *Plane) delete(_ context.Context, c *Call) (answer []byte, unknown int, err error) {
 	r, err := firehose.DecodeDelete(c.Body)
 	if err != nil {
 		return nil, 0, err
@@ -128,7 +134,7 @@ func (p *Plane) delete(c *Call) (answer []byte, unknown int, err error) {
 	return []byte(done), r.Unknown, nil
 }
 
-func (p *Plane) update(c *Call) (answer []byte, unknown int, err error) {
+func (p *Plane) update(ctx context.Context, c *Call) (answer []byte, unknown int, err error) {
 	r, err := firehose.DecodeUpdate(c.Body)
 	if err != nil {
 		return nil, 0, err
@@ -142,6 +148,7 @@ func (p *Plane) update(c *Call) (answer []byte, unknown int, err error) {
 	if p.beingCreated(r.Name) != nil {
 		return nil, r.Unknown, busy("CREATING")
 	}
+	read := p.readForUpdate(ctx, r)
 	_, err = p.o.Streams.Change(r.Name, func(now *buffer.Stream) (buffer.Stream, error) {
 		if now == nil {
 			return buffer.Stream{}, p.notFound(r.Name)
@@ -152,7 +159,7 @@ func (p *Plane) update(c *Call) (answer []byte, unknown int, err error) {
 		if !Owns(*now) {
 			return buffer.Stream{}, notOurs(c.Operation, r.Name)
 		}
-		return p.updated(r, *now)
+		return p.updated(r, *now, read)
 	})
 	if err != nil {
 		return nil, r.Unknown, p.failed(c, err)
@@ -161,7 +168,7 @@ func (p *Plane) update(c *Call) (answer []byte, unknown int, err error) {
 }
 
 // updated is what a stream becomes by an update: itself where that changes nothing.
-func (p *Plane) updated(r *firehose.Update, now buffer.Stream) (buffer.Stream, error) {
+func (p *Plane) updated(r *firehose.Update, now buffer.Stream, read reading) (buffer.Stream, error) {
 	if version := strconv.FormatUint(now.Version, 10); r.CurrentVersion != version {
 		return now, &firehose.Error{Code: firehose.CodeConcurrent, Message: fmt.Sprintf(
 			"Cannot update firehose: %s since the current version id: %s and specified version id: %s do not match", r.Name, version, r.CurrentVersion)}
@@ -177,7 +184,11 @@ func (p *Plane) updated(r *firehose.Update, now buffer.Stream) (buffer.Stream, e
 	if err != nil || !changed {
 		return now, err
 	}
-	spec, err := p.spec(r.Name, next, p.present())
+	schema, err := p.updatedSchema(r, next, stored, read)
+	if err != nil {
+		return now, err
+	}
+	spec, err := p.spec(r.Name, next, p.present(), schema)
 	if err != nil {
 		return now, err
 	}

@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -13,7 +14,7 @@ import (
 // MaxTags is the number of tags that a stream may have.
 const MaxTags = 50
 
-func (p *Plane) tag(c *Call) (answer []byte, unknown int, err error) {
+func (p *Plane) tag(_ context.Context, c *Call) (answer []byte, unknown int, err error) {
 	r, err := firehose.DecodeAddTags(c.Body)
 	if err != nil {
 		return nil, 0, err
@@ -28,7 +29,7 @@ func (p *Plane) tag(c *Call) (answer []byte, unknown int, err error) {
 	return []byte(done), r.Unknown, err
 }
 
-func (p *Plane) untag(c *Call) (answer []byte, unknown int, err error) {
+func (p *Plane) untag(_ context.Context, c *Call) (answer []byte, unknown int, err error) {
 	r, err := firehose.DecodeRemoveTags(c.Body)
 	if err != nil {
 		return nil, 0, err
@@ -76,7 +77,7 @@ func visible(tags map[string]string) (keys []string) {
 	return keys
 }
 
-func (p *Plane) listTags(c *Call) (answer []byte, unknown int, err error) {
+func (p *Plane) listTags(_ context.Context, c *Call) (answer []byte, unknown int, err error) {
 	r, err := firehose.DecodeListTags(c.Body)
 	if err != nil {
 		return nil, 0, err

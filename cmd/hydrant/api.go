@@ -87,11 +87,12 @@ func (c control) Control(ctx context.Context, operation string, body []byte, all
 }
 
 // openPlane makes the control plane over the delivery manager. Streams that were created over the API get the
-// file's present aws settings; one that cannot have them keeps those it had.
+// file's present aws settings and the present columns of their tables; one that cannot have them keeps those it had.
 func (d *daemon) openPlane(p *parts) (err error) {
 	d.plane, err = controlplane.New(controlplane.Options{
 		Streams:   d.manager,
 		Check:     p.check,
+		Tables:    catalogs{},
 		AWS:       d.c.AWS,
 		Encrypted: d.buffer.Encrypted(),
 		ReadOnly:  d.c.API.ControlPlane == "read_only",
@@ -100,7 +101,9 @@ func (d *daemon) openPlane(p *parts) (err error) {
 	if err != nil {
 		return err
 	}
-	_ = d.plane.Adopt(d.c.AWS) // it logs each stream for which it failed
+	ctx, cancel := context.WithTimeout(context.Background(), lookUpLimit)
+	defer cancel()
+	_ = d.plane.Adopt(ctx, d.c.AWS) // it logs each stream for which it failed
 	return nil
 }
 

@@ -171,7 +171,8 @@ func (c *cli) open(file string) (*config.File, source, error) {
 	return f, src, err
 }
 
-// checked adds to what decoding a file has found whether every stream's pipeline can be made.
+// checked adds to what decoding a file has found whether the schemas that it names in files can be read, and whether
+// every stream's pipeline can be made. Tables are not looked up.
 func checked(f *config.File, err error) (*config.File, error) {
 	var faults *config.Error
 	switch {
@@ -179,11 +180,13 @@ func checked(f *config.File, err error) (*config.File, error) {
 		if f == nil {
 			return nil, err
 		}
-		return nil, f.Faults(append(faults.Faults, checkStreams(f, faults.Faults)...))
+		known := append(faults.Faults, readSchemaFiles(f)...)
+		return nil, f.Faults(append(known, checkStreams(f, known)...))
 	case err != nil:
 		return nil, err
 	}
-	return f, f.Faults(checkStreams(f, nil))
+	known := append(readSchemaFiles(f), f.CheckSize()...)
+	return f, f.Faults(append(known, checkStreams(f, known)...))
 }
 
 // printJSON writes one value, indented.

@@ -29,9 +29,10 @@ import (
 // daemon is the running parts. start brings them up in order, stop ends them in reverse; between the two
 // only wait is called.
 type daemon struct {
-	c   *config.Config                // as it was at the start
-	now atomic.Pointer[config.Config] // as it is by now, which agrees with c in what takes a restart to change
-	log *slog.Logger
+	c    *config.Config                // as it was at the start
+	file *config.File                  // that c came from, for the places of faults
+	now  atomic.Pointer[config.Config] // as it is by now, which agrees with c in what takes a restart to change
+	log  *slog.Logger
 
 	renewals  []renewal // of the parts; complete when start has returned
 	reloads   *reloads
@@ -60,7 +61,7 @@ type daemon struct {
 }
 
 func newDaemon(c *config.Config, log *slog.Logger) *daemon {
-	d := &daemon{c: c, log: log, metrics: prometheus.NewRegistry(), buffers: new(record.Pool), failed: make(chan error, 8), reloads: newReloads()}
+	d := &daemon{c: c, file: &config.File{Config: c}, log: log, metrics: prometheus.NewRegistry(), buffers: new(record.Pool), failed: make(chan error, 8), reloads: newReloads()}
 	d.now.Store(c)
 	d.metrics.MustRegister(d.reloads.collectors()...)
 	d.setNotReady("recovering the data directory")
@@ -175,6 +176,9 @@ func (d *daemon) openDelivery() error {
 		return err
 	}
 	d.applyLimits(d.c)
+	if err := d.lookUp(context.Background(), d.file); err != nil {
+		return err
+	}
 	if err := d.applyStreams(d.c); err != nil {
 		return err
 	}

@@ -163,7 +163,7 @@ func texts(s *config.Stream) (flaws []flaw) {
 	if d := s.Destination.S3; d != nil {
 		flaws = append(flaws, names(&pipe, "destination.s3", d.Prefix, d.ErrorOutputPrefix, "UTC", "")...)
 	}
-	if c := s.Format.Parquet; c != nil && (c.Schema.DDL != "" || len(c.Schema.Columns) > 0) {
+	if c := s.Format.Parquet; c != nil && c.Schema.Resolved() {
 		if _, err := parseSchema(c.Schema); err != nil {
 			flaws = append(flaws, schemaFlaws(err)...)
 		}
@@ -298,6 +298,9 @@ func (p *parts) format(f *config.Format) (format.Format, []flaw) {
 }
 
 func (p *parts) parquet(c *config.Parquet) (format.Format, []flaw) {
+	if !c.Schema.Resolved() {
+		return nil, nil // of a table that was not looked up: who looks it up checks it then
+	}
 	schema, err := parseSchema(c.Schema)
 	if err != nil {
 		return nil, schemaFlaws(err)

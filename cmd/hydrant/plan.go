@@ -77,6 +77,9 @@ Exit codes: 0 no record fails, 1 some do, 2 wrong usage or invalid configuration
 					return usageError{fmt.Errorf("--at %q: write a time like 2026-11-25T14:00:00Z", at)}
 				}
 			}
+			if err := c.lookUp(cmd.Context(), f, s.Name); err != nil {
+				return err
+			}
 			out, err := c.plan(cmd.Context(), f.Config, s, arrived)
 			if err != nil {
 				return err

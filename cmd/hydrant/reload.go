@@ -69,7 +69,6 @@ type reloader struct {
 type pending struct {
 	next    *config.Config
 	changes comparison
-	moved   bool      // the aws settings are others
 	ignored []string  // keys that take a restart
 	again   time.Time // when its streams are tried again
 }
@@ -159,6 +158,9 @@ func (r *reloader) reload(ctx context.Context, why string, text []byte, d digest
 		ignored = next.KeepUntilRestart(running)
 		err = next.Faults(append(next.CheckDataDir(running.DataDir), next.CheckExposure()...))
 	}
+	if err == nil {
+		err = r.d.lookUp(ctx, next)
+	}
 	var adopt []func()
 	if err == nil {
 		adopt, err = r.d.prepare(next.Config)
@@ -178,7 +180,7 @@ func (r *reloader) reload(ctx context.Context, why string, text []byte, d digest
 	for _, path := range ignored {
 		log.Warn("a key that takes a restart has changed; until then it stays as it was", "key", path)
 	}
-	r.pending = &pending{next: next.Config, changes: compare(before, next.Config), moved: before.AWS != next.Config.AWS || r.pending != nil && r.pending.moved, ignored: ignored}
+	r.pending = &pending{next: next.Config, changes: compare(before, next.Config), ignored: ignored}
 	r.applyStreams(ctx)
 }
 
@@ -201,8 +203,8 @@ func (r *reloader) explain(err error) {
 func (r *reloader) applyStreams(ctx context.Context) {
 	p, log := r.pending, r.d.log
 	err := r.d.applyStreams(p.next)
-	if p.moved && err == nil {
-		if err = r.d.plane.Adopt(p.next.AWS); !errors.Is(err, buffer.ErrFailing) {
+	if err == nil {
+		if err = r.d.plane.Adopt(ctx, p.next.AWS); !errors.Is(err, buffer.ErrFailing) {
 			err = nil // it has said which streams keep what they had, and no other try would change that
 		}
 	}
@@ -220,6 +222,12 @@ func (r *reloader) applyStreams(ctx context.Context) {
 		r.d.reloads.failed()
 		log.Error("streams of the configuration are not all in force yet; tried again", "in", applyAgain, "err", err)
 	}
+}
+
+// lookUp looks up the tables that the streams of a file take their columns from. What the data directory holds of a
+// stream stands in for a catalog that does not answer.
+func (d *daemon) lookUp(ctx context.Context, f *config.File) error {
+	return lookUp(ctx, f, func(stream string) *config.Schema { return storedSchema(d.manager.Definition, stream) }, d.log)
 }
 
 // prepare asks every part whether it can have a configuration.

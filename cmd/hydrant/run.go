@@ -42,18 +42,20 @@ the process at once; nothing acknowledged is lost by that.`,
 			if err != nil {
 				return err
 			}
-			return c.runDaemon(cmd.Context(), f.Config, src, again)
+			return c.runDaemon(cmd.Context(), f, src, again)
 		},
 	}
 	configFlag(cmd, &file)
 	return cmd
 }
 
-// runDaemon runs until ctx ends. conf is what src holds, which is read again when again says so.
-func (c *cli) runDaemon(ctx context.Context, conf *config.Config, src source, again <-chan os.Signal) error {
+// runDaemon runs until ctx ends. f is what src holds, which is read again when again says so.
+func (c *cli) runDaemon(ctx context.Context, f *config.File, src source, again <-chan os.Signal) error {
+	conf := f.Config
 	limitRuntime(int64(conf.Limits.Memory), encodeWorkers(int64(conf.Limits.Memory)), c.env)
 	log := newLog(conf.Log, c.stderr)
 	d := newDaemon(conf, slog.New(log))
+	d.file = f
 	d.renewals = append(d.renewals, func(next *config.Config) (func(), error) {
 		return func() { log.set(next.Log) }, nil
 	})
@@ -102,7 +104,7 @@ count as left.`,
 			if err != nil {
 				return err
 			}
-			return c.drain(cmd.Context(), f.Config, timeout)
+			return c.drain(cmd.Context(), f, timeout)
 		},
 	}
 	configFlag(cmd, &file)
@@ -110,9 +112,11 @@ count as left.`,
 	return cmd
 }
 
-func (c *cli) drain(ctx context.Context, conf *config.Config, timeout time.Duration) (err error) {
+func (c *cli) drain(ctx context.Context, f *config.File, timeout time.Duration) (err error) {
+	conf := f.Config
 	limitRuntime(int64(conf.Limits.Memory), encodeWorkers(int64(conf.Limits.Memory)), c.env)
 	d := newDaemon(conf, newLogger(conf.Log, c.stderr))
+	d.file = f
 	defer func() { err = errors.Join(err, d.close()) }()
 	if err := d.openBuffer(); err != nil {
 		return err

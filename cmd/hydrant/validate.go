@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,19 +16,30 @@ import (
 
 func (c *cli) validateCommand() *cobra.Command {
 	var file string
-	var asJSON bool
+	var asJSON, tables bool
 	cmd := &cobra.Command{
 		Use:   "validate",
 		Short: "Check a configuration and name every fault at once",
 		Long: `Checks a configuration without starting anything and without asking a destination. Each fault is a line:
 file:line:column: path: problem: "value" (remedy). Environment variables and files of secrets that the
-configuration names must be there.`,
+configuration names must be there, and so must files of schemas. Tables of a Glue catalog are looked up only with
+--tables.`,
 		Example: "  hydrant validate -c hydrant.yaml",
 		Args:    exactly(),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, err := c.load(file)
+			if err == nil && tables {
+				err = c.lookUp(cmd.Context(), f, "")
+			}
+			var left []string // not looked up
+			if err == nil {
+				for _, s := range unread(f.Config) {
+					g := s.Format.Parquet.Schema.Glue
+					left = append(left, fmt.Sprintf("table %s.%s of stream %s", g.Database, g.Table, s.Name))
+				}
+			}
 			if asJSON {
-				return c.validateJSON(file, err)
+				return c.validateJSON(file, left, err)
 			}
 			if err != nil {
 				return err
@@ -39,12 +53,27 @@ configuration names must be there.`,
 				list = ": " + strings.Join(names, ", ")
 			}
 			fmt.Fprintf(c.stdout, "%s: valid, %d %s%s\n", file, len(names), plural(len(names), "stream"), list)
+			if len(left) > 0 {
+				fmt.Fprintf(c.stdout, "not looked up: %s (--tables does)\n", strings.Join(left, ", "))
+			}
 			return nil
 		},
 	}
 	configFlag(cmd, &file)
+	cmd.Flags().BoolVar(&tables, "tables", false, "look up tables of Glue catalogs")
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// lookUp looks up the tables of a configuration without a daemon, or only that of one stream.
+func (c *cli) lookUp(ctx context.Context, f *config.File, stream string) error {
+	if stream != "" {
+		of := func(s *config.Stream) bool { return s.Name == stream }
+		if !slices.ContainsFunc(unread(f.Config), of) {
+			return nil
+		}
+	}
+	return lookUp(ctx, f, func(string) *config.Schema { return nil }, slog.New(slog.DiscardHandler))
 }
 
 func plural(n int, word string) string {
@@ -54,12 +83,13 @@ func plural(n int, word string) string {
 	return word + "s"
 }
 
-func (c *cli) validateJSON(file string, err error) error {
+func (c *cli) validateJSON(file string, left []string, err error) error {
 	out := struct {
-		File   string         `json:"file"`
-		Valid  bool           `json:"valid"`
-		Faults []config.Fault `json:"faults"`
-	}{file, err == nil, []config.Fault{}}
+		File        string         `json:"file"`
+		Valid       bool           `json:"valid"`
+		Faults      []config.Fault `json:"faults"`
+		NotLookedUp []string       `json:"not_looked_up,omitempty"`
+	}{file, err == nil, []config.Fault{}, left}
 	var faults *config.Error
 	if errors.As(err, &faults) {
 		out.Faults = faults.Faults
