@@ -17,8 +17,9 @@ CACHE    := $(or $(HYDRANT_CACHE),$(CURDIR)/.cache)
 GO       ?= go
 PKG      ?= ./...
 TIMEOUT  ?= 10m
-# The daemon never needs cgo; the race detector does.
-NOCGO    := CGO_ENABLED=0
+# The daemon never needs cgo; the race detector does. What is compiled with cgo is of no use without it, so all else
+# goes without it too and is compiled once.
+export CGO_ENABLED = 0
 
 # The tests that drive the built binary as a process are one package with targets of its own.
 PROCESS_TESTS := /e2e(/simulation)?$$
@@ -29,7 +30,7 @@ help: ## this list
 
 .PHONY: build
 build: ## the daemon, static, into bin/hydrant
-	$(NOCGO) $(GO) build -buildvcs=false -trimpath -ldflags="-s -w" -o bin/hydrant ./cmd/hydrant
+	$(GO) build -buildvcs=false -trimpath -ldflags="-s -w" -o bin/hydrant ./cmd/hydrant
 
 .PHONY: demo
 demo: ## the main job with generated events and a file destination; needs nothing
@@ -43,7 +44,10 @@ tools: ## build and install what the tests drive, into .cache (minutes the first
 check: lint unit ## formatting, linters, unit tests with the race detector; uses those tools that are there
 
 .PHONY: test
-test: tools lint cross unit sim sabotage e2e crash fuzz ## everything: what CI runs
+test: FUZZTIME ?= 4s
+test: LIVES ?= 5000
+test: SIM_SECONDS ?= 30
+test: tools lint platforms unit sim sabotage e2e crash fuzz ## everything: what CI runs, with other random lives each time
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
@@ -58,25 +62,29 @@ lint: ## gofmt, go vet, staticcheck
 cross: ## the daemon compiles, without cgo, for every platform that is promised
 	@for p in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64; do \
 		echo "build $$p"; \
-		$(NOCGO) GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -buildvcs=false -o $(CACHE)/cross/ ./cmd/hydrant; \
+		GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -buildvcs=false -o $(CACHE)/cross/ ./cmd/hydrant; \
 	done
+
+.PHONY: platforms
+platforms: ## all packages and their tests are type-checked for every platform that is promised, and the daemon is built for one of them, another one each day
+	$(GO) run ./tools/platforms
 
 .PHONY: unit
 unit: ## all packages but the process tests, with the race detector
-	$(GO) test -race -timeout $(TIMEOUT) $$($(GO) list $(PKG) | grep -vE '$(PROCESS_TESTS)')
+	CGO_ENABLED=1 $(GO) test -race -timeout $(TIMEOUT) $$($(GO) list $(PKG) | grep -vE '$(PROCESS_TESTS)')
 
 .PHONY: e2e
 e2e: ## the real binary with real clients, real S3 servers and an independent Parquet reader
-	$(GO) test -count=1 -timeout $(TIMEOUT) -skip '^TestStorm$$' ./e2e
+	$(GO) test -count=1 -parallel 4 -timeout $(TIMEOUT) -skip '^TestStorm$$' ./e2e
 
 .PHONY: crash
 crash: ## kill -9, power cuts and full disks under load, and a count of what arrived (N=30 deaths)
 	HYDRANT_CRASH_ROUNDS=$(or $(N),30) $(GO) test -count=1 -v -timeout 4h -run '^TestStorm$$' ./e2e
 
 .PHONY: sim
-sim: ## 20,000 random lives of the buffer, then whole lives of the daemon's core in simulated time, for 45 s or SEEDS=n of them; their order is not that of a race build
-	GOGC=400 HYDRANT_CRASH_SEEDS=20000 $(GO) test -count=1 -timeout $(TIMEOUT) -run '^TestCrashRandom$$' ./buffer
-	HYDRANT_SIM_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 12h ./e2e/simulation
+sim: ## LIVES (20,000) random lives of the buffer, then whole lives of the daemon's core in simulated time, for SIM_SECONDS (45) or SEEDS=n of them; their order is not that of a race build
+	GOGC=400 HYDRANT_CRASH_SEEDS=$(or $(LIVES),20000) HYDRANT_CRASH_FROM=any $(GO) test -count=1 -timeout $(TIMEOUT) -run '^TestCrashRandom$$' ./buffer
+	HYDRANT_SIM_SEEDS=$(SEEDS) HYDRANT_SIM_SECONDS=$(SIM_SECONDS) $(GO) test -count=1 -timeout 12h ./e2e/simulation
 
 .PHONY: crash-sim
 crash-sim: ## simulated crashes of the buffer at every operation, and a million random lives (SEEDS=n)

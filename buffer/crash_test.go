@@ -664,20 +664,34 @@ func (s *script) replay(t *testing.T, o []string) {
 	}
 }
 
-// seedRange is which random lives a test goes through: the first, and the one behind the last.
+// seedRange is which random lives a test goes through: the first, and the one behind the last. They begin at 0, or
+// with HYDRANT_CRASH_FROM at that one, or anywhere where that is "any".
 func seedRange(t *testing.T) (first, next uint64) {
-	if v := os.Getenv("HYDRANT_CRASH_SEED"); v != "" {
+	read := func(name string) (uint64, bool) {
+		v := os.Getenv(name)
+		if v == "" {
+			return 0, false
+		}
 		n, err := strconv.ParseUint(v, 10, 64)
 		if err != nil {
-			t.Fatalf("HYDRANT_CRASH_SEED: %v", err)
+			t.Fatalf("%s: %v", name, err)
 		}
+		return n, true
+	}
+	if n, ok := read("HYDRANT_CRASH_SEED"); ok {
 		return n, n + 1
 	}
-	return 0, crashSeeds(t)
+	if os.Getenv("HYDRANT_CRASH_FROM") == "any" {
+		first = uint64(rand.Uint32())
+		t.Logf("random lives from %d on", first)
+	} else {
+		first, _ = read("HYDRANT_CRASH_FROM")
+	}
+	return first, first + crashSeeds(t)
 }
 
 // TestCrashRandom lives through random scripts on disks that fail at random, with several crashes each.
-// HYDRANT_CRASH_SEEDS is how many, HYDRANT_CRASH_SEED one of them alone.
+// HYDRANT_CRASH_SEEDS is how many, HYDRANT_CRASH_FROM which is the first, HYDRANT_CRASH_SEED one of them alone.
 func TestCrashRandom(t *testing.T) {
 	first, next := seedRange(t)
 	shards := uint64(runtime.GOMAXPROCS(0))

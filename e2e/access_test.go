@@ -58,6 +58,7 @@ const outcomes = "right ok wrong_secret InvalidSignatureException wrong_stream A
 
 // Real clients with the right key, with wrong ones, and with a clock that is wrong.
 func TestKeysWithClients(t *testing.T) {
+	t.Parallel()
 	python, cli, modules := parts.Boto3(t), parts.AWSCLI(t), parts.NodeModules(t)
 	d := keyed(t, "", "").start()
 	if got := strings.Join(run(t, python, "clients/access.py", d.api, "-"), " "); got != outcomes {

@@ -54,6 +54,7 @@ var misfits = map[string]string{
 }
 
 func TestClientsIntoMinIO(t *testing.T) {
+	t.Parallel()
 	clients := clients(t)
 	duck := parts.DuckDB(t)
 	store := parts.MinIO(t)

@@ -42,6 +42,7 @@ sys.stdout.buffer.write(out)
 // Streams that an SDK creates with each CompressionFormat write the extension, the headers and the bytes that
 // Firehose writes; a FileExtension replaces the extension and nothing else, and an empty one does not.
 func TestChecklist12And13Compressions(t *testing.T) {
+	t.Parallel()
 	python := parts.Python(t, "snappy")
 	store, d := controlledMinIO(t)
 	client := firehoseClient(d.api, 3)

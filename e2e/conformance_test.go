@@ -223,6 +223,7 @@ func TestChecklist14AppendDelimiter(t *testing.T) {
 // Lines 9 and 11: where objects stand, and that their times are those of the oldest record's arrival, in the stream's
 // time zone, however much later they are delivered, and by whom.
 func TestChecklist9And11Keys(t *testing.T) {
+	t.Parallel()
 	store, d := controlledMinIO(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -338,6 +339,7 @@ func TestUpdateReachesWhatWaits(t *testing.T) {
 // The states of a stream: what a stream that is being deleted answers, while the store is down; and that it is gone,
 // with its records delivered, when the store is back.
 func TestChecklist25WhileDeleting(t *testing.T) {
+	t.Parallel()
 	store, d := controlledMinIO(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -20,6 +20,7 @@ import (
 // There may be as many streams as a checkpoint of the journal holds, which is some thousand small ones, and over
 // that the answer is Firehose's. They are all there at the next start, and one that goes makes room.
 func TestQuotaOfStreams(t *testing.T) {
+	t.Parallel()
 	store := parts.MinIO(t)
 	d := controlled(t, store, store.Endpoint)
 	d.edit("streams:\n", "limits: { disk: 128MiB }\nstreams:\n")

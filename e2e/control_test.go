@@ -41,6 +41,7 @@ func controlledMinIO(t *testing.T) (*parts.S3Server, *daemon) {
 
 // Real clients lead streams through their lives, and what they put is in the store when the streams are gone.
 func TestControlPlaneClients(t *testing.T) {
+	t.Parallel()
 	python, cli, modules := parts.Boto3(t), parts.AWSCLI(t), parts.NodeModules(t)
 	store, d := controlledMinIO(t)
 	var rows []string

@@ -112,15 +112,23 @@ func tail(s string, n int) string {
 	return s
 }
 
-// freeAddress is a loopback address that nobody listens on at this moment.
+// given are the addresses that freeAddress has returned.
+var given sync.Map
+
+// freeAddress is a loopback address that nobody listens on at this moment, and no other test was given.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := l.Addr().String()
+		l.Close()
+		if _, taken := given.LoadOrStore(address, true); !taken {
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // start runs the daemon and returns when it is ready.

@@ -211,6 +211,7 @@ func TestMissingBucketIsWaitedFor(t *testing.T) {
 
 // TestBucketCorrectedInTheFile: what was cut for a bucket that does not exist goes to the right one.
 func TestBucketCorrectedInTheFile(t *testing.T) {
+	t.Parallel()
 	store := parts.MinIO(t)
 	store.CreateBucket(t, "late-bucket")
 	right := s3Stream(store, store.SecretKey)

@@ -154,6 +154,7 @@ func powerGround(t testing.TB, kind string) *ground {
 // TestPowerCutForgets: the cut must take what was not synced and leave what was, or the storms on these
 // grounds prove nothing.
 func TestPowerCutForgets(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"xfs", "ext4"} {
 		t.Run(kind, func(t *testing.T) {
 			g := powerGround(t, kind)

@@ -182,6 +182,7 @@ func (v *variant) draw(r *rand.Rand, names []string) {
 // TestReloadUnderLoad reloads again and again while clients put, and takes streams out and puts them back. No record
 // that was acknowledged may be lost, and none may be there twice.
 func TestReloadUnderLoad(t *testing.T) {
+	t.Parallel()
 	duck := parts.DuckDB(t)
 	reloads := number(t, "HYDRANT_RELOADS", 40)
 	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))

@@ -49,9 +49,11 @@ func (d *daemon) restart() {
 // stored its records, and the SDK sends the call again, as it does by itself. So is the second answer.
 // Every record is delivered once all the same, also where the daemon is killed between the attempts.
 func TestRetriesMakeNoSecondCopy(t *testing.T) {
+	t.Parallel()
 	for _, c := range sdks(t) {
 		for _, kill := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/kill=%t", c.name, kill), func(t *testing.T) {
+				t.Parallel() // it is the clients' pauses that take the time
 				d := configure(t, textStream).start()
 				proxy := faultproxy.New(t, d.api)
 				var lost atomic.Int64

@@ -29,6 +29,7 @@ const transformed = `streams:
 // Records go through a transform list in the real daemon, which dies twice on the way: each part of each record is in one place,
 // once, and the counters add up. A table that is replaced is in force for what comes after.
 func TestTransform(t *testing.T) {
+	t.Parallel()
 	d := configure(t, transformed)
 	table := func(text string) {
 		t.Helper()

@@ -314,6 +314,7 @@ func judgeGolden(t *testing.T, d *daemon, acked string) {
 
 // TestUpgrade: what an earlier program left is delivered by this one, every record once.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	if *update {
 		writeGolden(t)
 	}
@@ -333,6 +334,7 @@ func TestUpgrade(t *testing.T) {
 // TestUpgradeAndEncrypt: encryption may be turned on by the very start that is an upgrade, and changed by the next,
 // and what the older program left in clear is delivered all the same.
 func TestUpgradeAndEncrypt(t *testing.T) {
+	t.Parallel()
 	archives := goldens(t)
 	d, acked := golden(t, archives[len(archives)-1])
 	d.encrypt("one")
@@ -376,6 +378,7 @@ func newer(t testing.TB, path string, version, sum int64, to uint32) (undo func(
 
 // TestNewerDataDirIsRefused: a program that is older than the data says so and touches nothing.
 func TestNewerDataDirIsRefused(t *testing.T) {
+	t.Parallel()
 	archives := goldens(t)
 	d, acked := golden(t, archives[len(archives)-1])
 	for _, c := range []struct {
@@ -448,6 +451,7 @@ func withPrefix(paths []string, prefix string) (list []string) {
 
 // TestTornTail: what a power cut left of the last write is no damage. Nobody had got an answer for it.
 func TestTornTail(t *testing.T) {
+	t.Parallel()
 	d := configure(t, "on_damage: stop\n"+strings.Replace(textStream, "interval: 1s", "interval: 300s", 1)).start()
 	for i := range 20 {
 		d.mustPut("s", fmt.Sprintf("row-%02d", i))
@@ -483,6 +487,7 @@ func TestTornTail(t *testing.T) {
 // report that names the place and changes nothing, or it keeps the bytes, counts the record as lost and goes
 // on, as the configuration says.
 func TestDamageToAcknowledgedBytes(t *testing.T) {
+	t.Parallel()
 	// DATA frames are written once and are not touched by the rows' waiting: the interval is long.
 	stream := strings.Replace(textStream, "interval: 1s", "interval: 300s", 1)
 	d := configure(t, "limits: { memory: 128MiB }\non_damage: stop\n"+stream).start()

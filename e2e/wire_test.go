@@ -130,6 +130,7 @@ func TestEncryptedIsTold(t *testing.T) {
 
 // What real clients make of answers: the exceptions that they have classes for, request ids, times and retries.
 func TestWireClients(t *testing.T) {
+	t.Parallel()
 	python, cli, modules := parts.Boto3(t), parts.AWSCLI(t), parts.NodeModules(t)
 	limited := strings.Replace(textStream, "  - name: s\n", "  - name: python\n    limits: { records_per_second: 2 }\n", 1)
 	d := configure(t, limited+strings.Replace(strings.TrimPrefix(limited, "streams:\n"), "python", "js", 1)).start()
