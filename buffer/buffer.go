@@ -86,6 +86,7 @@ type Buffer struct {
 	front     *front
 	space     *space
 	packs     *packStore
+	runs      *runStore
 	calls     *calls
 	secrets   *Secrets
 	committer *committer
@@ -165,6 +166,7 @@ func (b *Buffer) abort() {
 	}
 	if b.packs != nil {
 		b.packs.close()
+		b.runs.close()
 	}
 	if b.journal != nil {
 		b.journal.closeFiles()
@@ -194,6 +196,7 @@ func (b *Buffer) Close() error {
 		b.opener.stop()
 		b.background.Wait()
 		b.packs.close()
+		b.runs.close()
 		b.front.close()
 		b.closeErr = errors.Join(b.journal.closeFiles(), b.lock.Close())
 	})
@@ -387,7 +390,7 @@ func (b *Buffer) next(s *Stream) (*streamEvent, error) {
 			}
 		}
 		for _, c := range old.consumers {
-			if b.Consumer(s.Incarnation, c.id).uncovered() > 0 {
+			if b.Consumer(s.Incarnation, c.id).undecided() > 0 || len(c.raw) > 0 || len(c.epochs) > 0 {
 				return nil, errors.New("rows are still waiting")
 			}
 		}

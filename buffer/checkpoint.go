@@ -1,8 +1,10 @@
 package buffer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/klauspost/compress/zstd"
@@ -18,11 +20,18 @@ import (
 //	layout u16 · next incarnation u32 · streams u32 × stream · manifests u32 × manifest
 //	stream: incarnation u32 · next u64 · floor u64 · accepted i64 · STREAM payload blob · older versions u16 × STREAM
 //	  payload blob · consumers u8 × {id u8 · position u64 · ok, dropped, failed, lost i64 · epoch u64 ·
-//	  accepted before it began i64 · watermark i64, 0 · holes u32 × {first u64, next u64} · epochs u16, lanes u16: 0}
+//	  accepted before it began i64 · watermark i64, 0 · holes u32 × {first u64, next u64} · epochs u16 × epoch ·
+//	  lanes u16, 0 · in layout 2: base u64 · raw runs u32 × {run, first u64, next u64, rows i64, bytes i64}}
+//	epoch: number u64 · version u64 · closed at u32 · bound str · records left i64 · runs u32 × {run,
+//	  first u64, next u64, rows, records, bytes, oldest i64} · key cuts u16 × {key hash 16, run u32}, ascending
+//	run: id 16 · length u64 · SHA-256 of the footer 32
 //	manifest, oldest first: incarnation u32 · consumer u8 · first u64 · next u64 · replaces 16 · MANIFEST
 //	  payload blob · confirmed set · replaced set
+//
+// Layout 2 is written where there are runs, so that a data directory without them is as it was before there were any.
 const (
 	checkpointLayout = 1
+	checkpointRuns   = 2       // layout with runs
 	checkpointWindow = 1 << 20 // of its compression
 	checkpointPart   = 1 << 20 // most bytes of one part
 	// maxCheckpoint caps what a checkpoint may unpack to.
@@ -107,7 +116,13 @@ func unpackCheckpoint(packed []byte, raw uint32) ([]byte, error) {
 // encodeState writes the whole ledger. The caller holds mu.
 func (l *ledger) encodeState() []byte {
 	var w writer
-	w.u16(checkpointLayout)
+	runs := false
+	l.eachRun(func(uint32, *consumerState, runRef) { runs = true })
+	if runs {
+		w.u16(checkpointRuns)
+	} else {
+		w.u16(checkpointLayout)
+	}
 	w.u32(l.nextIncarnation)
 	ids := make([]uint32, 0, len(l.streams))
 	for id := range l.streams {
@@ -134,7 +149,7 @@ func (l *ledger) encodeState() []byte {
 		}
 		w.u8(uint8(len(s.consumers)))
 		for _, c := range s.consumers {
-			c.encode(&w)
+			c.encode(&w, runs)
 		}
 	}
 	list := l.outstanding()
@@ -169,14 +184,14 @@ func encodeStream(s *streamState, v *Stream) []byte {
 	return encodeEvent(&e)
 }
 
-func (c *consumerState) encode(w *writer) {
+func (c *consumerState) encode(w *writer, runs bool) {
 	w.u8(c.id)
 	w.u64(c.position)
 	w.i64(c.counts.OK)
 	w.i64(c.counts.Dropped)
 	w.i64(c.counts.Failed)
 	w.i64(c.lost)
-	w.u64(c.epoch)
+	w.u64(c.newest)
 	w.i64(c.before)
 	w.i64(0)
 	w.u32(uint32(len(c.holes)))
@@ -184,26 +199,70 @@ func (c *consumerState) encode(w *writer) {
 		w.u64(h.first)
 		w.u64(h.next)
 	}
+	w.u16(uint16(len(c.epochs)))
+	for _, e := range c.epochs {
+		e.encode(w)
+	}
 	w.u16(0)
-	w.u16(0)
+	if !runs {
+		return
+	}
+	w.u64(c.base)
+	w.u32(uint32(len(c.raw)))
+	for i := range c.raw {
+		r := &c.raw[i]
+		r.ref.put(w)
+		w.u64(r.first)
+		w.u64(r.next)
+		w.i64(r.rows)
+		w.i64(r.bytes)
+	}
+}
+
+func (e *epochState) encode(w *writer) {
+	w.u64(e.number)
+	w.u64(e.version)
+	w.u32(e.closedAt)
+	w.str(string(e.bound))
+	w.i64(e.left)
+	w.u32(uint32(len(e.runs)))
+	for i := range e.runs {
+		r := &e.runs[i]
+		r.ref.put(w)
+		w.u64(r.first)
+		w.u64(r.next)
+		r.sum.put(w)
+	}
+	w.u16(uint16(len(e.cuts)))
+	for _, key := range slices.SortedFunc(maps.Keys(e.cuts), func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) }) {
+		w.raw(key[:])
+		w.u32(e.cuts[key])
+	}
 }
 
 var (
 	errLayout  = errors.New("checkpoint has a layout that this version does not know")
 	errHoles   = errors.New("holes are not in order")
 	errRepeats = errors.New("something is in the checkpoint twice")
+	errRuns    = errors.New("runs do not follow each other")
 )
 
 // decodeState reads what encodeState wrote.
 func decodeState(raw []byte) (*ledger, error) {
 	l := newLedger()
 	r := &reader{b: raw}
-	if r.u16() != checkpointLayout {
+	layout := r.u16()
+	if layout != checkpointLayout && layout != checkpointRuns {
 		r.fail(errLayout)
 	}
 	l.nextIncarnation = r.u32()
 	for range r.list(int(r.u32()), 40) {
-		l.readStream(r)
+		l.readStream(r, layout == checkpointRuns)
+	}
+	runs := false
+	l.eachRun(func(uint32, *consumerState, runRef) { runs = true })
+	if runs != (layout == checkpointRuns) {
+		r.fail(errLayout)
 	}
 	for range r.list(int(r.u32()), 80) {
 		l.readManifest(r)
@@ -214,7 +273,7 @@ func decodeState(raw []byte) (*ledger, error) {
 	return l, nil
 }
 
-func (l *ledger) readStream(r *reader) {
+func (l *ledger) readStream(r *reader, runs bool) {
 	id := r.u32()
 	s := &streamState{next: r.u64(), floor: r.u64(), accepted: r.i64(), versions: make(map[uint64]Stream), users: make(map[uint64]int)}
 	s.draw = max(s.next, s.floor)
@@ -232,8 +291,7 @@ func (l *ledger) readStream(r *reader) {
 		c := &consumerState{id: r.u8(), position: r.u64()}
 		c.counts = Counts{OK: r.i64(), Dropped: r.i64(), Failed: r.i64()}
 		c.lost = r.i64()
-		c.epoch = r.u64()
-		c.drawn = c.epoch
+		c.used(r.u64())
 		c.before = r.i64()
 		if r.i64() != 0 {
 			r.fail(errLayout)
@@ -247,8 +305,18 @@ func (l *ledger) readStream(r *reader) {
 			at = h.next
 			c.holes = append(c.holes, h)
 		}
-		if r.u32() != 0 { // lane positions and their number: none yet
+		for range r.list(int(r.u16()), 150) {
+			l.readEpoch(r, s, c)
+		}
+		if r.u16() != 0 { // lane positions: none yet
 			r.fail(errLayout)
+		}
+		if c.base = c.position; runs {
+			c.base = r.u64()
+			for range r.list(int(r.u32()), 88) {
+				l.readRaw(r, s, c)
+			}
+			c.checkRaw(r)
 		}
 		if n := len(s.consumers); n > 0 && s.consumers[n-1].id >= c.id {
 			r.fail(errConsumers)
@@ -264,6 +332,54 @@ func (l *ledger) readStream(r *reader) {
 		r.fail(errRepeats)
 	}
 	l.streams[id], l.names[s.cur.Name] = s, s
+}
+
+// readEpoch reads an epoch of c.
+func (l *ledger) readEpoch(r *reader, s *streamState, c *consumerState) {
+	e := &epochState{number: r.u64(), version: r.u64(), closedAt: r.u32(), bound: r.key(), left: r.i64(), cuts: make(map[[16]byte]uint32)}
+	for range r.list(int(r.u32()), 104) {
+		run := routedRun{ref: readRunRef(r), first: r.u64(), next: r.u64(), sum: readRunSum(r)}
+		if run.next <= run.first || len(e.runs) > 0 && run.first < e.runs[len(e.runs)-1].next {
+			r.fail(errRuns)
+		}
+		e.runs = append(e.runs, run)
+	}
+	if n := len(c.epochs); len(e.runs) == 0 || e.number > c.newest || n > 0 && c.epochs[n-1].number >= e.number || int(e.closedAt) > len(e.runs) ||
+		e.closedAt == 0 && len(e.bound) > 0 || e.left < 0 || len(e.bound) > maxRunKey {
+		r.fail(errRuns)
+	}
+	var last [16]byte
+	for i := range r.list(int(r.u16()), 20) {
+		key, n := [16]byte(r.id()), r.u32()
+		if i > 0 && bytes.Compare(last[:], key[:]) >= 0 || n == 0 || int(n) > len(e.runs) {
+			r.fail(errRuns)
+		}
+		last = key
+		e.cuts[key] = n
+	}
+	if r.err != nil {
+		return
+	}
+	c.epochs = append(c.epochs, e)
+	s.users[e.version]++
+	l.weighRuns(s, e.weight())
+}
+
+// readRaw reads a raw run of c.
+func (l *ledger) readRaw(r *reader, s *streamState, c *consumerState) {
+	run := rawRun{ref: readRunRef(r), first: r.u64(), next: r.u64(), rows: r.i64(), bytes: r.i64()}
+	if run.next <= run.first || run.next > c.position || len(c.raw) > 0 && run.first < c.raw[len(c.raw)-1].next {
+		r.fail(errRuns)
+	}
+	c.raw = append(c.raw, run)
+	l.weighRuns(s, rawRunWeight)
+}
+
+// checkRaw checks that base is where the raw runs begin to be needed.
+func (c *consumerState) checkRaw(r *reader) {
+	if len(c.raw) == 0 && c.base != c.position || len(c.raw) > 0 && (c.base < c.raw[0].first || c.base >= c.raw[0].next) {
+		r.fail(errRuns)
+	}
 }
 
 func readStreamBlob(r *reader, incarnation uint32) *streamEvent {

@@ -421,13 +421,14 @@ func queuedBytes(q []*request) (n int64) {
 }
 
 // certain queues the ops again that were in doubt: a new slot says that the group which could not be stored
-// is void. Packs that it named may go.
+// is void. Packs and runs that it named may go.
 func (c *committer) certain() {
 	c.mu.Lock()
 	c.ops = append(c.doubtful, c.ops...)
 	c.doubtful = nil
 	c.mu.Unlock()
 	c.b.packs.certain()
+	c.b.runs.certain()
 }
 
 // failDoubtful ends the process's part in ops that are in doubt: the next start finds out.
@@ -584,8 +585,8 @@ func (c *committer) settle(g *group) {
 	if len(c.l.dirty) > 0 {
 		defer c.confirmLater()
 	}
-	retired := c.l.retired
-	c.l.retired = nil
+	retired, runs := c.l.retired, c.l.retiredRuns
+	c.l.retired, c.l.retiredRuns = nil, nil
 	c.l.mu.Unlock()
 	if len(g.ops) > 0 && c.b.opener.eager.Load() {
 		c.b.opener.kick()
@@ -596,6 +597,9 @@ func (c *committer) settle(g *group) {
 	}
 	for _, id := range retired {
 		c.b.packs.remove(id)
+	}
+	for _, id := range runs {
+		c.b.runs.remove(id)
 	}
 	for _, o := range g.ops {
 		close(o.done)

@@ -1,10 +1,8 @@
 package buffer
 
 import (
-	"encoding/binary"
 	"iter"
-
-	"hydrant/record"
+	"sync"
 )
 
 // Consumer is one reader of a stream's rows: main or backup. Safe for concurrent use.
@@ -15,7 +13,10 @@ type Consumer struct {
 	id      uint8
 	changed chan struct{}
 
-	// Guarded by front.mu. The queue runs head ≤ take ≤ pub ≤ end; sequences position ≤ taken ≤ durable.
+	spilling sync.Mutex // held by Spill
+
+	// Guarded by front.mu. The queue runs head ≤ take ≤ pub ≤ end; sequences base ≤ position ≤ durable and
+	// base ≤ taken ≤ durable. Rows of [base, position) are in raw runs, the others in the queue.
 	head cursor // the oldest chunk that is not covered whole
 	take cursor // the oldest chunk with a row that no claim has
 	pub  cursor // the oldest chunk that is not published
@@ -23,19 +24,24 @@ type Consumer struct {
 	seek cursor // where Chunks stopped last, at the chunk that holds seekSeq; b nil: nowhere
 
 	seekSeq  uint64
-	position uint64 // everything below is covered
-	taken    uint64 // everything below is covered or claimed
+	base     uint64 // everything below is decided
+	position uint64 // everything below is covered: the queue does not have it
+	taken    uint64 // everything below is decided or claimed
 	durable  uint64 // everything below is published
 
-	rows      int64 // published and not covered
-	unread    int64 // Data of them
-	unclaimed int64 // rows of them that no claim has
-	waiting   int64 // Data of the unclaimed
+	rows      sum // in the queue, published
+	unclaimed sum // of them, those that no claim has
 
-	pendRows, pendData int64 // pushed and not published
-	pendEnd            uint64
+	raw          []*rawRows // ascending
+	rawRows      sum        // in raw runs, not decided
+	rawUnclaimed sum        // of them, those that no claim has
+	openRuns     int64      // bytes of the routed runs of epochs that are not closed
+
+	pend    sum // pushed and not published
+	pendEnd uint64
 
 	claims  []*Claim // oldest first
+	spill   *Claim   // rows that are being spilled, claimed or not; nil: none
 	ring    bool     // the journal needs the slot of its oldest rows
 	pressed Pressure // what the reader was told last
 }
@@ -65,23 +71,27 @@ type Waiting struct {
 func (c *Consumer) Waiting() Waiting {
 	c.front.mu.Lock()
 	defer c.front.mu.Unlock()
-	w := Waiting{First: c.taken, Next: c.durable, Bytes: c.waiting, Front: c.unread}
-	if c.unclaimed == 0 {
+	w := Waiting{First: c.taken, Next: c.durable, Bytes: c.unclaimed.data + c.rawUnclaimed.data, Front: c.rows.data}
+	switch {
+	case c.rawUnclaimed.rows > 0:
+		w.Oldest = c.rawOldest(c.taken)
+	case c.unclaimed.rows > 0:
+		at := c.take
+		k := at.chunk()
+		for k.slab == nil { // a hole ahead, with a gap before it
+			at.step()
+			k = at.chunk()
+		}
+		w.Oldest = k.arrived
+	default:
 		w.Next = c.taken
-		return w
 	}
-	at := c.take
-	k := at.chunk()
-	for k.slab == nil { // a hole ahead, with a gap before it
-		at.step()
-		k = at.chunk()
-	}
-	w.Oldest = k.arrived
 	return w
 }
 
 // Chunks iterates over the durable chunks at and after sequence from that no claim has taken. Rows that
-// are claimed or become durable meanwhile may be missing. Going on where the last call ended is cheap.
+// are claimed or become durable meanwhile may be missing. Those in raw runs are known to the second. Going on where
+// the last call ended is cheap.
 func (c *Consumer) Chunks(from uint64) iter.Seq[Chunk] {
 	return func(yield func(Chunk) bool) {
 		var found [64]Chunk
@@ -105,8 +115,14 @@ func (c *Consumer) chunks(from uint64, found []Chunk) (n int) {
 	c.front.mu.Lock()
 	defer c.front.mu.Unlock()
 	from = max(from, c.taken)
+	if from < c.position {
+		if n = c.rawChunks(from, found); n == len(found) {
+			return n
+		}
+		from = c.position
+	}
 	at := c.take
-	if c.seek.b != nil && c.seekSeq >= c.taken && c.seekSeq <= from {
+	if c.seek.b != nil && c.seekSeq >= max(c.taken, c.position) && c.seekSeq <= from {
 		at = c.seek
 	}
 	for at != c.pub && n < len(found) {
@@ -152,9 +168,8 @@ func (c *Consumer) Pressure() Pressure {
 // append adds a chunk behind the others. Neighbours of one slab and one arrival that nobody has seen yet
 // become one.
 func (c *Consumer) append(k chunk) {
-	c.pendData += k.dataBetween(c.position, k.end())
 	if k.slab != nil {
-		c.pendRows += int64(k.end() - max(k.seq, c.position))
+		c.pend.add(sum{int64(k.end() - max(k.seq, c.position)), k.dataBetween(c.position, k.end())})
 	}
 	c.pendEnd = k.end()
 	if k.slab != nil && c.end != c.pub && c.end.i > 0 {
@@ -187,9 +202,11 @@ func (c *Consumer) drop(k *chunk) {
 	}
 }
 
-// stepHoles moves taken and position over holes that they stand at, as the ledger does.
+// stepHoles moves taken and position over holes that they stand at, lets go raw runs that are decided, and moves base
+// and taken over what lies between runs, as the ledger does. The caller holds front.mu and recounts afterwards where
+// there are raw runs.
 func (c *Consumer) stepHoles() {
-	for c.take != c.pub {
+	for c.take != c.pub && c.taken >= c.position {
 		k := c.take.chunk()
 		if k.slab != nil || k.seq > c.taken {
 			break
@@ -205,210 +222,34 @@ func (c *Consumer) stepHoles() {
 		c.position = max(c.position, k.end())
 		c.head.step()
 	}
+	for len(c.raw) > 0 && c.raw[0].next <= c.base {
+		c.raw = c.raw[1:]
+	}
+	if len(c.raw) == 0 {
+		c.base = c.position
+	} else {
+		c.base = max(c.base, c.raw[0].first)
+	}
+	if c.taken = max(c.taken, c.base); c.taken < c.position {
+		to := c.position
+		for _, r := range c.raw {
+			if c.taken < r.next {
+				to = max(c.taken, r.first)
+				break
+			}
+		}
+		c.taken = to
+	}
+	if c.taken <= c.position {
+		c.take = c.head
+	}
 }
 
-// Claim is a contiguous range of rows that its holder alone may cut. It pins the memory of its rows.
-// Not safe for concurrent use.
-type Claim struct {
-	c           *Consumer
-	first, next uint64
-	start       cursor // the chunk of the first row
-	rows, data  int64
-	ended       bool
-}
-
-// Take claims the oldest rows that no claim has, up to sequence next (exclusive, 0 = all that is durable)
-// and up to max bytes of Data (at least one row). It returns nil when nothing waits.
-func (c *Consumer) Take(next uint64, max int64) *Claim {
+// undecided is how many rows no manifest and no routed run has taken, claimed or not.
+func (c *Consumer) undecided() int64 {
 	c.front.mu.Lock()
 	defer c.front.mu.Unlock()
-	limit := c.durable
-	if next > 0 && next < limit {
-		limit = next
-	}
-	if c.taken >= limit || c.unclaimed == 0 {
-		return nil
-	}
-	k := &Claim{c: c, first: c.taken, next: limit, start: c.take}
-	var at cursor
-	k.next, at = c.measure(k, c.take, c.taken, limit, max)
-	if k.rows == 0 {
-		return nil
-	}
-	c.taken, c.take = k.next, at
-	c.unclaimed -= k.rows
-	c.waiting -= k.data
-	c.claims = append(c.claims, k)
-	c.stepHoles()
-	c.front.judgeOne(c)
-	return k
-}
-
-// measure counts the rows of [first, limit) from a cursor on, up to most bytes of Data, into k. It returns
-// the sequence behind the last one and the cursor of the chunk that holds it.
-func (c *Consumer) measure(k *Claim, at cursor, first, limit uint64, most int64) (uint64, cursor) {
-	k.rows, k.data = 0, 0
-	for at != c.pub {
-		q := at.chunk()
-		if q.seq >= limit {
-			break
-		}
-		if q.slab == nil {
-			if k.rows > 0 {
-				return q.seq, at // a hole ends the claim
-			}
-			at.step() // sequences were skipped before it: the claim begins there and takes the hole along
-			continue
-		}
-		from, to := max(q.seq, first), min(q.end(), limit)
-		if d := q.dataBetween(from, to); d <= most-k.data {
-			k.rows += int64(to - from)
-			k.data += d
-		} else {
-			enc := q.from(from)
-			for ; from < to; from++ {
-				n, w := binary.Uvarint(enc)
-				if k.rows > 0 && int64(n) > most-k.data {
-					return from, at
-				}
-				enc = enc[w+int(n):]
-				k.rows++
-				k.data += int64(n)
-			}
-		}
-		if to < q.end() {
-			return to, at
-		}
-		at.step()
-	}
-	return limit, at
-}
-
-// Range is [first, next).
-func (k *Claim) Range() (first, next uint64) { return k.first, k.next }
-
-// Bytes of Data in the claim.
-func (k *Claim) Bytes() int64 { return k.data }
-
-// Rows iterates in order. A Row is valid until Release, Trim before it, or the Cut that consumes the claim.
-func (k *Claim) Rows() iter.Seq[record.Row] {
-	return func(yield func(record.Row) bool) {
-		at := k.start
-		for left := k.rows; left > 0; at.i++ {
-			if k.ended {
-				panic("bug: rows of a claim that has ended")
-			}
-			q := at.chunk()
-			if q.slab == nil {
-				continue
-			}
-			row := record.Row{Seq: max(q.seq, k.first), Arrived: q.arrived}
-			for enc := q.from(row.Seq); len(enc) > 0 && left > 0; row.Seq++ {
-				n, w := binary.Uvarint(enc)
-				row.Data = enc[w : w+int(n) : w+int(n)]
-				enc = enc[w+int(n):]
-				left--
-				if !yield(row) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// Trim gives [next, end) back; they are taken again by the next Take. Only the newest claim of a
-// consumer may be trimmed or released, so that what waits stays contiguous: otherwise it panics.
-func (k *Claim) Trim(next uint64) {
-	if next >= k.next {
-		return
-	}
-	if next <= k.first {
-		k.Release()
-		return
-	}
-	c := k.c
-	c.front.mu.Lock()
-	defer c.front.mu.Unlock()
-	k.mustBeNewest()
-	rows, data := k.rows, k.data
-	k.next = next
-	// a gap may lie before next: what waits begins there all the same
-	k.start.level()
-	_, c.take = c.measure(k, k.start, k.first, next, 1<<62)
-	c.taken = next
-	c.unclaimed += rows - k.rows
-	c.waiting += data - k.data
-	c.seek = cursor{}
-	c.front.judgeOne(c)
-}
-
-// Release gives all rows back.
-func (k *Claim) Release() {
-	c := k.c
-	c.front.mu.Lock()
-	defer c.front.mu.Unlock()
-	k.mustBeNewest()
-	k.ended = true
-	c.claims = c.claims[:len(c.claims)-1]
-	c.take, c.taken = k.start, k.first
-	c.take.level() // a new block may stand behind it since
-	c.unclaimed += k.rows
-	c.waiting += k.data
-	c.seek = cursor{}
-	c.notify()
-	c.front.judgeOne(c)
-}
-
-func (k *Claim) mustBeNewest() {
-	if n := len(k.c.claims); k.ended || n == 0 || k.c.claims[n-1] != k {
-		panic("bug: only the newest claim of a consumer can be given back")
-	}
-}
-
-// isOldest tells whether the claim begins where the last cut of its consumer ended: only then may Cut take it.
-func (k *Claim) isOldest() bool {
-	k.c.front.mu.Lock()
-	defer k.c.front.mu.Unlock()
-	return !k.ended && len(k.c.claims) > 0 && k.c.claims[0] == k && k.first == k.c.position
-}
-
-// consumed ends the claim: a durable MANIFEST has taken its rows. It frees their memory and their hold on
-// the disk, and moves the consumer's position. The oldest claim of its consumer only.
-func (k *Claim) consumed() {
-	c, f := k.c, k.c.front
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if k.ended || len(c.claims) == 0 || c.claims[0] != k {
-		panic("bug: only the oldest claim of a consumer can be consumed")
-	}
-	k.ended = true
-	c.claims[0] = nil
-	c.claims = c.claims[1:]
-	c.position = k.next
-	for c.head != c.pub {
-		q := c.head.chunk()
-		if q.end() > c.position {
-			break
-		}
-		c.drop(q)
-		*q = chunk{} // nobody walks here any more, and a block lives as long as its last chunk
-		c.head.step()
-	}
-	k.start = cursor{} // pins no blocks
-	c.rows -= k.rows
-	c.unread -= k.data
-	if f.space != nil {
-		f.space.rowsGone(c.stream.incarnation, k.rows, k.data)
-	}
-	c.stepHoles()
-	f.judge()
-}
-
-// uncovered is how many rows of the consumer no cut has taken, claimed or not.
-func (c *Consumer) uncovered() int64 {
-	c.front.mu.Lock()
-	defer c.front.mu.Unlock()
-	return c.rows
+	return c.rows.rows + c.rawRows.rows
 }
 
 // Totals of one consumer since the stream was created. accepted = OK + Dropped + Failed + Lost + waiting
@@ -419,11 +260,11 @@ type Totals struct {
 	Dropped  int64
 	Failed   int64 // rows in error objects
 	Lost     int64 // rows in holes: damage that was recorded
-	Waiting  int64 // not yet under a manifest, claimed or not
+	Waiting  int64 // not yet under a manifest, claimed or not: in the front, in raw and in routed runs
 }
 
 // Totals counts what became of the stream's records.
-func (c *Consumer) Totals() Totals { return c.b.totals(c.stream.incarnation, c.id, c.uncovered) }
+func (c *Consumer) Totals() Totals { return c.b.totals(c.stream.incarnation, c.id, c.undecided) }
 
 // NewEpoch returns the number of the epoch that a consumer's next cut closes.
 func (c *Consumer) NewEpoch() uint64 { return c.b.newEpoch(c.stream.incarnation, c.id) }

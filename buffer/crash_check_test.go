@@ -335,7 +335,7 @@ func (w *world) drain() error {
 		w.rest(time.Second)
 		for _, name := range slices.Sorted(maps.Keys(w.m.streams)) {
 			s := w.m.streams[name]
-			if s.incarnation == 0 || s.state >= Deleting || w.consumer(name, Main).uncovered() > 0 {
+			if s.incarnation == 0 || s.state >= Deleting || w.consumer(name, Main).undecided() > 0 {
 				continue
 			}
 			if err := w.put(name, 20, 2); err != nil {
@@ -379,7 +379,7 @@ func (w *world) drain() error {
 			if err := w.checkTotals(name, s, w.consumer(name, id)); err != nil {
 				return err
 			}
-			if n := w.consumer(name, id).uncovered(); n > 0 {
+			if n := w.consumer(name, id).undecided(); n > 0 {
 				return bug("%d rows of %q wait when all was delivered", n, name)
 			}
 		}

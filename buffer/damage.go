@@ -89,10 +89,10 @@ func (r *recovery) rebuildManifest(p *replayer, s *oldSegment, h *frameHead) err
 	if e == nil {
 		e = &manifestEvent{Head: ManifestHead{
 			ID: ManifestID{1}, Incarnation: h.Incarnation, Consumer: h.Consumer, First: h.First, Next: h.next(),
-			Epoch: st.consumer(h.Consumer).epoch + 1, Version: st.cur.Version, Counts: Counts{OK: int64(h.Count)},
+			Epoch: st.consumer(h.Consumer).newest + 1, Version: st.cur.Version, Counts: Counts{OK: int64(h.Count)},
 		}}
 	}
-	p.taken(e)
+	p.taken(e.Head.Incarnation, e.Head.Next)
 	if err := p.l.apply(e); err != nil {
 		return p.stop(s, int64(h.LSN-s.base), h, err.Error())
 	}

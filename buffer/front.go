@@ -178,7 +178,7 @@ func (f *front) add(b *Buffer, incarnation uint32, consumer uint8, next uint64) 
 	at := cursor{b: end}
 	c := &Consumer{
 		b: b, front: f, stream: s, id: consumer, changed: make(chan struct{}, 1),
-		head: at, take: at, pub: at, end: at, position: next, taken: next, durable: next,
+		head: at, take: at, pub: at, end: at, base: next, position: next, taken: next, durable: next,
 	}
 	s.consumers = append(s.consumers, c)
 	return c
@@ -200,7 +200,7 @@ func (f *front) remove(incarnation uint32) {
 			c.head.step()
 		}
 		if f.space != nil {
-			f.space.rowsGone(s.incarnation, c.rows, c.unread)
+			f.space.rowsGone(s.incarnation, c.rows.rows, c.rows.data)
 		}
 		if c.pressed != 0 {
 			f.pressed--
@@ -293,14 +293,12 @@ func (f *front) publishLocked() {
 			}
 			c.pub = c.end
 			c.durable = max(c.durable, c.pendEnd)
-			c.waiting += c.pendData
-			c.rows += c.pendRows
-			c.unread += c.pendData
-			c.unclaimed += c.pendRows
+			c.rows.add(c.pend)
+			c.unclaimed.add(c.pend)
 			if f.space != nil {
-				f.space.rowsIn(s.incarnation, c.pendRows, c.pendData)
+				f.space.rowsIn(s.incarnation, c.pend.rows, c.pend.data)
 			}
-			c.pendData, c.pendRows = 0, 0
+			c.pend = sum{}
 			c.stepHoles()
 			c.notify()
 		}
@@ -330,7 +328,7 @@ func (f *front) drop() {
 			}
 			c.end = c.pub
 			c.end.b.next = nil
-			c.pendData, c.pendRows = 0, 0
+			c.pend = sum{}
 		}
 	}
 	f.dirty = f.dirty[:0]

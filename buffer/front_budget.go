@@ -69,16 +69,16 @@ func (f *front) judge() {
 			return
 		}
 	}
-	var sum, n int64
+	var total, n int64
 	for _, s := range f.streams {
 		for _, c := range s.consumers {
-			if c.waiting > 0 {
-				sum += c.waiting
+			if c.unclaimed.data > 0 {
+				total += c.unclaimed.data
 				n++
 			}
 		}
 	}
-	f.mean = sum / max(n, 1)
+	f.mean = total / max(n, 1)
 	for _, s := range f.streams {
 		for _, c := range s.consumers {
 			f.judgeOne(c)
@@ -101,23 +101,25 @@ func (f *front) judgeOne(c *Consumer) {
 	c.notify()
 }
 
-// pressure tells what a consumer should relieve. Only rows that no claim has count: those that
-// have one are on their way out already.
+// pressure tells what a consumer should relieve. Of memory and disk only rows that no claim has count: those that
+// have one are on their way out already. The ring is different: a claim may have to wait for long, and its rows can
+// leave the journal all the same.
 func (f *front) pressure(c *Consumer) (p Pressure) {
-	if c.unclaimed == 0 {
-		return 0
-	}
-	if c.ring {
+	if c.ring && c.rows.rows > 0 {
 		p |= PressureRing
 	}
-	if f.capacity >= f.budget/4*3 {
+	if waiting := c.unclaimed.data; c.unclaimed.rows > 0 && f.capacity >= f.budget/4*3 {
 		// Many streams of the same size pass the first test only when the front is all but full, and then
 		// a large call is refused before. So from a refusal on whoever holds the mean or more is asked.
-		if c.waiting > f.budget-f.capacity || f.short && c.waiting >= f.mean {
+		if waiting > f.budget-f.capacity || f.short && waiting >= f.mean {
 			p |= PressureMemory
 		}
 	}
-	if f.space != nil && f.space.pressure(c.stream.incarnation, holdOf(c.unclaimed, c.waiting)) {
+	hold := c.openRuns + holdOf(c.unclaimed.rows, c.unclaimed.data)
+	for _, r := range c.raw {
+		hold += r.length
+	}
+	if f.space != nil && hold > 0 && f.space.pressure(c.stream.incarnation, hold) {
 		p |= PressureDisk
 	}
 	return p

@@ -79,7 +79,7 @@ func TestTakeOnlyWhatIsPublished(t *testing.T) {
 	default:
 		t.Error("no token")
 	}
-	if w := c[0].Waiting(); w != (Waiting{First: 1, Next: 4, Bytes: 3, Oldest: 10}) {
+	if w := c[0].Waiting(); w != (Waiting{First: 1, Next: 4, Bytes: 3, Oldest: 10, Front: 3}) {
 		t.Fatalf("waiting %+v", w)
 	}
 	pushRows(f, 4, 2, 20)
@@ -90,15 +90,15 @@ func TestTakeOnlyWhatIsPublished(t *testing.T) {
 	if got, want := rowsOf(k), "[1,9) 1@10 2@10 3@10 7@30 8@30"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if k.rows != 5 {
-		t.Errorf("claim has %d rows", k.rows)
+	if k.whole.rows != 5 {
+		t.Errorf("claim has %d rows", k.whole.rows)
 	}
-	if c[0].uncovered() != 5 {
-		t.Errorf("%d rows uncovered", c[0].uncovered())
+	if c[0].undecided() != 5 {
+		t.Errorf("%d rows uncovered", c[0].undecided())
 	}
 	k.consumed()
-	if c[0].uncovered() != 0 || f.capacity != 0 {
-		t.Errorf("%d rows and %d bytes are left", c[0].uncovered(), f.capacity)
+	if c[0].undecided() != 0 || f.capacity != 0 {
+		t.Errorf("%d rows and %d bytes are left", c[0].undecided(), f.capacity)
 	}
 }
 
@@ -141,7 +141,7 @@ func TestTrim(t *testing.T) {
 	if got, want := rowsOf(k), "[1,4) 1@10 2@10 3@10"; got != want || k.Bytes() != 3 {
 		t.Fatalf("got %s, %d bytes", got, k.Bytes())
 	}
-	if w := c[0].Waiting(); w != (Waiting{First: 4, Next: 10, Bytes: 6, Oldest: 10}) {
+	if w := c[0].Waiting(); w != (Waiting{First: 4, Next: 10, Bytes: 6, Oldest: 10, Front: 9}) {
 		t.Fatalf("waiting %+v", w)
 	}
 	k2 := c[0].Take(7, 1<<20)
@@ -239,7 +239,7 @@ func TestHoles(t *testing.T) {
 	f.hole(1, Main, 11, 12) // 9 and 10 were skipped
 	pushRows(f, 12, 1, 30)
 	f.publish()
-	if w := c[0].Waiting(); w != (Waiting{First: 3, Next: 13, Bytes: 5, Oldest: 10}) {
+	if w := c[0].Waiting(); w != (Waiting{First: 3, Next: 13, Bytes: 5, Oldest: 10, Front: 5}) {
 		t.Fatalf("waiting %+v", w)
 	}
 	for _, want := range []string{"[3,5) 3@10 4@10", "[8,11) 8@20", "[12,13) 12@30"} {
@@ -537,8 +537,8 @@ func TestFrontModel(t *testing.T) {
 						sum += int64(len(w.data))
 						n++
 					}
-					if k.rows != int64(n) || k.Bytes() != sum {
-						t.Fatalf("seed %d: claim of %d rows, %d bytes; want %d, %d", seed, k.rows, k.Bytes(), n, sum)
+					if k.whole.rows != int64(n) || k.Bytes() != sum {
+						t.Fatalf("seed %d: claim of %d rows, %d bytes; want %d, %d", seed, k.whole.rows, k.Bytes(), n, sum)
 					}
 					mc.claims, mc.sizes = append(mc.claims, k), append(mc.sizes, n)
 					mc.claimed += n
@@ -576,8 +576,8 @@ func TestFrontModel(t *testing.T) {
 						off++
 					}
 				}
-				if off != m[i].claimed || c.uncovered() != int64(len(m[i].rows)) {
-					t.Fatalf("seed %d: consumer %d: %d claimed, %d uncovered; want %d, %d", seed, i, off, c.uncovered(), m[i].claimed, len(m[i].rows))
+				if off != m[i].claimed || c.undecided() != int64(len(m[i].rows)) {
+					t.Fatalf("seed %d: consumer %d: %d claimed, %d uncovered; want %d, %d", seed, i, off, c.undecided(), m[i].claimed, len(m[i].rows))
 				}
 				n, sum, want := 0, int64(0), int64(0)
 				for k := range c.Chunks(0) {

@@ -26,17 +26,20 @@ type ledger struct {
 	ordinal         uint64 // of the last counted frame that was applied
 	order           uint64 // numbers manifests in the order of their frames
 
-	weight  int64                   // of the manifests in a checkpoint, bytes
-	dirty   map[ManifestID]struct{} // with confirmations that no frame says
-	retired []PackID                // packs whose last manifest has ended, since the committer looked
+	weight      int64                   // of manifests and runs in a checkpoint, bytes
+	runWeight   int64                   // of that, of runs
+	dirty       map[ManifestID]struct{} // with confirmations that no frame says
+	retired     []PackID                // packs whose last manifest has ended, since the committer looked
+	retiredRuns []RunID                 // runs that are dead, likewise
 }
 
 // streamState is a stream and its accounts.
 type streamState struct {
 	cur       Stream
 	versions  map[uint64]Stream // older ones, from the oldest that a manifest names on
-	users     map[uint64]int    // manifests that have not ended, by the version that they name
+	users     map[uint64]int    // manifests and epochs that have not ended, by the version that they name
 	weight    int64             // of its manifests in a checkpoint, bytes
+	runWeight int64             // of its runs
 	consumers []*consumerState  // ascending by id
 	next      uint64            // behind the last durable sequence
 	draw      uint64            // next sequence to give out; the committer's own
@@ -49,12 +52,15 @@ type consumerState struct {
 	id       uint8
 	first    uint64 // where it began
 	before   int64  // records that had been accepted by then
-	position uint64 // everything below is covered
+	base     uint64 // everything below is decided: in a manifest, a routed run or a hole
+	position uint64 // everything below is covered: decided or in a raw run, so the journal need not keep it
 	counts   Counts
 	lost     int64
-	epoch    uint64 // of the last manifest
-	drawn    uint64 // last epoch number given out, kept in memory only
-	holes    []span // lost ranges at and above position, ascending, apart from each other
+	newest   uint64        // the greatest epoch number in a manifest or run
+	drawn    uint64        // last epoch number given out, kept in memory only
+	holes    []span        // lost ranges at and above position, ascending, apart from each other
+	raw      []rawRun      // ascending; together they have what of [base, position) is not in a hole
+	epochs   []*epochState // by the order of their first runs
 }
 
 // span is sequences [first, next).
@@ -106,11 +112,17 @@ func (s *streamState) covered() uint64 {
 	return least
 }
 
-// step moves the position over holes that it stands at.
+// step moves the position over holes that it stands at, and base over those that the position has passed: where no
+// raw run is, nothing waits.
 func (c *consumerState) step() {
 	for len(c.holes) > 0 && c.holes[0].first <= c.position {
 		c.position = max(c.position, c.holes[0].next)
 		c.holes = c.holes[1:]
+	}
+	if len(c.raw) == 0 {
+		c.base = c.position
+	} else {
+		c.base = max(c.base, c.raw[0].first)
 	}
 }
 
@@ -189,6 +201,8 @@ func (l *ledger) apply(e event) error {
 	switch e := e.(type) {
 	case *streamEvent:
 		return l.applyStream(e)
+	case *runEvent:
+		return l.applyRun(e)
 	case *manifestEvent:
 		return l.applyManifest(e)
 	case *progressEvent:
@@ -245,7 +259,7 @@ func (l *ledger) applyStream(e *streamEvent) error {
 	}
 	for i, id := range e.Stream.Consumers {
 		if s.consumer(id) == nil {
-			s.consumers = append(s.consumers, &consumerState{id: id, first: e.Firsts[i], position: e.Firsts[i], before: s.accepted})
+			s.consumers = append(s.consumers, &consumerState{id: id, first: e.Firsts[i], base: e.Firsts[i], position: e.Firsts[i], before: s.accepted})
 		}
 	}
 	slices.SortFunc(s.consumers, func(a, b *consumerState) int { return int(a.id) - int(b.id) })
@@ -259,24 +273,30 @@ func (l *ledger) applyManifest(e *manifestEvent) error {
 		return fmt.Errorf("%w: manifest %x of stream incarnation %d, which is not there", errOrder, e.Head.ID, e.Head.Incarnation)
 	}
 	c := s.consumer(e.Head.Consumer)
-	if c == nil || e.Head.First != c.position || e.Head.Next < e.Head.First {
-		at := uint64(0)
-		if c != nil {
-			at = c.position
-		}
-		return fmt.Errorf("%w: manifest %x takes [%d, %d) of stream %q, its consumer %d stands at %d",
-			errOrder, e.Head.ID, e.Head.First, e.Head.Next, s.cur.Name, e.Head.Consumer, at)
+	if c == nil {
+		return fmt.Errorf("%w: manifest %x of consumer %d of stream %q, which it does not have", errOrder, e.Head.ID, e.Head.Consumer, s.cur.Name)
 	}
 	if l.manifests[e.Head.ID] != nil {
 		return fmt.Errorf("%w: manifest %x twice", errOrder, e.Head.ID)
 	}
-	c.position = e.Head.Next
+	if e.Head.Source.Kind != SourceRange {
+		if err := c.checkKeys(&e.Head); err != nil {
+			return fmt.Errorf("%w: manifest %x of stream %q: %w", errOrder, e.Head.ID, s.cur.Name, err)
+		}
+	} else if e.Head.First != c.base || e.Head.Next < e.Head.First {
+		return fmt.Errorf("%w: manifest %x takes [%d, %d) of stream %q, its consumer %d stands at %d",
+			errOrder, e.Head.ID, e.Head.First, e.Head.Next, s.cur.Name, e.Head.Consumer, c.base)
+	}
 	s.next = max(s.next, e.Head.Next)
 	s.draw = max(s.draw, s.next)
-	c.epoch = max(c.epoch, e.Head.Epoch)
-	c.drawn = max(c.drawn, c.epoch)
+	c.used(e.Head.Epoch)
 	c.add(e.Head.Counts, 1)
-	c.step()
+	if e.Head.Source.Kind == SourceRange {
+		c.lost += e.Head.Lost
+		l.decide(s, c, e.Head.Next)
+	} else {
+		l.applyKeys(s, c, &e.Head)
+	}
 	l.begin(e)
 	return nil
 }
@@ -290,7 +310,7 @@ func (c *consumerState) add(n Counts, sign int64) {
 // begin makes a manifest one of those that have not ended.
 func (l *ledger) begin(e *manifestEvent) *manifestState {
 	l.order++
-	m := &manifestState{event: e, order: l.order, weight: int64(220 + 60*len(e.Packs))}
+	m := &manifestState{event: e, order: l.order, weight: int64(220 + 60*len(e.Packs) + len(e.Head.Source.Bound))}
 	if e.Objects == 0 {
 		return m // nothing to send: it has ended
 	}
@@ -319,11 +339,7 @@ func (l *ledger) end(m *manifestState) {
 	}
 	if s := l.streams[m.event.Head.Incarnation]; s != nil {
 		s.weight -= m.weight
-		v := m.event.Head.Version
-		if s.users[v]--; s.users[v] == 0 {
-			delete(s.users, v)
-			l.prune(s)
-		}
+		l.unuse(s, m.event.Head.Version)
 	}
 }
 

@@ -108,8 +108,14 @@ func (b *Buffer) Crowded() bool {
 func (b *Buffer) Cut(claim *Claim, packs []*Pack, h ManifestHead) (*Manifest, error) {
 	first, next := claim.Range()
 	c := claim.c
-	h.Incarnation, h.Consumer = c.stream.incarnation, c.id
+	h.Incarnation, h.Consumer, h.Lost = c.stream.incarnation, c.id, claim.Lost()
 	m, e, err := b.assemble(packs, h)
+	if err == nil {
+		err = claim.fault
+	}
+	if err == nil && h.Source.Kind != SourceRange {
+		err = errors.New("it takes keys, not a range")
+	}
 	if err == nil && (h.First != first || h.Next != next || next-first > 1<<32-1) {
 		err = fmt.Errorf("the manifest takes [%d, %d), the claim has [%d, %d)", h.First, h.Next, first, next)
 	}
@@ -131,9 +137,7 @@ func (b *Buffer) Cut(claim *Claim, packs []*Pack, h ManifestHead) (*Manifest, er
 		if s == nil {
 			return nil, errors.New("the stream is gone")
 		}
-		if c := s.consumer(h.Consumer); c.position != first {
-			panic(fmt.Sprintf("bug: front and ledger disagree about consumer %d of stream %q: %d and %d", h.Consumer, s.cur.Name, first, c.position))
-		}
+		b.sameBase(s, claim)
 		if b.ledger.manifests[h.ID] != nil {
 			return nil, errors.New("there is such a manifest")
 		}
@@ -170,18 +174,24 @@ func (b *Buffer) named(m *Manifest, packs []*Pack) {
 // that no frame with them reached the disk.
 func (b *Buffer) write(o *op, packs []*Pack) error {
 	b.packs.keep(packs)
-	prepare, built := o.prepare, false
+	err, built := b.do(o, func() { b.packs.doubt(packs) })
+	if err != nil && !built {
+		b.packs.unkeep(packs)
+	}
+	return err
+}
+
+// do runs an op, with failed for when its group could not be stored, and tells whether it got into a group.
+func (b *Buffer) do(o *op, failed func()) (err error, built bool) {
+	prepare := o.prepare
 	o.prepare = func() ([]*ledgerFrame, error) {
 		frames, err := prepare()
 		built = err == nil
 		return frames, err
 	}
-	o.failed = func() { b.packs.doubt(packs) }
-	err := b.committer.do(o)
-	if err != nil && !built {
-		b.packs.unkeep(packs)
-	}
-	return err
+	o.failed = failed
+	err = b.committer.do(o)
+	return err, built
 }
 
 // assemble puts the objects of sealed packs together, in the order of the packs' ids: that is the order in
@@ -540,7 +550,7 @@ func (b *Buffer) OpenObject(m *Manifest, object int) (interface {
 	return b.packs.open(m.Objects[object])
 }
 
-// totals counts what became of a consumer's records; waiting is what the front has of them.
+// totals counts what became of a consumer's records; waiting is what the front and raw runs have of them.
 func (b *Buffer) totals(incarnation uint32, consumer uint8, waiting func() int64) (t Totals) {
 	b.ledger.mu.RLock()
 	defer b.ledger.mu.RUnlock()
@@ -551,7 +561,7 @@ func (b *Buffer) totals(incarnation uint32, consumer uint8, waiting func() int64
 	c := s.consumer(consumer)
 	return Totals{
 		Accepted: s.accepted - c.before, OK: c.counts.OK, Dropped: c.counts.Dropped, Failed: c.counts.Failed, Lost: c.lost,
-		Waiting: waiting(),
+		Waiting: waiting() + c.routed(),
 	}
 }
 

@@ -37,6 +37,8 @@ func decodeEvent(h *frameHead, payload []byte) (ordinal uint64, e event, err err
 	switch h.Type {
 	case frameStream:
 		e = readStreamEvent(&r, h)
+	case frameRun:
+		e = readRunEvent(&r, h)
 	case frameManifest:
 		e = readManifestEvent(&r, h)
 	case frameProgress:
@@ -127,10 +129,12 @@ func readStreamEvent(r *reader, h *frameHead) *streamEvent {
 	return e
 }
 
-// Sources of a manifest.
+// Sources of a manifest, as payloads and footers have them.
 const (
-	sourceRange = 0 // a range of sequences, in the journal
-	// 1 and 2 are reserved for cuts of one key and of a range of keys, out of runs.
+	sourceRange = 0 // a range of sequences, in the journal and raw runs
+	sourceKey   = 1 // rows of one key in routed runs
+	sourceSweep = 2 // rows of a range of keys in routed runs
+	sourceLossy = 3 // a range of which damage has taken some rows
 )
 
 const (
@@ -138,10 +142,21 @@ const (
 	maxDestinations = 64
 )
 
+// runEvent: rows moved to a run. Its range is the frame's extent.
+//
+//	run id 16 · length u64 · SHA-256 of the footer 32 · kind u8 · version u64 · epoch u64 · n u32 · ok, dropped,
+//	failed, lost i64 · watermark i64 · rows, records, bytes, oldest i64 · lanes u16, 0
+type runEvent struct {
+	Head RunHead
+	Ref  runRef
+	Sum  runSum
+}
+
 // manifestEvent is a cut. Its range is the frame's extent.
 //
-//	id 16 · epoch u64 · version u64 · source u8 · ok, dropped, failed i64 · watermark i64 · objects u32 ·
+//	id 16 · epoch u64 · version u64 · source · ok, dropped, failed i64 · watermark i64 · objects u32 ·
 //	destinations u8 × str · packs u16 × {id 16, length u64, SHA-256 of the footer 32} · lanes u16, 0
+//	source: u8 0, range · u8 1, key hash 16, run u32 · u8 2, run u32, all u8, bound str · u8 3, range, lost i64
 type manifestEvent struct {
 	Head         ManifestHead
 	Watermark    int64
@@ -156,7 +171,7 @@ func (e *manifestEvent) encode(w *writer) {
 	w.raw(e.Head.ID[:])
 	w.u64(e.Head.Epoch)
 	w.u64(e.Head.Version)
-	w.u8(sourceRange)
+	e.Head.putSource(w)
 	w.i64(e.Head.Counts.OK)
 	w.i64(e.Head.Counts.Dropped)
 	w.i64(e.Head.Counts.Failed)
@@ -175,9 +190,123 @@ func (e *manifestEvent) encode(w *writer) {
 	w.u16(0)
 }
 
+// putSource appends where the rows of a manifest were.
+func (h *ManifestHead) putSource(w *writer) {
+	switch s := &h.Source; {
+	case s.Kind == SourceKey:
+		w.u8(sourceKey)
+		w.raw(s.Key[:])
+		w.u32(s.Run)
+	case s.Kind == SourceSweep:
+		w.u8(sourceSweep)
+		w.u32(s.Run)
+		w.flag(s.All)
+		w.str(string(s.Bound))
+	case h.Lost > 0:
+		w.u8(sourceLossy)
+		w.i64(h.Lost)
+	default:
+		w.u8(sourceRange)
+	}
+}
+
+func readSource(r *reader, h *ManifestHead) {
+	switch r.u8() {
+	case sourceRange:
+	case sourceKey:
+		h.Source = Source{Kind: SourceKey, Key: r.id(), Run: r.u32()}
+	case sourceSweep:
+		h.Source = Source{Kind: SourceSweep, Run: r.u32(), All: r.flag()}
+		h.Source.Bound = r.key()
+	case sourceLossy:
+		if h.Lost = r.i64(); h.Lost <= 0 {
+			r.fail(errSource)
+		}
+	default:
+		r.fail(errSource)
+	}
+	if err := h.Source.check(); err != nil {
+		r.fail(err)
+	}
+}
+
+func (e *runEvent) kind() frameType { return frameRun }
+
+func (e *runEvent) encode(w *writer) {
+	e.Ref.put(w)
+	h := &e.Head
+	w.u8(uint8(h.Kind))
+	w.u64(h.Version)
+	w.u64(h.Epoch)
+	w.u32(h.N)
+	w.i64(h.Counts.OK)
+	w.i64(h.Counts.Dropped)
+	w.i64(h.Counts.Failed)
+	w.i64(h.Lost)
+	w.i64(h.Watermark)
+	e.Sum.put(w)
+	w.u16(0)
+}
+
+var errRun = errors.New("RUN of a kind that this version does not know")
+
+func readRunEvent(r *reader, h *frameHead) *runEvent {
+	e := &runEvent{Ref: readRunRef(r)}
+	e.Head = RunHead{
+		Incarnation: h.Incarnation, Consumer: h.Consumer, First: h.First, Next: h.next(),
+		Kind: RunKind(r.u8()), Version: r.u64(), Epoch: r.u64(), N: r.u32(),
+	}
+	e.Head.Counts = Counts{OK: r.i64(), Dropped: r.i64(), Failed: r.i64()}
+	e.Head.Lost, e.Head.Watermark = r.i64(), r.i64()
+	e.Sum = readRunSum(r)
+	if r.u16() != 0 {
+		r.fail(errLanes)
+	}
+	if e.Head.Kind > RunRouted {
+		r.fail(errRun)
+	}
+	return e
+}
+
+func (f *runRef) put(w *writer) {
+	w.raw(f.ID[:])
+	w.i64(f.Length)
+	w.raw(f.Footer[:])
+}
+
+func readRunRef(r *reader) runRef {
+	f := runRef{ID: r.id(), Length: r.i64()}
+	copy(f.Footer[:], r.take(32))
+	return f
+}
+
+// runSum is what the ledger keeps of the rows of a run.
+type runSum struct {
+	Rows    int64
+	Records int64 // that count with one of the rows
+	Bytes   int64 // of Data
+	Oldest  int64 // arrival, µs
+}
+
+// ledger is what the ledger keeps of the sums over a run.
+func (t *runTotals) ledger() runSum {
+	return runSum{Rows: t.Rows, Records: t.Records, Bytes: t.Bytes, Oldest: t.Oldest}
+}
+
+func (s *runSum) put(w *writer) {
+	w.i64(s.Rows)
+	w.i64(s.Records)
+	w.i64(s.Bytes)
+	w.i64(s.Oldest)
+}
+
+func readRunSum(r *reader) runSum {
+	return runSum{Rows: r.i64(), Records: r.i64(), Bytes: r.i64(), Oldest: r.i64()}
+}
+
 var (
 	errSource = errors.New("manifest has a source that this version does not know")
-	errLanes  = errors.New("manifest has lanes, which this version does not know")
+	errLanes  = errors.New("it has lanes, which this version does not know")
 	errMany   = errors.New("more objects than a manifest can have")
 )
 
@@ -186,9 +315,7 @@ func readManifestEvent(r *reader, h *frameHead) *manifestEvent {
 		ID: r.id(), Incarnation: h.Incarnation, Consumer: h.Consumer, Epoch: r.u64(), Version: r.u64(),
 		First: h.First, Next: h.next(),
 	}}
-	if r.u8() != sourceRange {
-		r.fail(errSource)
-	}
+	readSource(r, &e.Head)
 	e.Head.Counts = Counts{OK: r.i64(), Dropped: r.i64(), Failed: r.i64()}
 	e.Watermark = r.i64()
 	if e.Objects = int(r.u32()); e.Objects > maxObjects {

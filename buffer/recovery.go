@@ -46,6 +46,7 @@ type recovery struct {
 	covered   map[uint32]uint64             // by stream, what every consumer had covered by proven frames
 	proven    uint64                        // everything below had been acknowledged, in the newest segment
 	footers   map[PackID]*knownPack
+	runs      map[RunID]*knownRun
 }
 
 // foundSlot is a slot file.
@@ -69,7 +70,7 @@ type oldSegment struct {
 
 // open makes a Buffer of a data directory.
 func (b *Buffer) open(o Options) error {
-	r := &recovery{b: b, policy: o.OnDamage, broken: make(map[*oldSegment]bool), mended: make(map[*slot]map[int64]frameHead), footers: make(map[PackID]*knownPack)}
+	r := &recovery{b: b, policy: o.OnDamage, broken: make(map[*oldSegment]bool), mended: make(map[*slot]map[int64]frameHead), footers: make(map[PackID]*knownPack), runs: make(map[RunID]*knownRun)}
 	done := false
 	defer func() {
 		if !done {
@@ -134,6 +135,7 @@ func (r *recovery) wire(o Options) error {
 		Memory: b.memory, Front: b.front, Sealed: j.seal != nil, Log: b.log,
 	})
 	b.packs = newPackStore(fileOptions{FS: b.fs, Dir: path.Join(b.dir, packsDir), Directory: j.id.Directory, Rand: b.rand, Seal: j.seal, Space: b.space, Log: b.log})
+	b.runs = &runStore{}
 	b.committer = newCommitter(b)
 	b.opener = newOpener(b)
 	b.metrics = newMetrics(b)
@@ -143,6 +145,9 @@ func (r *recovery) wire(o Options) error {
 			b.packs.register(m.event.Head.Incarnation, p, r.pack(p.ID).key)
 		}
 	}
+	b.ledger.eachRun(func(incarnation uint32, _ *consumerState, ref runRef) {
+		b.runs.register(incarnation, ref, r.run(ref.ID).key)
+	})
 	return nil
 }
 
@@ -458,6 +463,9 @@ func (r *recovery) tidy() {
 	b.background.Go(func() {
 		if err := b.packs.sweep(); err != nil {
 			b.log.Warn("files of packs that nothing needs could not be removed", "err", err)
+		}
+		if err := b.runs.sweep(); err != nil {
+			b.log.Warn("files of runs that nothing needs could not be removed", "err", err)
 		}
 	})
 }

@@ -22,8 +22,9 @@ type copiedFrame struct {
 // than what is around them, and their original may be there too.
 func (r *recovery) refill() error {
 	f := &refiller{r: r, at: make(map[uint32]uint64), holes: make(map[consumerKey][]span), segments: make(map[uint32]int)}
-	for incarnation := range r.l.streams {
+	for incarnation, s := range r.l.streams {
 		r.b.declare(incarnation) // only now: holes have moved positions
+		r.restoreRuns(incarnation, s)
 	}
 	for _, s := range r.chain {
 		if err := r.findCopies(s); err != nil {

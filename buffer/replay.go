@@ -271,7 +271,7 @@ func (s *frameScan) pass(h frameHead, err error) error {
 func (p *replayer) frame(s *oldSegment, off int64, h *frameHead, payload []byte) error {
 	r, l := p.r, p.l
 	lsn := s.lsn(off)
-	if h.Flags&^(flagOpening|flagSealed) != 0 || h.Type == frameRun || h.Type > framePad || h.Type == 0 {
+	if h.Flags&^(flagOpening|flagSealed) != 0 || h.Type > framePad || h.Type == 0 {
 		return &NewerVersionError{Path: s.slot.name, What: fmt.Sprintf("%v frame at byte %d of slot", h.Type, off), Version: formatVersion + 1, Known: formatVersion}
 	}
 	if h.Type == frameData {
@@ -368,25 +368,30 @@ func (p *replayer) ledgerFrame(s *oldSegment, off int64, h *frameHead, payload [
 	if e == nil {
 		return nil
 	}
-	if m, ok := e.(*manifestEvent); ok {
-		p.taken(m)
+	switch e := e.(type) {
+	case *manifestEvent:
+		p.taken(e.Head.Incarnation, e.Head.Next)
+	case *runEvent:
+		p.taken(e.Head.Incarnation, e.Head.Next)
 	}
 	l.ordinal = ordinal
 	if err := l.apply(e); err != nil && !sabotageLedgerDamage && !sabotageReplayFromStart {
 		return p.stop(s, off, h, err.Error())
 	}
-	l.retired = nil
-	if m, ok := e.(*manifestEvent); ok {
-		p.moves = append(p.moves, move{consumerKey{m.Head.Incarnation, m.Head.Consumer}, s.lsn(off), m.Head.Next})
+	l.retired, l.retiredRuns = nil, nil
+	if h.Type == frameManifest || h.Type == frameRun {
+		if st := l.streams[h.Incarnation]; st != nil {
+			p.moves = append(p.moves, move{consumerKey{h.Incarnation, h.Consumer}, s.lsn(off), st.consumer(h.Consumer).position})
+		}
 	}
 	return nil
 }
 
-// taken: a manifest proves that its rows were accepted, also those whose frames were hidden.
-func (p *replayer) taken(m *manifestEvent) {
-	if st := p.l.streams[m.Head.Incarnation]; st != nil && p.holes > 0 && m.Head.Next > st.next {
-		st.accepted += int64(m.Head.Next - st.next)
-		st.next = m.Head.Next
+// taken: a manifest or a run proves that its rows were accepted, also those whose frames were hidden.
+func (p *replayer) taken(incarnation uint32, next uint64) {
+	if st := p.l.streams[incarnation]; st != nil && p.holes > 0 && next > st.next {
+		st.accepted += int64(next - st.next)
+		st.next = next
 	}
 }
 

@@ -19,6 +19,14 @@ func (w *writer) raw(v []byte)  { w.b = append(w.b, v...) }
 func (w *writer) str(v string)  { w.u16(uint16(len(v))); w.b = append(w.b, v...) }
 func (w *writer) blob(v []byte) { w.u32(uint32(len(v))); w.b = append(w.b, v...) }
 
+func (w *writer) flag(v bool) {
+	if v {
+		w.u8(1)
+		return
+	}
+	w.u8(0)
+}
+
 var errShort = errors.New("payload ends early")
 
 // reader takes the fields of a payload off again. After the first fault it returns zeros and keeps the
@@ -79,6 +87,22 @@ func (r *reader) blob() []byte { return append([]byte(nil), r.take(int(r.u32()))
 func (r *reader) id() (v [16]byte) {
 	copy(v[:], r.take(16))
 	return v
+}
+
+var errFlag = errors.New("a flag is neither 0 nor 1")
+
+func (r *reader) flag() bool {
+	v := r.u8()
+	if v > 1 {
+		r.fail(errFlag)
+	}
+	return v == 1
+}
+
+// key reads what str reads, as bytes; nil where it is empty.
+func (r *reader) key() []byte {
+	b := r.take(int(r.u16()))
+	return append([]byte(nil), b...)
 }
 
 // list reads the length of a list whose elements take at least least bytes each, so that a wrong length
