@@ -113,7 +113,9 @@ type Error struct {
 	// Full says that the place has no room. Smaller objects may be taken meanwhile, so a refusal of some objects
 	// alone says nothing about them: they are never given up for it.
 	Full bool
-	Err  error
+	// Message is what the error output tells its readers; "": Err's.
+	Message string
+	Err     error
 }
 
 func (e *Error) Error() string { return e.Err.Error() }

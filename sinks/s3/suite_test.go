@@ -30,6 +30,13 @@ func TestSuite(t *testing.T) {
 						}
 						proxy.Inject(faultproxy.Rule{Match: faultproxy.On("PutObject", "CompleteMultipartUpload"), Fault: f})
 					},
+					Refuse: func(r sinktest.Refusal) {
+						f := map[sinktest.Refusal]faultproxy.Fault{
+							sinktest.Busy: faultproxy.Answer(503, "SlowDown"), sinktest.Broken: faultproxy.Answer(500, "InternalError"),
+							sinktest.Denied: faultproxy.Answer(403, "AccessDenied"), sinktest.TooLarge: faultproxy.Answer(400, "EntityTooLarge"),
+						}[r]
+						proxy.Inject(faultproxy.Rule{Match: faultproxy.On("PutObject", "CreateMultipartUpload"), Fault: f})
+					},
 				}
 			},
 		}

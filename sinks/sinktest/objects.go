@@ -60,7 +60,7 @@ func Object(key string, size int64, seed uint64) sinks.Object {
 	}
 	o := sinks.Object{
 		Key: key, Size: size, CRC64NVME: crc.Sum64(), ContentType: "application/octet-stream", ContentEncoding: "gzip",
-		ReaderAt: b,
+		RequestID: key, ReaderAt: b,
 	}
 	sha.Sum(o.SHA256[:0])
 	o.Meta = map[string]string{

@@ -49,6 +49,30 @@ type Fixture struct {
 	// LoseAnswer makes the next write to the store go without an answer: committed or before it was. nil
 	// where answers cannot be lost.
 	LoseAnswer func(committed bool)
+	// Refuse makes the store answer the next write in a way of its own: it stores nothing. nil where it never does.
+	Refuse func(Refusal)
+}
+
+// Refusal is an answer of a store that takes nothing.
+type Refusal string
+
+// The refusals, with the class that a sink must see in each.
+const (
+	Busy     Refusal = "busy"      // come back later, after two seconds where the store can say that: NotStored
+	Broken   Refusal = "broken"    // an error of the store's own: NotStored or Unknown
+	Denied   Refusal = "denied"    // the credentials are not good enough: RefusedDestination
+	TooLarge Refusal = "too large" // the object is larger than the store takes: RefusedObject or TooLarge
+)
+
+var refusals = []struct {
+	is      Refusal
+	classes []sinks.Class
+	after   time.Duration
+}{
+	{Busy, []sinks.Class{sinks.NotStored}, 2 * time.Second},
+	{Broken, []sinks.Class{sinks.NotStored, sinks.Unknown}, 0},
+	{Denied, []sinks.Class{sinks.RefusedDestination}, 0},
+	{TooLarge, []sinks.Class{sinks.RefusedObject, sinks.TooLarge}, 0},
 }
 
 // Target says how to make fixtures and what the store cannot do.
@@ -56,10 +80,13 @@ type Target struct {
 	Open func(t *testing.T) Fixture
 	// Large is a size at which the sink works differently (a multipart upload); 0: 8 MiB.
 	Large int64
-	// NoHeaders: the store keeps bytes only.
-	NoHeaders bool
+	// NoHeaders: the store keeps bytes only. NoMeta: it keeps no metadata.
+	NoHeaders, NoMeta bool
 	// Overwrites: the store lets a large object replace what is there, whatever the sink says.
 	Overwrites bool
+	// AtLeastOnce: the sink cannot ask the store. It knows no names, so that there are no foreign objects and no keys to
+	// refuse, and what is put again arrives again: the view of the store has it once, as it came under one RequestID.
+	AtLeastOnce bool
 	// InProcess: the store's memory is this process's.
 	InProcess bool
 	// OddKeys are more keys that the store is to take, and RefusedKeys those that ValidateKey refuses.
@@ -89,6 +116,7 @@ func Run(t *testing.T, target Target) {
 		{"verify", s.verify},
 		{"verify writes nothing", s.verifyForeign},
 		{"lost answers", s.lost},
+		{"refusals", s.refusals},
 		{"cancelled context", s.cancelled},
 		{"cancelled half-way", s.cancelledHalfway},
 		{"damaged bytes", s.damaged},
@@ -98,6 +126,9 @@ func Run(t *testing.T, target Target) {
 	} {
 		before := goleak.IgnoreCurrent()
 		t.Run(c.name, func(t *testing.T) {
+			if target.AtLeastOnce && slices.Contains(namesOnly, c.name) {
+				t.Skip("the store has no names")
+			}
 			f := target.Open(t)
 			c.run(t, f)
 			if left := f.Store.Leftovers(); len(left) > 0 {
@@ -113,7 +144,29 @@ func Run(t *testing.T, target Target) {
 	}
 }
 
+// namesOnly are cases about stores that know objects by their names.
+var namesOnly = []string{"foreign object", "keys"}
+
 type suite struct{ Target }
+
+// verifyStored checks what Verify says of an object that is there.
+func (s *suite) verifyStored(t *testing.T, sink sinks.Sink, o sinks.Object) {
+	t.Helper()
+	err := sink.Verify(t.Context(), o)
+	if s.AtLeastOnce {
+		wantClass(t, "verify", err, sinks.Unknown)
+	} else if err != nil {
+		t.Errorf("verify of %q, which is stored: %v", o.Key, err)
+	}
+}
+
+// absent is the class of a Verify of an object that is not there.
+func (s *suite) absent() sinks.Class {
+	if s.AtLeastOnce {
+		return sinks.Unknown
+	}
+	return sinks.NotStored
+}
 
 func put(t *testing.T, s sinks.Sink, o sinks.Object) error {
 	t.Helper()
@@ -161,7 +214,7 @@ func (s *suite) holds(t *testing.T, f Fixture, objects ...sinks.Object) {
 		if got.ContentType != o.ContentType || got.ContentEncoding != o.ContentEncoding {
 			t.Errorf("%q: content type %q and encoding %q, want %q and %q", o.Key, got.ContentType, got.ContentEncoding, o.ContentType, o.ContentEncoding)
 		}
-		if !maps.Equal(got.Meta, o.Meta) {
+		if !s.NoMeta && !maps.Equal(got.Meta, o.Meta) {
 			t.Errorf("%q: metadata %v, want %v", o.Key, got.Meta, o.Meta)
 		}
 	}
@@ -203,9 +256,7 @@ func (s *suite) restart(t *testing.T, f Fixture) {
 	}
 	next := f.Reopen()
 	for _, o := range all {
-		if err := next.Verify(t.Context(), o); err != nil {
-			t.Errorf("verify by the next process: %v", err)
-		}
+		s.verifyStored(t, next, o)
 		mustPut(t, next, o)
 	}
 	if err := next.Close(); err != nil {
@@ -273,11 +324,9 @@ func (s *suite) foreign(t *testing.T, f Fixture) {
 func (s *suite) verify(t *testing.T, f Fixture) {
 	all := s.pair()
 	for _, o := range all {
-		wantClass(t, "verify before put", f.Sink.Verify(t.Context(), o), sinks.NotStored)
+		wantClass(t, "verify before put", f.Sink.Verify(t.Context(), o), s.absent())
 		mustPut(t, f.Sink, o)
-		if err := f.Sink.Verify(t.Context(), o); err != nil {
-			t.Errorf("verify after put: %v", err)
-		}
+		s.verifyStored(t, f.Sink, o)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -287,7 +336,7 @@ func (s *suite) verify(t *testing.T, f Fixture) {
 
 func (s *suite) verifyForeign(t *testing.T, f Fixture) {
 	for _, o := range s.pair() {
-		wantClass(t, "verify", f.Sink.Verify(t.Context(), o), sinks.NotStored)
+		wantClass(t, "verify", f.Sink.Verify(t.Context(), o), s.absent())
 	}
 	s.holds(t, f)
 }
@@ -307,13 +356,35 @@ func (s *suite) lost(t *testing.T, f Fixture) {
 				wantClass(t, "put without an answer", err, sinks.Unknown)
 			}
 			mustPut(t, f.Sink, o)
-			if err := f.Sink.Verify(t.Context(), o); err != nil {
-				t.Errorf("verify: %v", err)
-			}
+			s.verifyStored(t, f.Sink, o)
 			all = append(all, o)
 			s.holds(t, f, all...)
 		}
 	}
+}
+
+// refusals are told by their class; nothing is stored, and the next put of the same object is.
+func (s *suite) refusals(t *testing.T, f Fixture) {
+	if f.Refuse == nil {
+		t.Skip("this store cannot be made to refuse")
+	}
+	var all []sinks.Object
+	for i, r := range refusals {
+		for k, size := range []int64{100, s.Large} {
+			seed := uint64(20 + 2*i + k)
+			o := Object(Key("refused/", seed), size, seed)
+			f.Refuse(r.is)
+			err := put(t, f.Sink, o)
+			wantClass(t, fmt.Sprintf("put into a store that is %s", r.is), err, r.classes...)
+			if e, ok := errors.AsType[*sinks.Error](err); ok && e.After != 0 && e.After != r.after {
+				t.Errorf("%s: asked to wait %s, want %s", r.is, e.After, r.after)
+			}
+			s.holds(t, f, all...)
+			mustPut(t, f.Sink, o)
+			all = append(all, o)
+		}
+	}
+	s.holds(t, f, all...)
 }
 
 func (s *suite) cancelled(t *testing.T, f Fixture) {
