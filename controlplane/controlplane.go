@@ -41,8 +41,12 @@ type Streams interface {
 type Options struct {
 	Streams Streams // required
 	// Check tells what this daemon cannot deliver of a stream, in words for the caller; nil: nothing. It makes
-	// no connections.
+	// no connections. A *firehose.NotDeliverable lets the stream wait where that says so.
 	Check func(s *config.Stream) error
+	// Secrets keeps passwords and access keys; nil: destinations that have any are not taken. Versions returns all
+	// versions of streams that are in force or needed by what is outstanding: what they name is kept.
+	Secrets  Secrets
+	Versions func() []buffer.Stream
 	// Tables reads the tables of streams that are converted; nil: there are no such streams.
 	Tables Tables
 	AWS    config.AWS // what ARNs cannot say; AccountID and Region are in answers
@@ -55,6 +59,10 @@ type Options struct {
 // Plane serves the calls. Safe for concurrent use.
 type Plane struct {
 	o Options
+
+	// keeping is held from when a secret is kept until the definition that names it has its outcome. Before mu.
+	keeping sync.Mutex
+	doubt   bool // a definition failed, and a crash might still find it; guarded by keeping
 
 	mu       sync.Mutex // guards what follows
 	aws      config.AWS
@@ -72,6 +80,9 @@ type creation struct {
 func New(o Options) (*Plane, error) {
 	if o.Streams == nil {
 		return nil, errors.New("controlplane: Streams are needed")
+	}
+	if (o.Secrets == nil) != (o.Versions == nil) {
+		return nil, errors.New("controlplane: Secrets and Versions go together")
 	}
 	if o.Check == nil {
 		o.Check = func(*config.Stream) error { return nil }
@@ -171,15 +182,26 @@ func (p *Plane) Adopt(ctx context.Context, aws config.AWS) error {
 			if err != nil {
 				return buffer.Stream{}, err
 			}
+			secrets, err := SecretsOf(now.Spec, p.o.Secrets)
+			if err != nil {
+				return buffer.Stream{}, err
+			}
+			draft, err := p.spec(now.Name, &stored, stored.document, secrets, aws, schema)
+			if err != nil {
+				return buffer.Stream{}, err
+			}
 			next := *now
-			next.Spec, err = p.spec(now.Name, stored.document, aws, schema)
-			return next, err
+			next.Spec = draft.spec(stored.secret)
+			return next, nil
 		})
 		if err != nil && !errors.Is(err, errGone) {
 			errs = append(errs, err)
 			p.o.Log.Error("stream keeps the settings that it had", "stream", s.Name, "err", err)
 		}
 	}
+	p.keeping.Lock()
+	defer p.keeping.Unlock()
+	p.forget()
 	return errors.Join(errs...)
 }
 

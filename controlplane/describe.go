@@ -27,7 +27,7 @@ func (p *Plane) Describe(name string) (d Description, ok bool, err error) {
 	if err != nil {
 		return Description{}, true, err
 	}
-	state := firehose.State{Name: name, Status: status(s.State), Version: s.Version, Created: s.Created}
+	state := firehose.State{Name: name, Status: status(s.State), Version: s.Version, Created: s.Created, Failure: failureOf(s, stored)}
 	if s.Version > 1 {
 		state.Updated = s.Changed
 	}

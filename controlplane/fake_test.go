@@ -3,6 +3,8 @@ package controlplane
 import (
 	"encoding/json"
 	"errors"
+	"io"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -23,6 +25,9 @@ type registry struct {
 	refuse  error         // what Change says instead of keeping anything
 	gate    chan struct{} // nil, or what Change waits for before it keeps anything
 	changes int           // definitions that were different
+
+	holding string          // a stream whose older versions are kept
+	older   []buffer.Stream // of it
 
 	defining sync.Mutex
 }
@@ -61,6 +66,9 @@ func (r *registry) Change(name string, f func(now *buffer.Stream) (buffer.Stream
 	} else {
 		next.Version, next.Created, next.Changed = old.Version, old.Created, old.Changed
 		if string(old.Spec) != string(next.Spec) {
+			if name == r.holding {
+				r.older = append(r.older, old)
+			}
 			next.Version++
 			next.Changed = time.Now()
 		}
@@ -90,6 +98,17 @@ func (r *registry) Definitions() (out []buffer.Stream) {
 	return out
 }
 
+// hold keeps the older versions of a stream from now on, as if something outstanding needed them.
+func (r *registry) hold(name string) { r.holding = name }
+
+// Versions are those in force, and the older ones that are kept.
+func (r *registry) Versions() []buffer.Stream {
+	all := r.Definitions()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append(all, r.older...)
+}
+
 // set makes a stream what it is told.
 func (r *registry) set(name string, alter func(*buffer.Stream)) {
 	r.mu.Lock()
@@ -103,8 +122,14 @@ func (r *registry) set(name string, alter func(*buffer.Stream)) {
 // bench is a Plane on a registry.
 type bench struct {
 	*Plane
-	t *testing.T
-	r *registry
+	t    *testing.T
+	r    *registry
+	safe *safe
+}
+
+// logTo has what is logged written somewhere.
+func logTo(w io.Writer) func(*Options) {
+	return func(o *Options) { o.Log = slog.New(slog.NewTextHandler(w, nil)) }
 }
 
 var someAWS = config.AWS{AccountID: "123456789012", Region: "eu-west-1", RoleARNs: "ignore", Endpoints: config.Endpoints{S3: "http://127.0.0.1:9000"}}
@@ -112,7 +137,8 @@ var someAWS = config.AWS{AccountID: "123456789012", Region: "eu-west-1", RoleARN
 func newBench(t *testing.T, change ...func(*Options)) *bench {
 	t.Helper()
 	r := &registry{t: t, streams: map[string]buffer.Stream{}}
-	o := Options{Streams: r, AWS: someAWS}
+	kept := &safe{entries: map[string]string{}}
+	o := Options{Streams: r, AWS: someAWS, Secrets: kept, Versions: r.Versions}
 	for _, f := range change {
 		f(&o)
 	}
@@ -120,7 +146,7 @@ func newBench(t *testing.T, change ...func(*Options)) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &bench{Plane: p, t: t, r: r}
+	return &bench{Plane: p, t: t, r: r, safe: kept}
 }
 
 // call makes a call and returns its answer, or "Code: message".
@@ -171,6 +197,7 @@ type description struct {
 	CreateTimestamp                       float64
 	LastUpdateTimestamp                   *float64
 	HasMoreDestinations                   *bool
+	FailureDescription                    *firehose.Failure
 	Destinations                          []struct {
 		DestinationID                    string `json:"DestinationId"`
 		S3DestinationDescription         map[string]any

@@ -15,81 +15,105 @@ import (
 
 // The specification of a stream that was made over the API, as a data directory keeps it:
 //
-//	{"firehose": document, "config": specification of config.Stream}
+//	{"firehose": document, "secret": id, "config": specification of config.Stream}
 //
 // One of the configuration file is the latter alone, which has no member of that name, so the first member
 // tells which it is. The document is what Describe and the next update start from; the configuration is what
 // delivers, and is kept beside it so that an older version goes on delivering to where it did whatever this
-// program makes of documents by then.
+// program makes of documents by then. A stream that waits for a version that can deliver it has none (waiting.go),
+// and one without password and access key names no secret.
 const specHead = `{"firehose":`
 
 // storedSpec is a specification that was read.
 type storedSpec struct {
 	document *firehose.Document
-	config   []byte
+	secret   string // id; "": none
+	config   []byte // nil: the stream waits
 }
 
 // Owns tells whether a stream was made over the API. The others are the configuration file's.
 func Owns(s buffer.Stream) bool { return bytes.HasPrefix(s.Spec, []byte(specHead)) }
 
-// ConfigSpec is the part of any stream's specification that config.ParseSpec reads.
+// ConfigSpec is the part of any stream's specification that config.ParseSpec reads. The error is a *WaitingError
+// where there is none.
 func ConfigSpec(spec []byte) ([]byte, error) {
 	if !bytes.HasPrefix(spec, []byte(specHead)) {
 		return spec, nil
 	}
-	var wire struct{ Config json.RawMessage }
-	if err := json.Unmarshal(spec, &wire); err != nil {
-		return nil, fmt.Errorf("stored specification of a stream that was created over the API: %w", err)
+	stored, err := readSpec(spec)
+	if err == nil {
+		err = stored.waiting()
 	}
-	if len(wire.Config) == 0 {
-		return nil, errors.New("stored specification of a stream that was created over the API: it has no configuration")
-	}
-	return wire.Config, nil
+	return stored.config, err
 }
 
-// readSpec reads what spec wrote.
+// readSpec reads what draft.spec wrote.
 func readSpec(spec []byte) (s storedSpec, err error) {
 	var wire struct {
 		Firehose *firehose.Document
+		Secret   string
 		Config   json.RawMessage
 	}
 	if err := json.Unmarshal(spec, &wire); err != nil {
 		return s, fmt.Errorf("stored specification of a stream that was created over the API: %w", err)
 	}
-	if wire.Firehose == nil || len(wire.Config) == 0 {
-		return s, errors.New("stored specification of a stream that was created over the API: it has no document or no configuration")
+	if wire.Firehose == nil {
+		return s, errors.New("stored specification of a stream that was created over the API: it has no document")
 	}
-	return storedSpec{wire.Firehose, wire.Config}, nil
+	return storedSpec{wire.Firehose, wire.Secret, wire.Config}, nil
 }
 
 // maxSpec is the longest specification that is kept, in bytes; the rest of a definition is for tags.
 const maxSpec = 48 << 10
 
-// spec makes the specification of a document and refuses what this daemon cannot deliver. schema is what was read of
-// its table.
-func (p *Plane) spec(name string, d *firehose.Document, aws config.AWS, schema config.Schema) ([]byte, error) {
+// draft is a specification before it is known what its secrets are kept as.
+type draft struct {
+	document, config []byte // config is nil where the stream is to wait
+}
+
+// spec makes the draft of a document and refuses what this daemon cannot deliver, unless the stream may wait. now is
+// what is stored of it, nil of one that is being created; schema is what was read of its table.
+func (p *Plane) spec(name string, now *storedSpec, d *firehose.Document, secrets firehose.Secrets, aws config.AWS, schema config.Schema) (out draft, err error) {
 	stream, err := p.configOf(name, d, aws, schema)
-	if undeliverable, ok := errors.AsType[*firehose.NotDeliverable](err); ok {
-		return nil, undeliverable.Answer()
-	}
 	if err == nil {
+		secrets.Into(stream)
 		err = p.o.Check(stream)
+	}
+	undeliverable, waits := errors.AsType[*firehose.NotDeliverable](err)
+	if waits {
+		err = now.mayWait(undeliverable)
 	}
 	if err != nil {
 		if _, ok := errors.AsType[*firehose.Error](err); ok {
-			return nil, err
+			return out, err
 		}
-		return nil, invalid("The stream cannot be delivered: %v.", err)
+		return out, invalid("The stream cannot be delivered: %v.", err)
 	}
-	document, err := d.MarshalJSON()
-	if err != nil {
-		return nil, fmt.Errorf("encode the document of stream %q: %w", name, err)
+	if out.document, err = d.MarshalJSON(); err != nil {
+		return out, fmt.Errorf("encode the document of stream %q: %w", name, err)
 	}
-	spec := fmt.Appendf(nil, `%s%s,"config":%s}`, specHead, document, stream.Spec())
-	if len(spec) > maxSpec {
-		return nil, invalid("The configuration takes %d bytes when it is stored, at most %d are kept: shorten its texts.", len(spec), maxSpec)
+	if !waits {
+		out.config = stream.Spec()
 	}
-	return spec, nil
+	if n := len(out.spec(strings.Repeat("0", idLength))); n > maxSpec {
+		return out, invalid("The configuration takes %d bytes when it is stored, at most %d are kept: shorten its texts.", n, maxSpec)
+	}
+	return out, nil
+}
+
+// idLength is that of the ids of secrets.
+const idLength = 32
+
+// spec is the specification, with the id of its secrets.
+func (d draft) spec(secret string) []byte {
+	spec := append([]byte(specHead), d.document...)
+	if secret != "" {
+		spec = fmt.Appendf(spec, `,"secret":%q`, secret)
+	}
+	if d.config != nil {
+		spec = append(append(spec, `,"config":`...), d.config...)
+	}
+	return append(spec, '}')
 }
 
 // Tags whose keys begin so are the service's: callers can neither set nor see them.

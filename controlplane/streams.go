@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -34,13 +35,9 @@ func (p *Plane) createStream(ctx context.Context, call *Call, r *firehose.Create
 	if read.err != nil {
 		return nil, read.err
 	}
-	spec, err := p.spec(r.Name, document, aws, read.schema)
+	draft, err := p.spec(r.Name, nil, document, secrets, aws, read.schema)
 	if err != nil {
 		return nil, err
-	}
-	if !secrets.IsZero() {
-		// Only destinations that spec refuses so far have any.
-		return nil, fmt.Errorf("stream %q: there is no place for the secrets of its destination", r.Name)
 	}
 	tags, err := mergeTags(nil, r.Tags)
 	if err != nil {
@@ -57,16 +54,38 @@ func (p *Plane) createStream(ctx context.Context, call *Call, r *firehose.Create
 		return nil, err
 	}
 	defer end()
-	_, err = p.o.Streams.Change(r.Name, func(now *buffer.Stream) (buffer.Stream, error) {
+	err = p.define(r.Name, func(now *buffer.Stream) (buffer.Stream, error) {
 		if now != nil {
 			return buffer.Stream{}, p.exists(r.Name)
 		}
-		return buffer.Stream{Tags: tags, Consumers: []uint8{buffer.Main}, Spec: spec}, nil
+		secret, err := p.keep(secrets)
+		return buffer.Stream{Tags: tags, Consumers: []uint8{buffer.Main}, Spec: draft.spec(secret)}, err
 	})
 	if err != nil {
 		return nil, p.failed(call, err)
 	}
 	return json.Marshal(struct{ DeliveryStreamARN string }{firehose.ARN(settings, r.Name)})
+}
+
+// define changes what may name secrets, and what is named meanwhile stays. What is not named afterwards goes.
+func (p *Plane) define(name string, f func(now *buffer.Stream) (buffer.Stream, error)) error {
+	p.keeping.Lock()
+	defer p.keeping.Unlock()
+	s, err := p.o.Streams.Change(name, f)
+	switch _, refused := errors.AsType[*firehose.Error](err); {
+	case err == nil:
+		p.doubt = false
+		p.forget()
+		p.warnOfWaiting(s)
+	case refused:
+	case errors.Is(err, buffer.ErrTooManyStreams):
+		if !p.doubt { // nothing was written
+			p.forget()
+		}
+	default:
+		p.doubt = true
+	}
+	return err
 }
 
 func (p *Plane) exists(name string) error {
@@ -112,7 +131,7 @@ func (p *Plane) delete(_ context.Context, c *Call) (answer []byte, unknown int, 
 	if p.beingCreated(r.Name) != nil {
 		return nil, r.Unknown, inUse("Firehose %s under account %s cannot be deleted in CREATING state", r.Name, p.settings().AccountID)
 	}
-	_, err = p.o.Streams.Change(r.Name, func(now *buffer.Stream) (buffer.Stream, error) {
+	err = p.define(r.Name, func(now *buffer.Stream) (buffer.Stream, error) {
 		if now == nil {
 			return buffer.Stream{}, p.notFound(r.Name)
 		}
@@ -149,7 +168,7 @@ func (p *Plane) update(ctx context.Context, c *Call) (answer []byte, unknown int
 		return nil, r.Unknown, busy("CREATING")
 	}
 	read := p.readForUpdate(ctx, r)
-	_, err = p.o.Streams.Change(r.Name, func(now *buffer.Stream) (buffer.Stream, error) {
+	err = p.define(r.Name, func(now *buffer.Stream) (buffer.Stream, error) {
 		if now == nil {
 			return buffer.Stream{}, p.notFound(r.Name)
 		}
@@ -180,21 +199,34 @@ func (p *Plane) updated(r *firehose.Update, now buffer.Stream, read reading) (bu
 	if err != nil {
 		return now, err
 	}
-	next, secrets, changed, err := stored.document.Update(r, firehose.Secrets{})
-	if err != nil || !changed {
+	before, err := SecretsOf(now.Spec, p.o.Secrets)
+	lost := errors.Is(err, errLost)
+	if err != nil && !lost {
 		return now, err
+	}
+	next, secrets, changed, err := stored.document.Update(r, before)
+	switch {
+	case err != nil:
+		return now, err
+	case lost && secrets.IsZero() && next.SameDestination(stored.document):
+		return now, invalid("Cannot update firehose: %s: %v", r.Name, errLost)
+	case !changed:
+		return now, nil
 	}
 	schema, err := p.updatedSchema(r, next, stored, read)
 	if err != nil {
 		return now, err
 	}
-	spec, err := p.spec(r.Name, next, p.present(), schema)
+	draft, err := p.spec(r.Name, &stored, next, secrets, p.present(), schema)
 	if err != nil {
 		return now, err
 	}
-	if !secrets.IsZero() {
-		return now, fmt.Errorf("stream %q: there is no place for the secrets of its destination", r.Name)
+	secret := stored.secret
+	if lost || !secrets.Equal(before) {
+		if secret, err = p.keep(secrets); err != nil {
+			return now, err
+		}
 	}
-	now.Spec = spec
+	now.Spec = draft.spec(secret)
 	return now, nil
 }

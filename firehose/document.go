@@ -146,6 +146,9 @@ func (d *Document) takeSecrets(s Secrets) Secrets {
 	take := func(t tree, name string, into *config.Secret) {
 		if v, ok := t[name].(hiddenText); ok {
 			*into = v()
+			if text, err := into.Value(); err == nil && text == "" {
+				*into = config.Secret{} // an empty access key is none
+			}
 			delete(t, name)
 		}
 	}
@@ -194,6 +197,9 @@ func regionOf(arn string) string {
 func (d *Document) Equal(other *Document) bool {
 	return d.kind == other.kind && d.hint == other.hint && reflect.DeepEqual(d.conf, other.conf)
 }
+
+// SameDestination tells whether both are of the same type of destination.
+func (d *Document) SameDestination(other *Document) bool { return d.kind == other.kind }
 
 // Equal tells whether the secrets are the same, in a time that does not depend on where they differ.
 func (s Secrets) Equal(other Secrets) bool {

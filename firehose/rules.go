@@ -2,6 +2,7 @@ package firehose
 
 import (
 	"errors"
+	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -18,7 +19,7 @@ func (d *Document) validate(s Secrets) error {
 	case redshift:
 		checks = append(checks, func() error { return d.redshift(s) })
 	case httpEndpoint:
-		checks = append(checks, d.http)
+		checks = append(checks, func() error { return d.http(s) })
 	}
 	for _, check := range checks {
 		if err := check(); err != nil {
@@ -217,7 +218,19 @@ func (d *Document) redshift(s Secrets) error {
 	return nil
 }
 
-func (d *Document) http() error {
+func (d *Document) http(s Secrets) error {
+	u, err := url.Parse(d.conf.sub("EndpointConfiguration").text("Url"))
+	switch {
+	case err != nil || u.Hostname() == "": // without the text, which may have a password in it
+		return invalid("Url of EndpointConfiguration is not a URL; write it like https://host/path.")
+	case u.User != nil:
+		return invalid("Url of EndpointConfiguration has a user or a password in it, which every description would show; use AccessKey.")
+	case u.Fragment != "":
+		return invalid("Url of EndpointConfiguration has a fragment in it; take out what stands after #.")
+	}
+	if key, err := s.AccessKey.Value(); err == nil && strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return invalid("AccessKey of EndpointConfiguration has a character that no header of a request can have.")
+	}
 	seen := map[string]bool{}
 	for _, a := range d.conf.sub("RequestConfiguration").list("CommonAttributes") {
 		name := a.(tree).text("AttributeName")

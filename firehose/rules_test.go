@@ -183,6 +183,15 @@ func TestCreateMessages(t *testing.T) {
 	}
 	f("Redshift Database Password is required for Redshift Destination", toRed, red+`Password=-`)
 	f("Redshift Database Username is required for Redshift Destination", toRed, red+`Username=-`)
+	const url = httpd + "EndpointConfiguration.Url="
+	for _, bad := range []string{`"https://"`, `"https:///path"`, `"https://a b/"`, `"https://[::1"`, `"https://host:port/"`} {
+		f("Url of EndpointConfiguration is not a URL; write it like https://host/path.", toHTTP, url+bad)
+	}
+	f("Url of EndpointConfiguration has a user or a password in it, which every description would show; use AccessKey.", toHTTP, url+`"https://user:hunter22@host/"`)
+	f("Url of EndpointConfiguration has a fragment in it; take out what stands after #.", toHTTP, url+`"https://host/#a"`)
+	for _, bad := range []string{`"a\nb"`, `"a\u0000"`, `"\u007f"`} {
+		f("AccessKey of EndpointConfiguration has a character that no header of a request can have.", toHTTP, httpd+`EndpointConfiguration.AccessKey=`+bad)
+	}
 	f("Http Endpoint Common Attributes have duplicate names. Each AttributeName may stand once.", toHTTP,
 		httpd+`RequestConfiguration={"CommonAttributes":[{"AttributeName":"a","AttributeValue":"1"},{"AttributeName":"b","AttributeValue":"1"},{"AttributeName":"a","AttributeValue":"2"}]}`)
 }
@@ -207,6 +216,8 @@ func TestAccepted(t *testing.T) {
 	convert := ext + "DataFormatConversionConfiguration=" + conversionJSON
 	for _, e := range [][]string{
 		{plainS3},
+		{toHTTP, httpd + `EndpointConfiguration={"Url":"https://[::1]:8443/a/b?c=d&e","AccessKey":"ünï cødé"}`},
+		{toHTTP, httpd + `EndpointConfiguration={"Url":"https://h"}`},
 		{s3, convert},
 		{s3, convert, ext + `BufferingHints={"SizeInMBs":64}`},
 		{s3, ext + `DataFormatConversionConfiguration={"Enabled":false}`, ext + `CompressionFormat="GZIP"`}, // what Terraform sends

@@ -127,6 +127,7 @@ const (
 	enabled          = "Enabled"
 	disabled         = "Disabled"
 	failedDataOnly   = "FailedDataOnly"
+	allData          = "AllData"
 	noEncryption     = "NoEncryption"
 	defaultTimeZone  = "UTC"
 	parsingEngine    = "JQ-1.6"
@@ -272,7 +273,7 @@ var (
 		may("ProcessingConfiguration", processing),
 		may("RoleARN", roleARN),
 		may("RetryOptions", retryOptions),
-		may("S3BackupMode", enum(failedDataOnly, "AllData")),
+		may("S3BackupMode", enum(failedDataOnly, allData)),
 		need("S3Configuration", s3Config),
 		may("SecretsManagerConfiguration", secretsManager),
 	)

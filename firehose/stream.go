@@ -38,8 +38,8 @@ func (d *Document) Config(name string, aws config.AWS) (*config.Stream, error) {
 		if err := d.deliverable(); err != nil {
 			return nil, err
 		}
-		return nil, &NotDeliverable{lowerFirst(d.kind.create) + "." + lowerFirst(conversionMember) + ".schemaConfiguration",
-			fmt.Sprintf("the AWS Glue table %s.%s cannot be read. Declare the stream with its schema in the configuration file.", t.Database, t.Table)}
+		return nil, &NotDeliverable{Member: lowerFirst(d.kind.create) + "." + lowerFirst(conversionMember) + ".schemaConfiguration",
+			Reason: fmt.Sprintf("the AWS Glue table %s.%s cannot be read. Declare the stream with its schema in the configuration file.", t.Database, t.Table)}
 	}
 	return d.ConfigWithSchema(name, aws, config.Schema{})
 }
@@ -50,28 +50,6 @@ func (d *Document) ConfigWithSchema(name string, aws config.AWS, schema config.S
 		return nil, err
 	}
 	hints := d.conf.sub(bufferingMember)
-	_, bucket, _ := strings.Cut(d.conf.text("BucketARN"), ":::")
-	if len(bucket) < minBucket {
-		return nil, invalid("BucketARN %s does not name a bucket; names have at least %d characters.", d.conf.text("BucketARN"), minBucket)
-	}
-	s3 := &config.S3Destination{
-		Bucket:            bucket,
-		Prefix:            d.conf.text("Prefix"),
-		ErrorOutputPrefix: d.conf.text(errorOutputPrefixMember),
-		TimeZone:          d.conf.text("CustomTimeZone"),
-		FileExtension:     d.conf.text("FileExtension"),
-		Region:            aws.Region,
-		Endpoint:          aws.Endpoints.S3,
-		PathStyle:         "auto",
-		Checksum:          "auto",
-		Encryption:        config.Encryption{Word: "none"},
-	}
-	if aws.RoleARNs == "assume" {
-		s3.Credentials.RoleARN = d.conf.text("RoleARN")
-	}
-	if key := d.conf.sub("EncryptionConfiguration").sub("KMSEncryptionConfig").text("AWSKMSKeyARN"); key != "" {
-		s3.Encryption = config.Encryption{KMS: key}
-	}
 	s := &config.Stream{
 		Name:   name,
 		Source: config.Source{DirectPut: &config.DirectPut{}},
@@ -79,7 +57,6 @@ func (d *Document) ConfigWithSchema(name string, aws config.AWS, schema config.S
 			Size:     config.Bytes(hints.integer("SizeInMBs")) * config.MiB,
 			Interval: config.Duration(time.Duration(hints.integer("IntervalInSeconds")) * time.Second),
 		},
-		Destination: config.Destination{S3: s3},
 	}
 	s.Transform = d.transform()
 	if d.converts() {
@@ -87,7 +64,94 @@ func (d *Document) ConfigWithSchema(name string, aws config.AWS, schema config.S
 	} else {
 		s.Format.Text = d.text()
 	}
+	var err error
+	switch d.kind {
+	case httpEndpoint:
+		s.Destination.HTTP = d.endpoint()
+		s.Backup, err = d.failedData(aws)
+	default:
+		s.Destination.S3, err = bucketOf(d.conf, aws)
+	}
+	if err != nil {
+		return nil, err
+	}
 	return s, nil
+}
+
+// bucketOf is the bucket of a configuration of S3.
+func bucketOf(conf tree, aws config.AWS) (*config.S3Destination, error) {
+	_, bucket, _ := strings.Cut(conf.text("BucketARN"), ":::")
+	if len(bucket) < minBucket {
+		return nil, invalid("BucketARN %s does not name a bucket; names have at least %d characters.", conf.text("BucketARN"), minBucket)
+	}
+	s3 := &config.S3Destination{
+		Bucket:            bucket,
+		Prefix:            conf.text("Prefix"),
+		ErrorOutputPrefix: conf.text(errorOutputPrefixMember),
+		TimeZone:          defaultTimeZone,
+		FileExtension:     conf.text("FileExtension"),
+		Region:            aws.Region,
+		Endpoint:          aws.Endpoints.S3,
+		PathStyle:         "auto",
+		Checksum:          "auto",
+		Encryption:        config.Encryption{Word: "none"},
+	}
+	if zone := conf.text("CustomTimeZone"); zone != "" {
+		s3.TimeZone = zone
+	}
+	if aws.RoleARNs == "assume" {
+		s3.Credentials.RoleARN = conf.text("RoleARN")
+	}
+	if key := conf.sub("EncryptionConfiguration").sub("KMSEncryptionConfig").text("AWSKMSKeyARN"); key != "" {
+		s3.Encryption = config.Encryption{KMS: key}
+	}
+	return s3, nil
+}
+
+// What the service does with an HTTP endpoint and the API cannot change.
+const (
+	endpointTimeout  = 3 * time.Minute
+	endpointInFlight = 1
+)
+
+// endpoint is an HTTP destination, without its access key.
+func (d *Document) endpoint() *config.HTTPDestination {
+	request := d.conf.sub("RequestConfiguration")
+	h := &config.HTTPDestination{
+		URL:             d.conf.sub("EndpointConfiguration").text("Url"),
+		Body:            "firehose",
+		ContentEncoding: "none",
+		Timeout:         config.Duration(endpointTimeout),
+		MaxInFlight:     endpointInFlight,
+		RetryDuration:   config.RetryTime(time.Duration(d.conf.sub("RetryOptions").integer("DurationInSeconds")) * time.Second),
+	}
+	if request.text("ContentEncoding") == compressionGZIP {
+		h.ContentEncoding = "gzip"
+	}
+	for _, a := range request.list("CommonAttributes") {
+		if h.CommonAttributes == nil {
+			h.CommonAttributes = map[string]string{}
+		}
+		h.CommonAttributes[a.(tree).text("AttributeName")] = a.(tree).text("AttributeValue")
+	}
+	return h
+}
+
+// failedData is where records go that an HTTP endpoint does not take.
+func (d *Document) failedData(aws config.AWS) (*config.Backup, error) {
+	conf := d.conf.sub(intermediateMember)
+	s3, err := bucketOf(conf, aws)
+	if err != nil {
+		return nil, err
+	}
+	return &config.Backup{Mode: "failed", S3: s3, Compression: compression(conf)}, nil
+}
+
+// Into gives a stream that Config made, in this process or an earlier one, its secrets.
+func (s Secrets) Into(stream *config.Stream) {
+	if h := stream.Destination.HTTP; h != nil {
+		h.AccessKey = s.AccessKey
+	}
 }
 
 // deliverable names what this version describes and does not deliver.
@@ -97,16 +161,14 @@ func (d *Document) deliverable() error {
 		if member != "" {
 			path += "." + lowerFirst(member)
 		}
-		return &NotDeliverable{path, reason}
+		return &NotDeliverable{Member: path, Reason: reason, Waits: d.kind != extendedS3}
 	}
 	switch {
 	case d.kind == redshift:
 		return refuse("", "delivery into Redshift is yet to come.")
-	case d.kind == httpEndpoint:
-		return refuse("", "delivery to HTTP endpoints is yet to come.")
 	case d.partitions():
 		return refuse(partitioningMember, "dynamic partitioning is yet to come.")
-	case d.conf.text("S3BackupMode") == enabled:
+	case d.conf.text("S3BackupMode") == enabled, d.conf.text("S3BackupMode") == allData:
 		return refuse("S3BackupMode", "backup of source records is yet to come.")
 	}
 	if c := d.conf.sub(processingMember); c.boolean("Enabled") {
@@ -151,19 +213,23 @@ func (d *Document) text() *config.Text {
 	if c := d.conf.sub(processingMember); c.boolean("Enabled") && has(c, appendDelimiter) {
 		t.Delimiter = "between"
 	}
-	switch d.conf.text("CompressionFormat") {
-	case compressionGZIP:
-		t.Compression = "gzip"
-	case "ZIP":
-		t.Compression = "zip"
-	case "Snappy":
-		t.Compression = "snappy"
-	case "HADOOP_SNAPPY":
-		t.Compression = "hadoop_snappy"
-	default:
-		t.Compression = "none"
-	}
+	t.Compression = compression(d.conf)
 	return t
+}
+
+// compression of the objects of a configuration of S3.
+func compression(conf tree) string {
+	switch conf.text("CompressionFormat") {
+	case compressionGZIP:
+		return "gzip"
+	case "ZIP":
+		return "zip"
+	case "Snappy":
+		return "snappy"
+	case "HADOOP_SNAPPY":
+		return "hadoop_snappy"
+	}
+	return "none"
 }
 
 // minBucket is the shortest name that S3 and the configuration take; the API's pattern takes shorter ones.

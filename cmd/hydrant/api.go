@@ -92,6 +92,8 @@ func (d *daemon) openPlane(p *parts) (err error) {
 	d.plane, err = controlplane.New(controlplane.Options{
 		Streams:   d.manager,
 		Check:     p.check,
+		Secrets:   d.buffer.Secrets(),
+		Versions:  d.buffer.Versions,
 		Tables:    catalogs{},
 		AWS:       d.c.AWS,
 		Encrypted: d.buffer.Encrypted(),

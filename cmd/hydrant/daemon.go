@@ -160,6 +160,7 @@ func (d *daemon) openBuffer() error {
 func (d *daemon) openDelivery() error {
 	workers := encodeWorkers(int64(d.c.Limits.Memory))
 	p := newParts(d.c, d.log)
+	p.secrets = d.buffer.Secrets()
 	m, err := delivery.New(delivery.Options{
 		Buffer:   d.buffer,
 		Open:     p.open,

@@ -26,7 +26,8 @@ import (
 // concurrent use.
 type parts struct {
 	now           atomic.Pointer[settings]
-	encoderMemory int64 // bytes that one encoder may hold; 0: its own default
+	encoderMemory int64                // bytes that one encoder may hold; 0: its own default
+	secrets       controlplane.Secrets // of streams that were made over the API; nil: none
 	log           *slog.Logger
 }
 
@@ -89,6 +90,8 @@ func (p *parts) open(v buffer.Stream) (*delivery.Pipeline, error) {
 		if err := s.TakeSecrets(now.present[v.Name]); err != nil {
 			return nil, err
 		}
+	} else if err := p.reveal(v, s); err != nil {
+		return nil, err
 	}
 	pipe, flaws := p.pipeline(now, inFile, s)
 	if err := joined(flaws); err != nil {
@@ -109,7 +112,7 @@ func parseSpec(v buffer.Stream) (*config.Stream, error) {
 // check tells what of a stream cannot be delivered here.
 func (p *parts) check(s *config.Stream) error {
 	pipe, flaws := p.pipeline(p.now.Load(), "", s)
-	if err := joined(flaws); err != nil {
+	if err := postponed(s, flaws); err != nil {
 		return err
 	}
 	return pipe.Destination.Sink.Close()
