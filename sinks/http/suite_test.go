@@ -51,7 +51,9 @@ func (s taken) Get(key string) sinktest.Stored {
 	return sinktest.Stored{}
 }
 
-func (s taken) Plant(key, _ string) { s.t.Fatalf("bug: somebody else's %q in a store without names", key) }
+func (s taken) Plant(key, _ string) {
+	s.t.Fatalf("bug: somebody else's %q in a store without names", key)
+}
 
 func (s taken) Leftovers() []string { return s.Broken() }
 
