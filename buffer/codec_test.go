@@ -74,7 +74,26 @@ func sampleEvents() map[string]event {
 	replaced.Head.ID = id16(0x20)
 	replaced.Head.Replaces = head.ID
 	replaced.Head.Replaced = []int{0, 2}
+	from := func(id byte, source Source, lost int64) *manifestEvent {
+		m := *manifest
+		m.Head.ID, m.Head.Source, m.Head.Lost = id16(id), source, lost
+		return &m
+	}
+	raw := &runEvent{
+		Head: RunHead{Incarnation: 7, Consumer: Main, Kind: RunRaw, First: 100, Next: 103},
+		Ref:  runRef{ID: id16(0x50), Length: 4711, Footer: pack.Footer}, Sum: runSum{Rows: 3, Records: 3, Bytes: 99, Oldest: 1700000000000000},
+	}
+	routed := &runEvent{
+		Head: RunHead{Incarnation: 7, Consumer: Main, Kind: RunRouted, Version: 3, Epoch: 9, N: 2, First: 100, Next: 103, Counts: Counts{OK: 1, Dropped: 1}, Lost: 1, Watermark: 5},
+		Ref:  runRef{ID: id16(0x60), Length: 4712, Footer: pack.Footer}, Sum: runSum{Rows: 2, Records: 1, Bytes: 98, Oldest: 1700000000000001},
+	}
 	return map[string]event{
+		"run-raw":            raw,
+		"run-routed":         routed,
+		"manifest-key":       from(0x71, Source{Kind: SourceKey, Key: KeyHash([]byte("\x01a/")), Run: 2}, 0),
+		"manifest-sweep":     from(0x72, Source{Kind: SourceSweep, Run: 3, Bound: []byte("\x01b/")}, 0),
+		"manifest-sweep-all": from(0x73, Source{Kind: SourceSweep, Run: 3, All: true}, 0),
+		"manifest-lossy":     from(0x74, Source{}, 4),
 		"stream": &streamEvent{Stream: Stream{
 			Incarnation: 7, Name: "clicks", State: Paused, Version: 3, Tags: map[string]string{"team": "web", "env": "prod"},
 			Consumers: []uint8{Main, Backup}, Spec: []byte(`{"format":"text"}`),
@@ -176,6 +195,40 @@ func sampleLedger() *ledger {
 	return l
 }
 
+// sampleRuns is a ledger with raw runs, of which one is decided in part, and two epochs of routed runs.
+func sampleRuns(t testing.TB) *ledger {
+	l := newLedger()
+	must := func(e event) {
+		t.Helper()
+		if err := l.apply(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(&streamEvent{Stream: Stream{Incarnation: 7, Name: "clicks", Version: 3, Consumers: []uint8{Main, Backup}}, Firsts: []uint64{1, 1}})
+	l.data(l.streams[7], 1, 100)
+	run := func(kind RunKind, id byte, epoch uint64, n uint32, first, next uint64, counts Counts) *runEvent {
+		return &runEvent{
+			Head: RunHead{Incarnation: 7, Kind: kind, Version: 3, Epoch: epoch, N: n, First: first, Next: next, Counts: counts},
+			Ref:  runRef{ID: id16(id), Length: int64(id)}, Sum: runSum{Rows: int64(next - first), Records: counts.OK + counts.Failed, Bytes: 10 * int64(next-first), Oldest: int64(first)},
+		}
+	}
+	keys := func(id byte, epoch uint64, next uint64, source Source, counts Counts) *manifestEvent {
+		return &manifestEvent{Head: ManifestHead{ID: id16(id), Incarnation: 7, Version: 3, Epoch: epoch, First: 1, Next: next, Source: source, Counts: counts},
+			Objects: 1, Packs: []packRef{{ID: id16(id + 1)}}}
+	}
+	must(run(RunRaw, 0x10, 0, 0, 1, 30, Counts{}))
+	must(run(RunRouted, 0x11, 4, 1, 1, 11, Counts{OK: 8, Dropped: 1, Failed: 1}))
+	must(run(RunRouted, 0x12, 4, 2, 11, 21, Counts{OK: 10}))
+	must(keys(0x30, 4, 11, Source{Kind: SourceKey, Key: KeyHash([]byte("a")), Run: 1}, Counts{OK: 3}))
+	must(keys(0x32, 4, 21, Source{Kind: SourceKey, Key: KeyHash([]byte("b")), Run: 2}, Counts{OK: 2}))
+	must(keys(0x34, 4, 21, Source{Kind: SourceSweep, Run: 2, Bound: []byte("b")}, Counts{OK: 4}))
+	must(run(RunRaw, 0x13, 0, 0, 30, 50, Counts{}))
+	must(&holeEvent{Incarnation: 7, First: 50, Next: 60})
+	must(run(RunRaw, 0x14, 0, 0, 60, 70, Counts{}))
+	must(run(RunRouted, 0x15, 5, 1, 21, 35, Counts{OK: 14}))
+	return l
+}
+
 func TestGoldenHeaders(t *testing.T) {
 	h := sampleSlotHead()
 	golden(t, "slot-header", h.encode())
@@ -183,6 +236,7 @@ func TestGoldenHeaders(t *testing.T) {
 	golden(t, "ident", id.encode())
 	golden(t, "ids", encodeIDs(id16(1), 4, sampleIDs()))
 	golden(t, "checkpoint-state", sampleLedger().encodeState())
+	golden(t, "checkpoint-runs", sampleRuns(t).encodeState())
 }
 
 // The checksum is CRC32C: its check value, and the vectors of RFC 3720 appendix B.4.
@@ -297,6 +351,63 @@ func TestCheckpointRoundTrip(t *testing.T) {
 	}
 	if v, ok := back.streams[7].versions[3]; !ok || v.State != Paused {
 		t.Errorf("old version %+v", v)
+	}
+}
+
+// Runs come through a checkpoint as the frames have left them.
+func TestCheckpointOfRuns(t *testing.T) {
+	l := sampleRuns(t)
+	raw := l.encodeState()
+	back, err := decodeState(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := back.encodeState(); !bytes.Equal(got, raw) {
+		t.Fatalf("the state changed:\n%s%s", hex.Dump(raw), hex.Dump(got))
+	}
+	for _, l := range []*ledger{l, back} {
+		s := l.streams[7]
+		c := s.consumers[0]
+		if c.base != 35 || c.position != 70 || len(c.raw) != 2 || c.raw[0].first != 30 || c.lost != 10 || c.routed() != 10+14 ||
+			c.counts != (Counts{OK: 9, Dropped: 1}) || c.newest != 5 {
+			t.Errorf("consumer %+v", c)
+		}
+		e := c.epoch(4)
+		if e.closedAt != 2 || string(e.bound) != "b" || e.left != 10 || !reflect.DeepEqual(e.cuts, map[[16]byte]uint32{KeyHash([]byte("a")): 1, KeyHash([]byte("b")): 2}) ||
+			e.sum() != (runSum{Rows: 20, Records: 19, Bytes: 200, Oldest: 1}) {
+			t.Errorf("epoch %+v", e)
+		}
+		if want := int64(2*rawRunWeight + 3*routedRunWeight + 2*keyCutWeight + 2*epochWeight); l.runWeight != want || s.runWeight != want || l.weight != want+s.weight {
+			t.Errorf("runs weigh %d of %d, want %d", l.runWeight, l.weight, want)
+		}
+		if s.users[3] != 3+2 || s.consumers[1].position != 1 {
+			t.Errorf("users %v, backup %+v", s.users, s.consumers[1])
+		}
+	}
+	// all that ends gives back what it weighed
+	for _, id := range []byte{0x30, 0x32, 0x34} {
+		if err := back.apply(&commitEvent{Manifest: id16(id)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, e := range []ManifestHead{
+		{Epoch: 4, First: 1, Next: 21, Source: Source{Kind: SourceSweep, Run: 2, All: true}, Counts: Counts{OK: 7}},
+		{Epoch: 5, First: 21, Next: 35, Source: Source{Kind: SourceSweep, Run: 1, All: true}, Counts: Counts{OK: 14}},
+		{Epoch: 6, First: 35, Next: 50, Counts: Counts{OK: 15}},
+		{Epoch: 7, First: 60, Next: 100, Counts: Counts{OK: 40}},
+	} {
+		e.ID, e.Incarnation, e.Version = id16(byte(i+0x80)), 7, 3
+		if err := back.apply(&manifestEvent{Head: e}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := back.streams[7]
+	c := s.consumers[0]
+	if back.weight != 0 || s.runWeight != 0 || s.weight != 0 || len(s.users) != 0 || c.base != 100 || c.lost != 10+3 || c.routed() != 0 || len(back.retiredRuns) != 5 {
+		t.Errorf("at the end: weight %d, stream %+v, consumer %+v, %d runs retired", back.weight, s, c, len(back.retiredRuns))
+	}
+	if got := back.encodeState(); got[0] != checkpointLayout {
+		t.Errorf("without runs the layout is %d", got[0])
 	}
 }
 
@@ -430,6 +541,7 @@ func FuzzPayload(f *testing.F) {
 func FuzzCheckpoint(f *testing.F) {
 	f.Add(sampleLedger().encodeState())
 	f.Add(newLedger().encodeState())
+	f.Add(sampleRuns(f).encodeState())
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		l, err := decodeState(raw)
 		if err != nil {

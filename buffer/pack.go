@@ -176,6 +176,12 @@ func checkManifestHead(m ManifestHead) error {
 	if (m.Replaces == ManifestID{}) != (len(m.Replaced) == 0) {
 		return errors.New("a manifest that replaces objects must say of which manifest, and which")
 	}
+	if err := m.Source.check(); err != nil {
+		return err
+	}
+	if m.Lost < 0 || m.Lost > 0 && m.Source.Kind != SourceRange {
+		return fmt.Errorf("manifest that has lost %d rows: only a range can", m.Lost)
+	}
 	if m.Next < m.First {
 		return fmt.Errorf("manifest takes the range [%d, %d)", m.First, m.Next)
 	}

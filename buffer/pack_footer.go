@@ -25,12 +25,14 @@ import (
 //	                                           60  CRC32C of the bytes before it
 //
 //	footer   pack id 16 · manifests · objects, each list a count and entries with their length before them
-//	manifest id 16 · incarnation · consumer · config version · epoch · source (0: a range of sequences) · first
-//	         · next · ok · dropped · failed · manifest it replaces 16 · objects it replaces: count, then steps
+//	manifest id 16 · incarnation · consumer · config version · epoch · source · first · next · ok · dropped · failed · manifest it replaces 16 · objects it replaces: count, then steps
 //	         · first object · objects
 //	object   offset · length · SHA-256 32 · CRC64NVME 8 · role · records · first sequence · oldest arrival ·
 //	         key · destination id · content type · content encoding · schema version · request id ·
 //	         arrivals: count (0 unless error objects may be made of the records later), then steps
+//
+//	source   0, range of sequences, or 1, key hash 16, run, or 2, run, all 0 or 1, bound where it is 0, or 3, range
+//	         of which damage has taken some rows, how many
 //
 // Numbers in the footer are varints (arrivals signed), texts a length and bytes. The frame that names the
 // pack has the SHA-256 of the footer, and the footer that of each object: so one frame fixes every byte.
@@ -118,10 +120,11 @@ func (f *packFooter) encode() []byte {
 	for i := range f.Manifests {
 		m := &f.Manifests[i]
 		e = append(e[:0], m.ID[:]...)
-		for _, v := range []uint64{
-			uint64(m.Incarnation), uint64(m.Consumer), m.Version, m.Epoch, 0, m.First, m.Next,
-			uint64(m.Counts.OK), uint64(m.Counts.Dropped), uint64(m.Counts.Failed),
-		} {
+		for _, v := range []uint64{uint64(m.Incarnation), uint64(m.Consumer), m.Version, m.Epoch} {
+			e = binary.AppendUvarint(e, v)
+		}
+		e = appendSource(e, &m.ManifestHead)
+		for _, v := range []uint64{m.First, m.Next, uint64(m.Counts.OK), uint64(m.Counts.Dropped), uint64(m.Counts.Failed)} {
 			e = binary.AppendUvarint(e, v)
 		}
 		e = append(e, m.Replaces[:]...)
@@ -155,6 +158,47 @@ func (f *packFooter) encode() []byte {
 	return b
 }
 
+// appendSource writes where the rows of a manifest were: its code, and what belongs to it.
+func appendSource(b []byte, h *ManifestHead) []byte {
+	switch s := &h.Source; {
+	case s.Kind == SourceKey:
+		b = binary.AppendUvarint(b, sourceKey)
+		b = append(b, s.Key[:]...)
+		return binary.AppendUvarint(b, uint64(s.Run))
+	case s.Kind == SourceSweep:
+		b = binary.AppendUvarint(b, sourceSweep)
+		b = binary.AppendUvarint(b, uint64(s.Run))
+		if s.All {
+			return append(b, 1)
+		}
+		return appendText(append(b, 0), s.Bound)
+	case h.Lost > 0:
+		return binary.AppendUvarint(binary.AppendUvarint(b, sourceLossy), uint64(h.Lost))
+	default:
+		return binary.AppendUvarint(b, sourceRange)
+	}
+}
+
+// source reads what appendSource writes.
+func (r *footerReader) source(h *ManifestHead) {
+	switch r.number(sourceLossy) {
+	case sourceKey:
+		h.Source.Kind = SourceKey
+		r.array(h.Source.Key[:])
+		h.Source.Run = uint32(r.number(1<<32 - 1))
+	case sourceSweep:
+		h.Source.Kind = SourceSweep
+		h.Source.Run = uint32(r.number(1<<32 - 1))
+		if h.Source.All = r.number(1) == 1; !h.Source.All {
+			h.Source.Bound = r.bytes()
+		}
+	case sourceLossy:
+		if h.Lost = int64(r.number(1<<63 - 1)); h.Lost == 0 {
+			r.fail("a range that has lost nothing")
+		}
+	}
+}
+
 func appendText[T ~string | ~[]byte](b []byte, s T) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
@@ -173,7 +217,7 @@ func parsePackFooter(b []byte, end int64) (*packFooter, error) {
 		m.Consumer = uint8(e.number(1<<8 - 1))
 		m.Version = e.number(1<<64 - 1)
 		m.Epoch = e.number(1<<64 - 1)
-		e.number(0)
+		e.source(&m.ManifestHead)
 		m.First = e.number(1<<64 - 1)
 		m.Next = e.number(1<<64 - 1)
 		m.Counts.OK = int64(e.number(1<<63 - 1))

@@ -575,6 +575,14 @@ func FuzzPackFooter(f *testing.F) {
 	f.Add(foot.encode(), int64(packHeaderSize+10))
 	foot.Manifests[0].Replaces, foot.Manifests[0].Replaced = ManifestID{7}, []int{0, 2, 9}
 	f.Add(foot.encode(), int64(packHeaderSize+10))
+	for _, source := range []Source{
+		{Kind: SourceKey, Key: [16]byte{1}, Run: 300}, {Kind: SourceSweep, Run: 7, Bound: []byte("k")}, {Kind: SourceSweep, Run: 7, All: true},
+	} {
+		foot.Manifests[0].Source = source
+		f.Add(foot.encode(), int64(packHeaderSize+10))
+	}
+	foot.Manifests[0].Source, foot.Manifests[0].Lost = Source{}, 5
+	f.Add(foot.encode(), int64(packHeaderSize+10))
 	f.Fuzz(func(t *testing.T, b []byte, end int64) {
 		got, err := parsePackFooter(b, end)
 		if err != nil {
