@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -193,8 +194,12 @@ func (b bounded) Do(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// plain is an error of the SDK without what it says around each: the operation's name, and numbers of attempts.
+// plain is an error of the SDK without what it says around each: the operation's name, numbers of attempts, and the
+// status of an answer that never came.
 func plain(err error) string {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Error()
+	}
 	if e, ok := errors.AsType[*smithy.OperationError](err); ok {
 		err = e.Err
 	}

@@ -203,3 +203,36 @@ func TestMisbehaviour(t *testing.T) {
 		t.Errorf("no answer: %v after %v", err, time.Since(began))
 	}
 }
+
+// A role is assumed with the credentials of the environment, and the table is asked for with its own.
+func TestRole(t *testing.T) {
+	c := &catalog{tables: map[string]string{"web.clicks@LATEST": clicks}}
+	glue := c.open(t)
+	const role = "arn:aws:iam::123456789012:role/firehose"
+	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseForm(); err != nil {
+			t.Error(err)
+		}
+		if a := r.Header.Get("Authorization"); r.Form.Get("Action") != "AssumeRole" || r.Form.Get("RoleArn") != role || !strings.Contains(a, "Credential=LONGLIVED/") {
+			t.Errorf("%v with %s", r.Form, a)
+		}
+		fmt.Fprintf(w, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials><AccessKeyId>AKIDEXAMPLE</AccessKeyId>`+
+			`<SecretAccessKey>s</SecretAccessKey><SessionToken>of the role</SessionToken><Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`,
+			time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	}))
+	defer sts.Close()
+	t.Setenv("AWS_ACCESS_KEY_ID", "LONGLIVED")
+	o := glue.o
+	o.RoleARN, o.STSEndpoint = role, sts.URL
+	glue, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := glue.Columns(limited(t, 10*time.Second), Table{Database: "web", Name: "clicks"}); err != nil || got.Version != "3" {
+		t.Errorf("%v, %v", got, err)
+	}
+	sts.Close()
+	if _, err := glue.Columns(limited(t, 10*time.Second), Table{Database: "web", Name: "clicks"}); err == nil || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("a role that cannot be assumed: %v", err)
+	}
+}
