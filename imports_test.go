@@ -24,6 +24,7 @@ var mayImport = map[string][]string{
 	"delivery":     {"record", "prefix", "buffer", "format", "sinks", "transform"},
 	"firehose":     {"config", "prefix"},
 	"format":       {"record"},
+	"partition":    {"record", "prefix", "transform", "transform/jq"},
 	"prefix":       {},
 	"record":       {},
 	"sample":       {"format"}, // the declared schemas of the data sets
@@ -115,6 +116,9 @@ func TestImportRule(t *testing.T) {
 		{"sinks/s3", "sinks/file", false},
 		{"sources/directput", "record", true},
 		{"record", "prefix", false},
+		{"partition", "transform/jq", true},
+		{"partition", "transform/set", false},
+		{"partition", "delivery", false},
 		{"transform/jq", "transform", true},
 		{"transform/jq", "transform/set", false},
 	} {

@@ -501,3 +501,11 @@ func daysIn(year, month int64) int {
 }
 
 func floorMod(a, b int64) int64 { return a - floorDiv(a, b)*b }
+
+// Days counts days from 1970-01-01 to a date of the years 1 to 9999; not ok where there is no such day.
+func Days(year, month, day int64) (days int64, ok bool) {
+	if year < 1 || year > 9999 || month < 1 || month > 12 || day < 1 || day > int64(daysIn(year, month)) {
+		return 0, false
+	}
+	return civilDays(year, month, day), true
+}

@@ -501,6 +501,9 @@ func unescape(dst, b []byte) []byte {
 	return dst
 }
 
+// AppendUnescaped appends to dst what a string of a valid JSON text, without its quotes, stands for.
+func AppendUnescaped(dst, b []byte) []byte { return unescape(dst, b) }
+
 func hexRune(b []byte) (r rune) {
 	for _, c := range b[:4] {
 		v := c - '0'

@@ -86,6 +86,17 @@ func isNameByte(c byte) bool {
 // String is the path as it was written.
 func (p Path) String() string { return p.text }
 
+// Names of the members on the way, without [] steps.
+func (p Path) Names() []string {
+	var names []string
+	for _, s := range p.steps {
+		if !s.each {
+			names = append(names, s.name)
+		}
+	}
+	return names
+}
+
 // Each tells whether the path has a [] step, and so can name several values.
 func (p Path) Each() bool {
 	for _, s := range p.steps {
