@@ -30,9 +30,6 @@ var (
 const (
 	packSuffix = ".pack"
 	runSuffix  = ".run"
-
-	runMagic        = 0x4e555248 // "HRUN"
-	runTrailerMagic = 0x544e5248 // "HRNT"
 )
 
 // draft is such a file in the making. One goroutine writes it: clear bytes, one behind the other, of which those
@@ -50,6 +47,8 @@ type draft struct {
 	high   int64  // the file is this long: what was taken back may have reached further than what follows
 	hashed int    // so much of buf is in the hashes, or belongs to none
 	hashes []hash.Hash
+
+	again *clearReader // of what was sealed; nil: not needed yet
 
 	length int64 // of the finished file
 	footer [32]byte
@@ -173,6 +172,36 @@ func (d *draft) place(n int64) int64 {
 	return sealedLength(n)
 }
 
+// ReadAt reads clear bytes that were written or gathered, behind the header.
+func (d *draft) ReadAt(p []byte, off int64) (n int, err error) {
+	for n < len(p) {
+		at := off + int64(n)
+		if at >= d.size() {
+			return n, io.EOF
+		}
+		if at >= d.off {
+			n += copy(p[n:], d.buf[at-d.off:])
+			continue
+		}
+		part := p[n:min(int64(len(p)), int64(n)+d.off-at)]
+		if d.crypt == nil {
+			err = readFull(d.file, part, at)
+		} else {
+			// what was flushed is whole blocks, since the write buffer holds a number of them
+			if d.again == nil {
+				d.again = &clearReader{f: d.file, key: &d.crypt.dataKey, name: d.name(), pool: d.files.blocks}
+			}
+			d.again.size = d.off
+			err = readFull(d.again, part, at)
+		}
+		if err != nil {
+			return n, err
+		}
+		n += len(part)
+	}
+	return n, nil
+}
+
 // rewind makes clear byte pos, which was written or gathered, the next one.
 func (d *draft) rewind(pos int64) error {
 	switch {
@@ -283,6 +312,9 @@ func (d *draft) finish(begin int64, footer [32]byte) error {
 
 // done gives the write buffer back. The file is finished.
 func (d *draft) done() {
+	if d.again != nil {
+		d.again.Close()
+	}
 	d.files.buffers.put(d.buf)
 	d.buf = nil
 }
@@ -362,20 +394,30 @@ func readEnvelope(f fsys.File, kind fileKind, path string, keys *keyring, damage
 	if err := readPart(c.clear, tail[:], size-packTrailerSize, "trailer", kind, path, damage); err != nil {
 		return nil, err
 	}
-	if le.Uint32(tail[:]) != kind.trailer || le.Uint32(tail[60:]) != crc32.Checksum(tail[:60], castagnoli) {
-		return nil, damage("no valid trailer")
+	t, err := parseTrailer(tail[:], kind.trailer)
+	if err != nil {
+		return nil, damage("%v", err)
 	}
-	if v := le.Uint32(tail[4:]); v > sealedVersion {
-		return nil, &NewerVersionError{Path: path, What: kind.what, Version: v, Known: sealedVersion}
-	} else if v != version {
-		return nil, damage("header and trailer have format versions %d and %d", version, v)
+	if t.Version > sealedVersion {
+		return nil, &NewerVersionError{Path: path, What: kind.what, Version: t.Version, Known: sealedVersion}
+	} else if t.Version != version {
+		return nil, damage("header and trailer have format versions %d and %d", version, t.Version)
 	}
-	off, n := le.Uint64(tail[8:]), le.Uint64(tail[16:])
+	off, n := uint64(t.Offset), uint64(t.Length)
 	if off < packHeaderSize || off > uint64(size) || n > uint64(size) || off+n+packTrailerSize != uint64(size) {
 		return nil, damage("footer at [%d, +%d) of %d bytes", off, n, size)
 	}
-	c.offset, c.footLen, c.footer = int64(off), int64(n), [32]byte(tail[24:])
+	c.offset, c.footLen, c.footer = t.Offset, t.Length, t.Footer
 	return c, nil
+}
+
+// parseTrailer reads the last bytes of a file.
+func parseTrailer(tail []byte, magic uint32) (packTrailer, error) {
+	le := binary.LittleEndian
+	if le.Uint32(tail) != magic || le.Uint32(tail[60:]) != crc32.Checksum(tail[:60], castagnoli) {
+		return packTrailer{}, errors.New("no valid trailer")
+	}
+	return packTrailer{Magic: magic, Version: le.Uint32(tail[4:]), Offset: int64(le.Uint64(tail[8:])), Length: int64(le.Uint64(tail[16:])), Footer: [32]byte(tail[24:])}, nil
 }
 
 // readPart reads all of b; a broken seal is damage.

@@ -135,7 +135,7 @@ func (r *recovery) wire(o Options) error {
 		Memory: b.memory, Front: b.front, Sealed: j.seal != nil, Log: b.log,
 	})
 	b.packs = newPackStore(fileOptions{FS: b.fs, Dir: path.Join(b.dir, packsDir), Directory: j.id.Directory, Rand: b.rand, Seal: j.seal, Space: b.space, Log: b.log})
-	b.runs = &runStore{}
+	b.runs = newRunStore(fileOptions{FS: b.fs, Dir: path.Join(b.dir, runsDir), Directory: j.id.Directory, Rand: b.rand, Seal: j.seal, Space: b.space, Log: b.log})
 	b.committer = newCommitter(b)
 	b.opener = newOpener(b)
 	b.metrics = newMetrics(b)

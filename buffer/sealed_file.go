@@ -129,6 +129,16 @@ func (r *clearReader) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
+// forget gives the buffer back until it is needed again.
+func (r *clearReader) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.buf != nil {
+		r.pool.Put(r.buf)
+	}
+	r.buf, r.opened = nil, nil
+}
+
 // Close gives the buffer back. Again it does nothing.
 func (r *clearReader) Close() error {
 	r.mu.Lock()
