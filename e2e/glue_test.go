@@ -93,7 +93,8 @@ func TestGlueTables(t *testing.T) {
 	if len(errors) != 1 {
 		t.Fatalf("error objects %v", errors)
 	}
-	if b, err := os.ReadFile(errors[0]); err != nil || !strings.Contains(string(b), "DataFormatConversion.MalformedData") {
+	if b, err := os.ReadFile(errors[0]); err != nil || !strings.Contains(string(b), "DataFormatConversion.MalformedData") ||
+		!strings.Contains(string(b), `"dataCatalogTable":{"catalogId":"000000000000","databaseName":"web","tableName":"clicks","region":"us-east-1","versionId":"LATEST","catalogArn":null}`) {
 		t.Errorf("error output %s, %v", b, err)
 	}
 }

@@ -184,6 +184,7 @@ func (p *parts) pipeline(now *settings, inFile string, s *config.Stream) (*deliv
 	}
 	var flaws, more []flaw
 	pipe.Format, flaws = p.format(&s.Format)
+	pipe.Catalog = catalogTable(&s.Format, now.aws.AccountID)
 	pipe.Transform, more = chain(s.Transform, p.log)
 	flaws = append(flaws, more...)
 	switch d := &s.Destination; {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -220,6 +221,16 @@ func storedSchema(definition func(name string) (buffer.Stream, bool), stream str
 		return nil
 	}
 	return &s.Format.Parquet.Schema
+}
+
+// catalogTable is how lines of the error output name the table that a stream takes its columns from; nil where there is
+// none.
+func catalogTable(f *config.Format, account string) map[string]string {
+	if f.Parquet == nil || f.Parquet.Schema.Glue == nil {
+		return nil
+	}
+	g := f.Parquet.Schema.Glue
+	return map[string]string{"catalogId": cmp.Or(g.CatalogID, account), "databaseName": g.Database, "tableName": g.Table, "region": g.Region, "versionId": g.Version}
 }
 
 // catalogs is controlplane.Tables.

@@ -44,14 +44,18 @@ func (c *catalog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !strings.Contains(r.Header.Get("User-Agent"), "hydrant") {
 		c.t.Errorf("User-Agent %q", r.Header.Get("User-Agent"))
 	}
-	var in struct{ CatalogId, DatabaseName, Name, TableName, VersionId *string }
+	var in struct {
+		CatalogID                     *string `json:"CatalogId"`
+		VersionID                     *string `json:"VersionId"`
+		DatabaseName, Name, TableName *string
+	}
 	d := json.NewDecoder(strings.NewReader(string(body)))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&in); err != nil {
 		c.t.Errorf("%s: %v", body, err)
 	}
-	if in.CatalogId != nil && *in.CatalogId != "123456789012" {
-		c.t.Errorf("CatalogId %q", *in.CatalogId)
+	if in.CatalogID != nil && *in.CatalogID != "123456789012" {
+		c.t.Errorf("CatalogId %q", *in.CatalogID)
 	}
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 	refuse := func(code, message string) {
@@ -60,7 +64,7 @@ func (c *catalog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch target := r.Header.Get("X-Amz-Target"); target {
 	case "AWSGlue.GetTable":
-		if in.Name == nil || in.TableName != nil || in.VersionId != nil {
+		if in.Name == nil || in.TableName != nil || in.VersionID != nil {
 			c.t.Errorf("GetTable with %s", body)
 		}
 		table, ok := c.tables[*in.DatabaseName+"."+*in.Name+"@LATEST"]
@@ -73,12 +77,12 @@ func (c *catalog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if in.TableName == nil || in.Name != nil {
 			c.t.Errorf("GetTableVersion with %s", body)
 		}
-		table, ok := c.tables[*in.DatabaseName+"."+*in.TableName+"@"+*in.VersionId]
+		table, ok := c.tables[*in.DatabaseName+"."+*in.TableName+"@"+*in.VersionID]
 		if !ok {
 			refuse("EntityNotFoundException", "Version not found.")
 			return
 		}
-		fmt.Fprintf(w, `{"TableVersion":{"VersionId":%q,"Table":{"Name":%q,%s}}}`, *in.VersionId, *in.TableName, table)
+		fmt.Fprintf(w, `{"TableVersion":{"VersionId":%q,"Table":{"Name":%q,%s}}}`, *in.VersionID, *in.TableName, table)
 	default:
 		c.t.Errorf("X-Amz-Target %q", target)
 		refuse("UnknownOperationException", "")
