@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"hydrant/buffer"
+	"hydrant/format"
 	"hydrant/sinks"
 )
 
@@ -92,7 +93,9 @@ func (s *stream) put(ctx context.Context, t *task) (kind string, err error) {
 		return kind, &localError{err}
 	}
 	defer s.release(to.v)
-	s.suspect(t, first, to)
+	if !to.forgets {
+		s.suspect(t, first, to)
+	}
 	r, err := s.store.OpenObject(t.batch.manifest, t.object)
 	if err != nil {
 		return kind, &localError{fmt.Errorf("open the bytes of %q: %w", info.Key, err)}
@@ -100,10 +103,13 @@ func (s *stream) put(ctx context.Context, t *task) (kind string, err error) {
 	defer r.Close()
 	ctx, end := s.sending(ctx, t)
 	defer end()
-	o := s.object(t, r)
+	o, err := s.object(t, r)
+	if err != nil {
+		return kind, err
+	}
 	// Where the stream has another place by now, the object may be at a former one: then it stays there. Only
 	// where it certainly is not does it go to the new one.
-	if found, err := s.lookAt(ctx, t, o, func(p place) bool { return p.name != to.name }); err != nil {
+	if found, err := s.lookAt(ctx, t, o, func(p place) bool { return p.name != to.name && !to.forgets }); err != nil {
 		return kind, fmt.Errorf("ask a former destination for %q: %w", info.Key, err)
 	} else if found {
 		return kind, nil
@@ -116,7 +122,7 @@ func (s *stream) put(ctx context.Context, t *task) (kind string, err error) {
 	}
 	buffer.CrashPoint("object-sending")
 	if err := to.sink.Put(ctx, o); err != nil {
-		if sinks.ClassOf(err) == sinks.Unknown {
+		if sinks.ClassOf(err) == sinks.Unknown && !to.forgets {
 			s.mayBeAt(t, to)
 		}
 		return kind, fmt.Errorf("put %q: %w", info.Key, err)
@@ -124,8 +130,15 @@ func (s *stream) put(ctx context.Context, t *task) (kind string, err error) {
 	return kind, nil
 }
 
-// doubtful tells whether the object may be stored somewhere.
-func (t *task) doubtful() bool { return t.left || len(t.places) > 0 }
+// doubtful tells whether the object may be stored somewhere that can be asked.
+func (t *task) doubtful() bool {
+	if p := t.batch.use.pipe; p != nil {
+		if d := p.destination(t.info().Destination); d != nil && d.AtLeastOnce {
+			return false
+		}
+	}
+	return t.left || len(t.places) > 0
+}
 
 // suspect notes the places that may have the object although this process knows of no lost answer: those that an
 // earlier process may have sent it to, which are the one that it was made for and all that the stream has had
@@ -213,7 +226,11 @@ func (s *stream) lookFor(ctx context.Context, t *task) (found bool, kind string,
 	defer r.Close()
 	ctx, end := s.sending(ctx, t)
 	defer end()
-	if found, err = s.lookAt(ctx, t, s.object(t, r), func(place) bool { return true }); err != nil {
+	o, err := s.object(t, r)
+	if err != nil {
+		return false, kind, err
+	}
+	if found, err = s.lookAt(ctx, t, o, func(place) bool { return true }); err != nil {
 		return false, kind, fmt.Errorf("look for %q: %w", info.Key, err)
 	}
 	return found, kind, nil
@@ -228,7 +245,7 @@ func nowhere(err error) bool {
 }
 
 // object is what a sink gets.
-func (s *stream) object(t *task, r io.ReaderAt) sinks.Object {
+func (s *stream) object(t *task, r io.ReaderAt) (sinks.Object, error) {
 	info, id := t.info(), t.batch.manifest.ID
 	meta := map[string]string{
 		sinks.MetaManifestID: hex.EncodeToString(id[:]),
@@ -240,7 +257,7 @@ func (s *stream) object(t *task, r io.ReaderAt) sinks.Object {
 	if info.SchemaVersion != "" {
 		meta[sinks.MetaSchemaVersion] = info.SchemaVersion
 	}
-	return sinks.Object{
+	o := sinks.Object{
 		Key:             info.Key,
 		Size:            info.Size,
 		SHA256:          info.SHA256,
@@ -250,6 +267,10 @@ func (s *stream) object(t *task, r io.ReaderAt) sinks.Object {
 		Meta:            meta,
 		ReaderAt:        r,
 	}
+	if requests := t.requests(); requests != nil {
+		return s.requestObject(t, o, requests)
+	}
+	return o, nil
 }
 
 // afterFailure decides, by the class of the error, what becomes of an object that was not put.
@@ -267,7 +288,11 @@ func (s *stream) afterFailure(ctx context.Context, t *task, err error) (outcome,
 	if e, ok := errors.AsType[*sinks.Error](err); ok {
 		after, full = e.After, e.Full
 	}
-	switch sinks.ClassOf(err) {
+	class := sinks.ClassOf(err)
+	if class != sinks.Damaged && class != sinks.TooLarge && t.requests() != nil {
+		return s.afterRequest(ctx, t, class, after, err)
+	}
+	switch class {
 	case sinks.RefusedDestination:
 		d, alone, known := s.up.deniedFor(t.lane, t, time.Now())
 		switch {
@@ -281,7 +306,10 @@ func (s *stream) afterFailure(ctx context.Context, t *task, err error) (outcome,
 			return again, max(slow, after)
 		}
 		return s.divert(ctx, t, err)
-	case sinks.RefusedObject:
+	case sinks.TooLarge, sinks.RefusedObject:
+		if class == sinks.TooLarge && t.requests() != nil {
+			return s.halve(ctx, t, err)
+		}
 		if info.Role == buffer.Error {
 			s.alarm("error output", "object of the error output is refused; it is kept and tried again", "key", info.Key, "err", err)
 			return again, max(slow, after)
@@ -342,15 +370,25 @@ const maxReason = 1000
 // replace puts the same bytes under another key into a manifest of their own. When it is durable the old
 // object is never sent again.
 func (s *stream) replace(ctx context.Context, t *task, key string, role buffer.Role, reason string) (outcome, time.Duration) {
-	retry := backoff(t.attempts, retryBase, retryCap)
 	head, p, err := s.copyObject(t, key, role)
 	if err != nil {
-		if _, ok := errors.AsType[*damage](err); ok {
-			return s.damaged(ctx, t, err)
-		}
-		s.alarm("replace", "object cannot be replaced now", "key", t.info().Key, "err", err)
-		return again, retry
+		return s.notReplaced(ctx, t, err)
 	}
+	return s.exchange(ctx, t, head, p, key, reason)
+}
+
+// notReplaced decides what becomes of an object in whose place nothing could be made.
+func (s *stream) notReplaced(ctx context.Context, t *task, err error) (outcome, time.Duration) {
+	if _, ok := errors.AsType[*damage](err); ok || errors.Is(err, format.ErrDamaged) {
+		return s.damaged(ctx, t, err)
+	}
+	s.alarm("replace", "object cannot be replaced now", "key", t.info().Key, "err", err)
+	return again, backoff(t.attempts, retryBase, retryCap)
+}
+
+// exchange puts the objects of a sealed pack, the first of which has a key, in the place of one.
+func (s *stream) exchange(ctx context.Context, t *task, head buffer.ManifestHead, p pack, key, reason string) (outcome, time.Duration) {
+	retry := backoff(t.attempts, retryBase, retryCap)
 	if ctx.Err() != nil {
 		p.Abort()
 		return shutdown, 0
@@ -361,6 +399,7 @@ func (s *stream) replace(ctx context.Context, t *task, key string, role buffer.R
 	// A journal that fails keeps this waiting until it can be written or is closed, and it is closed when the
 	// deliveries have ended. So a process that ends does not wait: the next one finds out.
 	var m *buffer.Manifest
+	var err error
 	decided := make(chan struct{})
 	go func() {
 		defer close(decided)
@@ -387,10 +426,10 @@ func (d *damage) Error() string {
 	return fmt.Sprintf("the bytes of %q do not have the checksum that was fixed for them", d.key)
 }
 
-// copyObject writes the object's bytes into a new pack, under another key, and seals it.
-func (s *stream) copyObject(t *task, key string, role buffer.Role) (head buffer.ManifestHead, p pack, err error) {
+// replacement is the head of the manifest that takes an object's place.
+func (s *stream) replacement(t *task, role buffer.Role) buffer.ManifestHead {
 	info, m := t.info(), t.batch.manifest
-	head = buffer.ManifestHead{
+	head := buffer.ManifestHead{
 		ID:          s.store.NewManifestID(),
 		Incarnation: m.Incarnation,
 		Consumer:    m.Consumer,
@@ -406,6 +445,13 @@ func (s *stream) copyObject(t *task, key string, role buffer.Role) (head buffer.
 	} else {
 		head.Counts.OK = info.Records
 	}
+	return head
+}
+
+// copyObject writes the object's bytes into a new pack, under another key, and seals it.
+func (s *stream) copyObject(t *task, key string, role buffer.Role) (head buffer.ManifestHead, p pack, err error) {
+	info, m := t.info(), t.batch.manifest
+	head = s.replacement(t, role)
 	r, err := s.store.OpenObject(m, t.object)
 	if err != nil {
 		return head, nil, fmt.Errorf("open the bytes of %q: %w", info.Key, err)
@@ -422,6 +468,9 @@ func (s *stream) copyObject(t *task, key string, role buffer.Role) (head buffer.
 	}()
 	object := info.ObjectHead
 	object.Key, object.Role = key, role
+	if pipe := t.batch.use.pipe; role == buffer.Error && pipe != nil {
+		object.Destination = pipe.errors().ID
+	}
 	w, err := p.Begin(object)
 	if err != nil {
 		return head, nil, fmt.Errorf("begin %q: %w", key, err)

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -166,6 +167,12 @@ func (c *cutting) put(row record.Row, route int, poisoned bool, message string) 
 		return c.refuse(formatConversionFailed, row, codeEncoderBug, message)
 	}
 	err := c.append(row)
+	if errors.Is(err, format.ErrFull) {
+		if err := c.begin(row, route); err != nil {
+			return err
+		}
+		err = c.append(row)
+	}
 	if err == nil {
 		c.input += int64(len(row.Data))
 		c.object.add(row, !c.counted)
@@ -173,7 +180,7 @@ func (c *cutting) put(row record.Row, route int, poisoned bool, message string) 
 		return nil
 	}
 	if misfit, ok := errors.AsType[*format.RowError](err); ok {
-		return c.refuse(formatConversionFailed, row, misfit.Code, misfit.Message)
+		return c.refuse(cmp.Or(misfit.Type, formatConversionFailed), row, misfit.Code, misfit.Message)
 	}
 	return err
 }
@@ -197,7 +204,7 @@ func (c *cutting) append(row record.Row) (err error) {
 		}
 	}()
 	if err = c.enc.Append(row); err != nil {
-		if _, ok := errors.AsType[*format.RowError](err); !ok {
+		if _, ok := errors.AsType[*format.RowError](err); !ok && !errors.Is(err, format.ErrFull) {
 			err = &packError{fmt.Errorf("encode: %w", err)}
 		}
 	}
@@ -235,17 +242,12 @@ func (c *cutting) begin(row record.Row, route int) error {
 			return &packError{fmt.Errorf("start a pack: %w", err)}
 		}
 	}
-	w, err := c.pack.Begin(buffer.ObjectHead{
-		Key:             key,
-		Role:            buffer.Data,
-		Destination:     j.pipe.Destination.ID,
-		ContentType:     contentType,
-		ContentEncoding: j.pipe.Format.ContentEncoding(),
-		SchemaVersion:   j.pipe.Format.SchemaVersion(),
-	})
+	head := j.pipe.dataHead(key)
+	w, err := c.pack.Begin(head)
 	if err != nil {
 		return &packError{fmt.Errorf("begin %q: %w", key, err)}
 	}
+	announce(c.enc, head)
 	c.enc.Reset(w)
 	c.open, c.input, c.object = true, 0, tallied{}
 	return nil

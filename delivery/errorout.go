@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	"hydrant/buffer"
 	"hydrant/prefix"
 	"hydrant/record"
 	"hydrant/transform"
@@ -32,6 +31,7 @@ type errorOutput struct {
 
 	pack      pack
 	w         io.Writer
+	lines     lineFormat
 	errorType string // of the object that is open, "" for none
 	route     string
 	from      int64 // arrivals in [from, until), µs, have this route
@@ -66,6 +66,8 @@ func (e *errorOutput) add(errorType string, row record.Row, code, message string
 	}
 	now := time.Now()
 	switch errorType {
+	case endpointFailed:
+		e.line = appendEndpointFailed(e.line[:0], row, 1, code, message, now)
 	case formatConversionFailed:
 		e.line = appendConversionFailed(e.line[:0], row, code, message, now, e.j.pipe.Catalog)
 	default:
@@ -101,7 +103,7 @@ func (e *errorOutput) open(errorType string, row record.Row) error {
 	if err := e.end(); err != nil {
 		return err
 	}
-	key, err := p.errorKey(errorType, e.j.name, e.j.version, row.Arrived, "")
+	key, err := p.errorKey(errorType, e.j.name, e.j.version, row.Arrived, p.errorExtension())
 	if err != nil {
 		return fmt.Errorf("make a key for the error output: %w", err)
 	}
@@ -110,15 +112,11 @@ func (e *errorOutput) open(errorType string, row record.Row) error {
 			return &packError{fmt.Errorf("start a pack for error records: %w", err)}
 		}
 	}
-	e.w, err = e.pack.Begin(buffer.ObjectHead{
-		Key:         key,
-		Role:        buffer.Error,
-		Destination: p.Destination.ID,
-		ContentType: contentType,
-	})
+	w, err := e.pack.Begin(p.errorHead(key))
 	if err != nil {
 		return &packError{fmt.Errorf("begin %q: %w", key, err)}
 	}
+	e.w = e.lines.start(p, w)
 	e.errorType, e.bytes, e.object = errorType, 0, tallied{}
 	return nil
 }
@@ -129,6 +127,9 @@ func (e *errorOutput) end() error {
 		return nil
 	}
 	e.errorType = ""
+	if err := e.lines.finish(); err != nil {
+		return &packError{fmt.Errorf("finish an object of error records: %w", err)}
+	}
 	if err := e.pack.End(e.object.records, e.object.firstSeq, e.object.oldest); err != nil {
 		return &packError{fmt.Errorf("end an object of error records: %w", err)}
 	}

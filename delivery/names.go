@@ -100,7 +100,7 @@ func (p *Pipeline) key(t *prefix.Template, v prefix.Values, stream string, versi
 		return "", fmt.Errorf("draw a UUID: %w", err)
 	}
 	key := text + objectName(stream, version, v.Time, id, extension)
-	if err := p.Destination.Sink.ValidateKey(key); err != nil {
+	if err := p.sinkOf(t).ValidateKey(key); err != nil {
 		return "", err
 	}
 	return key, nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"hydrant/buffer"
+	"hydrant/prefix"
 	"hydrant/sinks"
 )
 
@@ -33,6 +34,14 @@ func (p *Pipeline) errors() *Destination {
 		return &p.Errors
 	}
 	return &p.Destination
+}
+
+// sinkOf is the sink of the objects that a template names.
+func (p *Pipeline) sinkOf(t *prefix.Template) sinks.Sink {
+	if t == p.ErrorPrefix {
+		return p.errors().Sink
+	}
+	return p.Destination.Sink
 }
 
 // each calls f for every destination of the pipeline.
