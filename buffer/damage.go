@@ -311,6 +311,10 @@ func (r *recovery) judge() error {
 		m.public = &Manifest{ManifestHead: *h, Objects: make([]ObjectInfo, m.event.Objects)}
 	}
 	r.l.retired = nil // their files are orphans and go with the others
+	r.l.retiredRuns = nil
+	if err := r.judgeRuns(); err != nil {
+		return err
+	}
 	if err := r.findHoles(); err != nil {
 		return err
 	}
