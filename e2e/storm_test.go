@@ -516,7 +516,7 @@ func TestEveryCrashPointIsReached(t *testing.T) {
 			placed[string(m[1])] = true
 		}
 	}
-	for _, p := range crashPoints {
+	for _, p := range slices.Concat(crashPoints, controlPoints) {
 		if !placed[p.name] {
 			t.Errorf("no place in the code has the crash point %s", p.name)
 		}
