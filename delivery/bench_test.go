@@ -34,6 +34,7 @@ func (c *slabClaim) Range() (uint64, uint64) { return 1, uint64(c.rows) + 1 }
 func (c *slabClaim) Bytes() int64            { return int64(len(c.encoded)) }
 func (c *slabClaim) Trim(uint64)             {}
 func (c *slabClaim) Release()                {}
+func (c *slabClaim) Lost() int64             { return 0 }
 func (c *slabClaim) Rows() iter.Seq[record.Row] {
 	return func(yield func(record.Row) bool) {
 		row := record.Row{Arrived: c.arrived}

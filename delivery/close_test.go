@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"hydrant/buffer"
 )
 
 // start of the clock in a synctest bubble.
@@ -297,7 +299,7 @@ func TestPressureCloses(t *testing.T) {
 		}
 		c := w.store.Consumer(1).(*modelConsumer)
 		w.put("s", "small")
-		c.press(true)
+		c.press(buffer.PressureDisk)
 		synctest.Wait()
 		if n := len(w.shop().keys()); n != 0 {
 			t.Fatalf("%d objects at once: a few bytes do not relieve anything", n)
@@ -316,7 +318,7 @@ func TestPressureCloses(t *testing.T) {
 		if n := cuts(w, "s"); n != 2 {
 			t.Fatalf("%d cuts, want 2: pressure closes also while the stream is paused", n)
 		}
-		c.press(false)
+		c.press(0)
 		w.put("s", "later")
 		time.Sleep(2 * time.Hour)
 		if n, k := cuts(w, "s"), len(w.shop().keys()); n != 2 || k != 1 {
@@ -376,9 +378,9 @@ func TestCrowdedHoldsBack(t *testing.T) {
 		}
 		w.balanced("well", 50)
 		c := w.store.Consumer(w.m.lookup("dead").incarnation).(*modelConsumer)
-		c.press(true)
+		c.press(buffer.PressureDisk)
 		time.Sleep(2 * pressureAge)
-		c.press(false)
+		c.press(0)
 		if n := cuts(w, "dead"); n != crowdedOutstanding+1 {
 			t.Errorf("%d manifests, want one more under pressure", n)
 		}

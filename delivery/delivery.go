@@ -23,9 +23,15 @@ import (
 // Pipeline is one version of a stream, ready to work. It is made by Open from what a STREAM frame holds
 // and is immutable.
 type Pipeline struct {
-	// Transform is what happens to rows before they are written; nil: nothing. It runs when rows are encoded, so what
-	// it decides takes effect with a manifest and is decided again where there was none.
-	Transform     *transform.Chain
+	// Transform is what happens to rows first; nil: nothing. What it decides takes effect with a manifest, or with a
+	// routed run, and is decided again where there was none.
+	Transform *transform.Chain
+	// Hooks are the functions that rows go through after that. With one, or with a Router, rows pass through routed runs.
+	Hooks []Hook
+	// Router says where a row goes, nil: where its arrival says. MaxActive is the number of its routes at which everything
+	// that waits is delivered early; 0: none.
+	Router        Router
+	MaxActive     int
 	Format        format.Format
 	Prefix        *prefix.Template
 	ErrorPrefix   *prefix.Template

@@ -19,6 +19,9 @@ func (l *loop) discard(now time.Time) (wake time.Time) {
 	if now.Before(l.retryAt) {
 		return l.retryAt
 	}
+	if err := l.discardEpochs(); err != nil {
+		return l.notDiscarded(now, err)
+	}
 	for {
 		s.mu.Lock() // nobody may see these rows neither waiting nor in work
 		taken := s.consumer.Take(0, discardBytes)
@@ -53,15 +56,20 @@ func (l *loop) discard(now time.Time) (wake time.Time) {
 				return time.Time{}
 			}
 			s.givenBack([]*job{j}, err.Error())
-			l.failures++
-			l.retryAt = now.Add(backoff(l.failures, cutBase, cutCap))
-			s.alarm("cut", "records of a deleted stream cannot be discarded now", "err", err)
-			return l.retryAt
+			return l.notDiscarded(now, err)
 		}
 		l.failures = 0
 		l.marks.prune(j.next)
 		s.committed(j, m)
 	}
+}
+
+// notDiscarded notes that the disk did not take the decision.
+func (l *loop) notDiscarded(now time.Time, err error) (wake time.Time) {
+	l.failures++
+	l.retryAt = now.Add(backoff(l.failures, cutBase, cutCap))
+	l.s.alarm("cut", "records of a deleted stream cannot be discarded now", "err", err)
+	return l.retryAt
 }
 
 // discardObject gives up one object of a stream that was deleted by force. The destination is not asked: an

@@ -33,6 +33,10 @@ type cutting struct {
 	rows    int64 // rows in ended objects
 	dropped int64 // records that the configuration dropped
 
+	prefix string // of a row that has been routed, but for its random strings
+	number int    // of its key
+	share  int64  // bytes of Data at which an object of its key is full, 0: none
+
 	emit    func(transform.Result) error
 	passed  int  // route of the record that is being transformed
 	counted bool // a part of it is in an object, and it counts there
@@ -42,8 +46,17 @@ type cutting struct {
 func (w *worker) encode(ctx context.Context, j *job) {
 	c := &cutting{j: j, enc: w.encoder(j.pipe), errors: errorOutput{j: j, line: w.line}}
 	c.emit = c.result
-	j.codes, j.raw, j.input, j.output = j.codes[:0], 0, 0, 0
-	err := c.run(ctx)
+	run := c.byKey
+	j.codes, j.input, j.output = append(j.codes[:0], j.routeCodes...), 0, 0
+	if j.kind == cutRange {
+		run, j.raw = c.run, 0
+	}
+	err := run(ctx)
+	if err == nil && c.pack != nil && c.rows == 0 {
+		// Not one row fitted: there is nothing to deliver.
+		c.pack.Abort()
+		c.pack = nil
+	}
 	if cap(c.errors.line) <= maxKeptErrorBuf {
 		w.line = c.errors.line
 	}
@@ -67,7 +80,7 @@ func (w *worker) encode(ctx context.Context, j *job) {
 			j.packs = append(j.packs, p)
 		}
 	}
-	j.head.Counts = buffer.Counts{OK: c.ok, Dropped: c.dropped, Failed: c.errors.total}
+	j.head.Counts = buffer.Counts{OK: c.ok, Dropped: c.dropped + j.runHead.Counts.Dropped, Failed: c.errors.total}
 }
 
 func (c *cutting) run(ctx context.Context) error {
@@ -89,11 +102,6 @@ func (c *cutting) run(ctx context.Context) error {
 		if err := c.errors.end(); err != nil {
 			return err
 		}
-	}
-	if c.pack != nil && c.rows == 0 {
-		// Not one row fitted: there is nothing to deliver.
-		c.pack.Abort()
-		c.pack = nil
 	}
 	return nil
 }
@@ -217,6 +225,9 @@ func (c *cutting) full(row record.Row) bool {
 	if !c.open || c.object.rows == 0 {
 		return false
 	}
+	if c.share > 0 {
+		return c.input >= c.share
+	}
 	if c.j.limit > 0 {
 		return c.input+int64(len(row.Data)) > c.j.limit
 	}
@@ -232,7 +243,13 @@ func (c *cutting) begin(row record.Row, route int) error {
 	}
 	j := c.j
 	c.route, c.refusal = route, ""
-	key, err := j.pipe.dataKey(j.name, j.version, row.Arrived)
+	var key string
+	var err error
+	if j.kind == cutRange {
+		key, err = j.pipe.dataKey(j.name, j.version, row.Arrived)
+	} else {
+		key, err = j.pipe.routedKey(c.prefix, j.name, j.version, row.Arrived)
+	}
 	if err != nil {
 		c.refusal = err.Error()
 		return nil

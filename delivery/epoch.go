@@ -18,10 +18,12 @@ const (
 	reasonPressure = "pressure"  // memory, journal or disk is short
 	reasonStop     = "stop"      // the daemon drains before it ends
 	reasonDelete   = "delete"    // the stream is on its way out
+
+	reasonMaxActive = "max_active" // the rows go to too many keys
 )
 
 // cutReasons is all of them, so that every label starts at zero.
-var cutReasons = []string{reasonSize, reasonFileSize, reasonInterval, reasonFlush, reasonConfig, reasonPressure, reasonStop, reasonDelete}
+var cutReasons = []string{reasonSize, reasonFileSize, reasonInterval, reasonFlush, reasonConfig, reasonPressure, reasonStop, reasonDelete, reasonMaxActive}
 
 const (
 	// minInterval is the shortest time that records are gathered. buffer.interval 0 means "at once", but an

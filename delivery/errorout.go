@@ -50,8 +50,8 @@ type tallied struct {
 }
 
 func (t *tallied) add(row record.Row, counts bool) {
-	if t.rows == 0 {
-		t.firstSeq, t.oldest = row.Seq, row.Arrived
+	if t.rows == 0 || row.Seq < t.firstSeq {
+		t.firstSeq, t.oldest = row.Seq, row.Arrived // what failed before a function may have overtaken what it had
 	}
 	t.rows++
 	if counts {
@@ -73,22 +73,14 @@ func (e *errorOutput) add(errorType string, row record.Row, code, message string
 	default:
 		e.line = appendFailed(e.line[:0], row, code, message, now)
 	}
-	if _, err := e.w.Write(e.line); err != nil {
-		return &packError{fmt.Errorf("write an error record: %w", err)}
-	}
-	e.bytes += int64(len(e.line))
-	e.object.add(row, counts)
-	if counts {
-		e.total++
-	}
 	e.j.codes.add(errorType, code)
-	return nil
+	return e.write(row, e.line, counts)
 }
 
 // open sees to it that an object is open which may hold a row of this type and arrival.
 func (e *errorOutput) open(errorType string, row record.Row) error {
 	p := e.j.pipe
-	full := e.bytes >= min(errorObjectBytes, max(p.Size, 1))
+	full := e.full()
 	if e.errorType == errorType && row.Arrived >= e.from && row.Arrived < e.until && !full {
 		return nil
 	}
@@ -100,9 +92,20 @@ func (e *errorOutput) open(errorType string, row record.Row) error {
 	if same {
 		return nil
 	}
+	return e.begin(errorType, route, row)
+}
+
+// full tells whether the open object is.
+func (e *errorOutput) full() bool {
+	return e.bytes >= min(errorObjectBytes, max(e.j.pipe.Size, 1))
+}
+
+// begin ends the open object and starts one for a type and a route, whose first record row is.
+func (e *errorOutput) begin(errorType, route string, row record.Row) error {
 	if err := e.end(); err != nil {
 		return err
 	}
+	p := e.j.pipe
 	key, err := p.errorKey(errorType, e.j.name, e.j.version, row.Arrived, p.errorExtension())
 	if err != nil {
 		return fmt.Errorf("make a key for the error output: %w", err)
@@ -117,7 +120,7 @@ func (e *errorOutput) open(errorType string, row record.Row) error {
 		return &packError{fmt.Errorf("begin %q: %w", key, err)}
 	}
 	e.w = e.lines.start(p, w)
-	e.errorType, e.bytes, e.object = errorType, 0, tallied{}
+	e.errorType, e.route, e.bytes, e.object = errorType, route, 0, tallied{}
 	return nil
 }
 

@@ -118,6 +118,11 @@ func (s *stream) endedLocked(target uint64) bool {
 	if w := s.consumer.Waiting(); w.First != w.Next && w.First < target {
 		return false
 	}
+	for _, e := range s.epochs {
+		if e.First < target {
+			return false
+		}
+	}
 	for _, b := range s.batches {
 		if b.manifest.First < target {
 			return false
@@ -138,6 +143,12 @@ func (s *stream) remainingLocked(target uint64) (r Remaining) {
 		if j.first < target {
 			r.Records += int64(j.next - j.first)
 			r.Bytes += j.bytes
+		}
+	}
+	for _, e := range s.epochs {
+		if e.First < target {
+			r.Records += e.Records
+			r.Bytes += e.Bytes
 		}
 	}
 	for _, b := range s.batches {

@@ -3,14 +3,26 @@ package delivery
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"hydrant/buffer"
 	"hydrant/record"
 )
 
-// job is one claim on its way under a manifest. The stream's loop makes it, an encode worker fills packs
-// from it, a goroutine of its own seals them, and then it is the loop's again: ready says when.
+// jobKind is what a job makes of what.
+type jobKind uint8
+
+const (
+	cutRange  jobKind = iota // a claim becomes objects
+	routeRows                // a claim becomes a routed run, or objects where that closes an epoch without runs
+	cutKey                   // a key of an epoch's runs becomes objects, as it has enough for them
+	sweepKeys                // a range of keys of a closed epoch becomes objects
+)
+
+// job is one claim, or some keys of an epoch, on the way under a manifest or into a run. The stream's loop makes it, an
+// encode worker fills packs from it, a goroutine of its own seals them, and then it is the loop's again: ready says when.
 type job struct {
+	kind    jobKind
 	store   store
 	name    string // of the stream
 	use     *version
@@ -23,6 +35,23 @@ type job struct {
 	version uint64
 	head    buffer.ManifestHead
 	reason  string
+	// Of routeRows.
+	epoch      *epoch           // that the run belongs to, nil: to a new one; also of cutKey and sweepKeys
+	since      time.Time        // when its first row was first seen
+	tail       bool             // the epoch closes with it
+	spilled    bool             // the run is to be written, though it could stay in memory
+	memory     int64            // that its rows may take before they are written
+	objects    bool             // it is to be objects, and no run
+	run        run              // nil until the rows have been routed
+	runHead    buffer.RunHead   // of the run
+	sizes      map[string]int64 // bytes of Data by key of the run
+	routed     int64            // bytes of Data in it, but for error lines
+	results    [3]int64         // what functions decided, by outcome
+	routeCodes failedCodes      // of rows that did not get as far as a format
+	// Of cutKey and sweepKeys.
+	consumer consumer
+	keys     []keyBytes
+
 	// discards: all rows are dropped, which holds only as long as the stream is to be discarded.
 	discards bool
 
@@ -80,21 +109,52 @@ func (f *failedCodes) add(stage, code string) {
 	*f = append(*f, failedCode{stage: stage, code: code, n: 1})
 }
 
-// launch encodes and seals in the background.
+// launch has a job done in the background.
 func (l *loop) launch(ctx context.Context, j *job) {
 	ctx, cancel := context.WithCancel(ctx)
 	ready := make(chan struct{})
-	j.ready, j.cancel = ready, cancel
+	j.ready, j.cancel, j.err = ready, cancel, nil
 	l.wg.Go(func() {
+		defer l.s.wake()
 		defer close(ready)
-		if !l.workers.do(ctx, func(w *worker) { w.encode(ctx, j) }) {
-			j.err = ctx.Err()
-		}
-		if j.err == nil {
-			// Not on the worker: it would wait for the disk with its core idle.
-			j.seal()
-		}
+		l.work(ctx, j)
 	})
+}
+
+// work is what is to be done for a job before its frame.
+func (l *loop) work(ctx context.Context, j *job) {
+	if j.kind == routeRows {
+		switch {
+		case j.run != nil: // only the encoder broke
+		case len(j.pipe.Hooks) > 0:
+			j.route(ctx, l.budget) // not on a worker, which would wait for the function
+		default:
+			if !l.workers.do(ctx, func(*worker) { j.route(ctx, nil) }) {
+				j.err = ctx.Err()
+			}
+		}
+		if j.objects = j.err == nil && j.direct(); j.err == nil && !j.objects {
+			j.sealRun()
+			return
+		}
+	}
+	if j.err == nil && !l.workers.do(ctx, func(w *worker) { w.encode(ctx, j) }) {
+		j.err = ctx.Err()
+	}
+	if j.err == nil {
+		// Not on the worker: it would wait for the disk with its core idle.
+		j.seal()
+	}
+}
+
+// isReady tells whether the work is done.
+func (j *job) isReady() bool {
+	select {
+	case <-j.ready:
+		return true
+	default:
+		return false
+	}
 }
 
 // seal makes the packs durable.
@@ -103,16 +163,25 @@ func (j *job) seal() {
 	for _, p := range j.packs {
 		if err := p.Seal(j.head); err != nil {
 			j.err = &packError{fmt.Errorf("seal a pack: %w", err)}
-			j.abort()
+			j.abortPacks()
 			return
 		}
 	}
 }
 
-// abort removes the packs.
-func (j *job) abort() {
+// abortPacks removes the packs.
+func (j *job) abortPacks() {
 	for _, p := range j.packs {
 		p.Abort()
 	}
 	j.packs = nil
+}
+
+// abort removes everything that was made.
+func (j *job) abort() {
+	j.abortPacks()
+	if j.run != nil {
+		j.run.Abort()
+		j.run = nil
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hydrant/buffer"
+	"hydrant/transform/hook"
 )
 
 const (
@@ -26,8 +27,10 @@ const (
 type loop struct {
 	s       *stream
 	workers *workers
-	depth   int         // claims that may be encoded at a time
-	retire  func() bool // tries to end the stream; true when it is gone
+	depth   int          // claims, or ranges of keys, that may be encoded at a time
+	budget  *hook.Budget // of functions; nil: none
+	shares  *shares      // of what routed streams take together
+	retire  func() bool  // tries to end the stream; true when it is gone
 
 	ver      *version
 	tally    *tally // nil: to be counted from the oldest waiting row
@@ -40,11 +43,16 @@ type loop struct {
 	gain     float64 // bytes after transform for each byte of Data, so far
 	failures int     // cuts in a row that failed
 	retryAt  time.Time
+	routes   routes
+	spills   spills
 	wg       sync.WaitGroup
 }
 
-func newLoop(s *stream, w *workers, retire func() bool) *loop {
-	return &loop{s: s, workers: w, depth: w.n + 1, retire: retire, ratio: 1, gain: 1}
+func newLoop(s *stream, m *Manager, retire func() bool) *loop {
+	return &loop{
+		s: s, workers: m.workers, depth: m.workers.n + 1, budget: m.hooks, shares: m.shares, retire: retire, ratio: 1, gain: 1,
+		spills: spills{done: make(chan error, 1)},
+	}
 }
 
 // run works until ctx ends or the stream is gone. Claims without a manifest are given back: their rows are
@@ -61,10 +69,6 @@ func (l *loop) run(ctx context.Context) {
 		if l.retire() {
 			return
 		}
-		var ready <-chan struct{}
-		if len(l.jobs) > 0 {
-			ready = l.jobs[0].ready
-		}
 		if wake.IsZero() {
 			wake = time.Now().Add(time.Hour)
 		}
@@ -72,8 +76,7 @@ func (l *loop) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-l.s.consumer.Changed():
-		case <-l.s.poke:
-		case <-ready:
+		case <-l.s.poke: // by jobs that are done, too
 		case <-timer.C:
 		}
 	}
@@ -81,14 +84,34 @@ func (l *loop) run(ctx context.Context) {
 
 // advance closes what is due and says when to look again if nothing happens.
 func (l *loop) advance(ctx context.Context, now time.Time) (wake time.Time) {
-	c := l.s.consumer
-	for {
-		l.adopt()
-		l.stand()
-		if l.s.state() == buffer.Discarding {
-			return l.discard(now)
+	l.adopt()
+	l.stand()
+	if l.s.state() == buffer.Discarding {
+		return l.discard(now)
+	}
+	wake = l.spill(ctx, now)
+	for _, more := range []func(context.Context, time.Time) time.Time{l.sweep, l.claims} {
+		if at := more(ctx, now); !at.IsZero() && (wake.IsZero() || at.Before(wake)) {
+			wake = at
 		}
-		w := c.Waiting()
+	}
+	return wake
+}
+
+// claims takes what waits where that is due.
+func (l *loop) claims(ctx context.Context, now time.Time) (wake time.Time) {
+	if l.ver.pipe != nil && l.ver.pipe.Routed() {
+		return l.route(ctx, now)
+	}
+	for {
+		if l.s.state() == buffer.Discarding {
+			l.s.wake()
+			return time.Time{}
+		}
+		if l.adopt() {
+			return l.claims(ctx, now)
+		}
+		w := l.s.consumer.Waiting()
 		sit := l.situation(w, now)
 		if l.ver.pipe == nil || len(l.jobs) >= l.depth {
 			return time.Time{} // a new version, or the oldest job, wakes the loop
@@ -107,22 +130,26 @@ func (l *loop) advance(ctx context.Context, now time.Time) (wake time.Time) {
 	}
 }
 
-// adopt goes over to the stream's version where that has changed. What has no manifest yet is raw: it is cut
-// under the new version, in an epoch of its own, as a manifest may name only a version that the buffer
-// keeps, and it keeps none for the sake of a cut that may come.
-func (l *loop) adopt() {
+// adopt goes over to the stream's version where that has changed, and tells whether it has. What has no frame yet is
+// raw: it is cut under the new version, in an epoch of its own, as a frame may name only a version that the buffer
+// keeps, and it keeps none for the sake of a cut that may come. What is in routed runs finishes under theirs.
+func (l *loop) adopt() bool {
 	l.s.mu.Lock()
 	ver := l.s.cur
 	l.s.mu.Unlock()
 	if ver == l.ver {
-		return
+		return false
 	}
 	l.giveBack(l.jobs, "")
 	l.jobs, l.tally = nil, nil
-	if w := l.s.consumer.Waiting(); l.ver != nil && w.First != w.Next {
+	if l.ver == nil {
+		l.remember(ver)
+	} else if w := l.s.consumer.Waiting(); w.First != w.Next {
 		l.configTo = w.Next // the change closes the epoch
 	}
+	l.routes.change(ver)
 	l.ver = ver
+	return true
 }
 
 // situation looks at the stream.
@@ -145,7 +172,7 @@ func (l *loop) situation(w buffer.Waiting, now time.Time) situation {
 	l.seen = true
 	l.marks.observe(w, now, age, sit.interval)
 	sit.since = l.marks.since(w.First, now)
-	sit.pressure = s.consumer.Pressure()
+	sit.pressure = l.spills.pressed(s.consumer.Pressure())
 	sit.crowded = sit.backlog >= crowdedOutstanding && s.store.Crowded()
 	switch {
 	case state == buffer.Deleting:
@@ -243,33 +270,27 @@ func (l *loop) claim(ctx context.Context, v verdict) bool {
 	s.took(j)
 	s.keys = 0
 	s.mu.Unlock()
-	j.head = buffer.ManifestHead{
-		ID:          s.store.NewManifestID(),
-		Incarnation: s.incarnation,
-		Consumer:    buffer.Main,
-		Version:     l.ver.number,
-		Epoch:       s.consumer.NewEpoch(),
-	}
+	j.head = l.head(l.ver, s.consumer.NewEpoch())
 	l.jobs = append(l.jobs, j)
 	l.launch(ctx, j)
 	return true
 }
 
-// finish makes manifests of the jobs that are ready, in order. It returns false when ctx has ended.
+// head of a manifest that is going to be made.
+func (l *loop) head(v *version, epoch uint64) buffer.ManifestHead {
+	return buffer.ManifestHead{ID: l.s.store.NewManifestID(), Incarnation: l.s.incarnation, Consumer: buffer.Main, Version: v.number, Epoch: epoch}
+}
+
+// finish makes the frames of the jobs that are ready, in order. It returns false when ctx has ended.
 func (l *loop) finish(ctx context.Context) bool {
-	for len(l.jobs) > 0 {
+	for len(l.jobs) > 0 && l.jobs[0].isReady() {
 		j := l.jobs[0]
-		select {
-		case <-j.ready:
-		default:
-			return true
-		}
 		if ctx.Err() != nil {
 			return false
 		}
 		m, err, current := l.cut(j)
 		if !current {
-			return true // advance goes over to the new version
+			break // advance goes over to the new version
 		}
 		if err != nil {
 			l.failed(ctx, j, err)
@@ -280,15 +301,23 @@ func (l *loop) finish(ctx context.Context) bool {
 		l.failures = 0
 		l.learn(j)
 		l.marks.prune(j.next)
+		if j.kind == routeRows {
+			l.routed(j)
+		}
 		l.s.committed(j, m)
 	}
-	return true
+	return l.finishEpochs(ctx)
 }
 
 // learn takes from a job how many bytes its rows became.
 func (l *loop) learn(j *job) {
 	from := j.input
-	if j.pipe.Transform != nil {
+	switch {
+	case j.kind == routeRows:
+		if j.raw > 0 {
+			l.gain = l.gain*3/4 + float64(j.routed)/float64(j.raw)/4
+		}
+	case j.kind == cutRange && j.pipe.Transform != nil:
 		from = j.raw
 		if j.raw > 0 {
 			l.gain = l.gain*3/4 + float64(j.input)/float64(j.raw)/4
@@ -299,7 +328,7 @@ func (l *loop) learn(j *job) {
 	}
 }
 
-// cut makes a job's manifest, unless its version, or the order to discard that it carries out, is not in force any more.
+// cut makes a job's frame, unless its version, or the order to discard that it carries out, is not in force any more.
 func (l *loop) cut(j *job) (m *buffer.Manifest, err error, current bool) {
 	l.s.cutting.Lock()
 	defer l.s.cutting.Unlock()
@@ -309,31 +338,56 @@ func (l *loop) cut(j *job) (m *buffer.Manifest, err error, current bool) {
 	if !current || j.err != nil {
 		return nil, j.err, current
 	}
+	if j.kind == routeRows && !j.objects {
+		if err = l.s.store.Route(j.claim, j.run, j.runHead); err != nil {
+			return nil, fmt.Errorf("name a run: %w", err), true
+		}
+		return nil, nil, true
+	}
 	if m, err = l.s.store.Cut(j.claim, j.packs, j.head); err != nil {
 		return nil, fmt.Errorf("make a manifest: %w", err), true
 	}
 	return m, nil, true
 }
 
-// failed decides what becomes of the oldest job, which has not become a manifest.
+// poisoned tries a job again whose encoder broke on a row, without that row.
+func (l *loop) poisoned(ctx context.Context, j *job, err error) bool {
+	broke, ok := errors.AsType[*encoderPanic](err)
+	if !ok || broke.seq == 0 || len(j.poison) >= maxPoison {
+		return false
+	}
+	l.s.alarm("encoder", "encoder broke on a record, which goes to the error output", "seq", broke.seq, "panic", broke.value, "stack", string(broke.stack))
+	if j.poison == nil {
+		j.poison = map[uint64]string{}
+	}
+	j.poison[broke.seq] = "the encoder broke: " + fmt.Sprint(broke.value)
+	l.launch(ctx, j)
+	return true
+}
+
+// failed decides what becomes of the oldest job of a claim, which has not become a frame.
 func (l *loop) failed(ctx context.Context, j *job, err error) {
 	j.cancel()
-	j.abort()
-	if broke, ok := errors.AsType[*encoderPanic](err); ok && broke.seq != 0 && len(j.poison) < maxPoison {
-		l.s.alarm("encoder", "encoder broke on a record, which goes to the error output", "seq", broke.seq, "panic", broke.value, "stack", string(broke.stack))
-		if j.poison == nil {
-			j.poison = map[uint64]string{}
-		}
-		j.poison[broke.seq] = "the encoder broke: " + fmt.Sprint(broke.value)
+	j.abortPacks()
+	if l.poisoned(ctx, j, err) {
+		return
+	}
+	_, noRoom := errors.AsType[*packError](err)
+	if noRoom && j.kind == routeRows && j.run != nil && j.objects {
+		j.spilled = true // a run is smaller than objects may be
 		l.launch(ctx, j)
 		return
+	}
+	j.abort()
+	if errors.Is(err, buffer.ErrEpochFull) {
+		l.routes.close(reasonPressure)
 	}
 	l.giveBack(l.jobs[1:], "")
 	l.jobs = l.jobs[:1]
 	l.failures++
 	l.retryAt = time.Now().Add(backoff(l.failures, cutBase, cutCap))
 	l.s.alarm("cut", "records cannot be cut now; they stay where they are", "err", err)
-	if _, ok := errors.AsType[*packError](err); ok && j.shrinks < maxShrinks {
+	if noRoom && j.shrinks < maxShrinks {
 		// Seal what fits: half of what had been written when the space ended.
 		if half := j.first + (j.reach-j.first)/2; half > j.first {
 			j.shrinks++
@@ -343,7 +397,7 @@ func (l *loop) failed(ctx context.Context, j *job, err error) {
 			j.bytes = j.claim.Bytes()
 			l.s.cutErr = err.Error()
 			l.s.mu.Unlock()
-			l.tally = nil
+			l.tally, j.tail = nil, false
 			l.launch(ctx, j)
 			return
 		}
@@ -375,5 +429,6 @@ func (l *loop) giveBack(jobs []*job, why string) {
 func (l *loop) abandon() {
 	l.giveBack(l.jobs, "")
 	l.jobs = nil
+	l.routes.abandon()
 	l.wg.Wait()
 }

@@ -16,7 +16,11 @@ import (
 
 	"hydrant/buffer"
 	"hydrant/record"
+	"hydrant/transform/hook"
 )
+
+// hookShare is the part of limits.memory for all functions together: batches, requests and answers.
+const hookShare = 16
 
 // DefaultMemory stands in where Options.Memory is 0.
 const DefaultMemory = 512 << 20
@@ -36,6 +40,8 @@ type Manager struct {
 	workers *workers
 	up      *uploader
 	metrics *metrics
+	hooks   *hook.Budget // of all functions together
+	shares  *shares      // of routed streams
 	closers sync.WaitGroup
 	begin   chan struct{} // Run has a loop to start
 	stopped chan struct{} // closed when Run has returned
@@ -87,6 +93,11 @@ func newManager(o Options, st store) (*Manager, error) {
 		streams:  map[string]*stream{},
 	}
 	m.metrics.collect = m.snapshots
+	m.shares = &shares{memory: o.Memory, count: m.routed}
+	var err error
+	if m.hooks, err = hook.NewBudget(max(o.Memory/hookShare, 1)); err != nil {
+		return nil, err
+	}
 	outstanding := map[uint32][]*buffer.Manifest{}
 	for _, man := range st.Outstanding() {
 		outstanding[man.Incarnation] = append(outstanding[man.Incarnation], man)
@@ -104,12 +115,24 @@ func newManager(o Options, st store) (*Manager, error) {
 func (m *Manager) add(s *stream) {
 	m.mu.Lock()
 	m.streams[s.name] = s
-	m.loops = append(m.loops, newLoop(s, m.workers, func() bool { return m.retire(s) }))
+	m.loops = append(m.loops, newLoop(s, m, func() bool { return m.retire(s) }))
 	m.mu.Unlock()
 	select {
 	case m.begin <- struct{}{}:
 	default:
 	}
+}
+
+// routed is how many streams pass their rows through routed runs.
+func (m *Manager) routed() (n int) {
+	for _, s := range m.all() {
+		s.mu.Lock()
+		if p := s.cur.pipe; p != nil && p.Routed() {
+			n++
+		}
+		s.mu.Unlock()
+	}
+	return n
 }
 
 func (m *Manager) lookup(name string) *stream {
@@ -356,7 +379,7 @@ func (s *stream) definition() buffer.Stream {
 func (s *stream) empty() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.def.State < buffer.Deleting || len(s.inWork) > 0 || len(s.batches) > 0 {
+	if s.def.State < buffer.Deleting || len(s.inWork) > 0 || len(s.epochs) > 0 || len(s.batches) > 0 {
 		return false
 	}
 	w := s.consumer.Waiting()

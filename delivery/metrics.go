@@ -33,7 +33,7 @@ func outcomeOf(err error) string {
 }
 
 // alarmKinds are the values of the kind label of hydrant_delivery_alarms_total.
-var alarmKinds = []string{"local", "destination", "denied", "error output", "foreign", "refused", "replace", "damage", "set aside", "cut", "encoder", "given up", "too large"}
+var alarmKinds = []string{"local", "destination", "denied", "error output", "foreign", "refused", "replace", "damage", "set aside", "cut", "spill", "encoder", "given up", "too large"}
 
 // metrics of all streams. What the buffer's totals or a stream's state say is read when it is asked for, so
 // that it cannot differ from them; the rest is counted here.
@@ -48,6 +48,7 @@ type metrics struct {
 	replacements *prometheus.CounterVec
 	seconds      *prometheus.HistogramVec
 	objects      *prometheus.HistogramVec
+	hooks        hookMetrics
 
 	mu    sync.Mutex       // guards what follows
 	ended map[string]int64 // records dropped with streams that are gone and were discarded
@@ -86,11 +87,12 @@ func newMetrics() *metrics {
 			Help:    "Sizes of the objects that were made, as they are written.",
 			Buckets: prometheus.ExponentialBuckets(1<<10, 4, 11),
 		}, []string{"stream"}),
+		hooks: newHookMetrics(),
 	}
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m, m.cuts, m.failures, m.attempts, m.alarms, m.replacements, m.seconds, m.objects}
+	return append([]prometheus.Collector{m, m.cuts, m.failures, m.attempts, m.alarms, m.replacements, m.seconds, m.objects}, m.hooks.collectors()...)
 }
 
 // appear starts a stream's labels at zero, as far as their values are known before they happen.
@@ -120,6 +122,7 @@ func (m *metrics) vanish(stream string) {
 		m.replacements.MetricVec, m.seconds.MetricVec, m.objects.MetricVec} {
 		v.DeletePartialMatch(labels)
 	}
+	m.hooks.vanish(labels)
 }
 
 // maxEnded bounds the streams of which something is shown after their end.
@@ -149,7 +152,11 @@ func (m *metrics) alarm(stream, kind string) { m.alarms.WithLabelValues(stream, 
 
 // cut counts a manifest that was made.
 func (m *metrics) cut(stream string, j *job, man *buffer.Manifest) {
-	m.cuts.WithLabelValues(stream, j.reason).Inc()
+	m.decided(stream, j.results)
+	// A sweep counts with its last manifest, and a run is no batch.
+	if j.reason != "" && (j.kind == cutRange || j.kind == cutKey || j.objects || j.head.Source.All) {
+		m.cuts.WithLabelValues(stream, j.reason).Inc()
+	}
 	for _, c := range j.codes {
 		m.failures.WithLabelValues(stream, c.stage, c.code).Add(float64(c.n))
 	}

@@ -38,10 +38,12 @@ type modelStream struct {
 	def      buffer.Stream
 	versions map[uint64]buffer.Stream
 	rows     []modelRow // waiting and claimed: all at and above position
+	raw      uint64     // rows below are in raw runs
 	position uint64
 	next     uint64
 	epoch    uint64
 	totals   buffer.Totals
+	epochs   []*modelEpoch // that have not ended
 }
 
 type modelRow struct {
@@ -152,6 +154,9 @@ func (s *modelStore) Define(def buffer.Stream) (buffer.Stream, error) {
 			if len(st.rows) > 0 {
 				s.bug("stream %q ends with %d rows", def.Name, len(st.rows))
 			}
+			if len(st.epochs) > 0 {
+				s.bug("stream %q ends with %d epochs", def.Name, len(st.epochs))
+			}
 			for _, m := range s.disk.manifests {
 				if m.Incarnation == def.Incarnation && slices.Contains(m.ended, false) {
 					s.bug("stream %q ends before manifest %x", def.Name, m.ID)
@@ -164,6 +169,9 @@ func (s *modelStore) Define(def buffer.Stream) (buffer.Stream, error) {
 			if m.Incarnation == def.Incarnation && slices.Contains(m.ended, false) {
 				oldest = min(oldest, m.Version)
 			}
+		}
+		for _, e := range st.epochs {
+			oldest = min(oldest, e.version)
 		}
 		maps.DeleteFunc(st.versions, func(v uint64, _ buffer.Stream) bool { return v < oldest })
 		st.versions[def.Version] = def
@@ -222,7 +230,9 @@ type modelConsumer struct {
 	taken    uint64
 	claims   []*modelClaim
 	changed  chan struct{}
-	pressure bool
+	pressure buffer.Pressure
+	spilled  int64 // rows that Spill has moved: they have no other effect here
+	spillErr error
 }
 
 func (c *modelConsumer) notify() {
@@ -233,9 +243,9 @@ func (c *modelConsumer) notify() {
 }
 
 // press sets the pressure.
-func (c *modelConsumer) press(on bool) {
+func (c *modelConsumer) press(p buffer.Pressure) {
 	c.s.disk.mu.Lock()
-	c.pressure = on
+	c.pressure = p
 	c.s.disk.mu.Unlock()
 	c.notify()
 }
@@ -264,6 +274,11 @@ func (c *modelConsumer) Waiting() (w buffer.Waiting) {
 		}
 		w.Next = r.seq + 1
 		w.Bytes += int64(len(r.data))
+	}
+	for _, r := range c.st.rows {
+		if r.seq >= c.st.raw {
+			w.Front += int64(len(r.data))
+		}
 	}
 	return w
 }
@@ -296,7 +311,7 @@ func (c *modelConsumer) Chunks(from uint64) iter.Seq[buffer.Chunk] {
 
 func (c *modelConsumer) Changed() <-chan struct{} { return c.changed }
 
-func (c *modelConsumer) Pressure() bool {
+func (c *modelConsumer) Pressure() buffer.Pressure {
 	defer c.lock()()
 	return c.pressure
 }
@@ -325,6 +340,9 @@ func (c *modelConsumer) Totals() buffer.Totals {
 	defer c.lock()()
 	t := c.st.totals
 	t.Waiting = int64(len(c.st.rows))
+	for _, e := range c.st.epochs {
+		t.Waiting += e.records()
+	}
 	return t
 }
 
@@ -371,6 +389,8 @@ func (k *modelClaim) Rows() iter.Seq[record.Row] {
 		}
 	}
 }
+
+func (k *modelClaim) Lost() int64 { return 0 }
 
 func (k *modelClaim) mustBeNewest() {
 	if n := len(k.c.claims); k.over || n == 0 || k.c.claims[n-1] != k {
@@ -572,6 +592,14 @@ func (s *modelStore) Cut(c claim, packs []pack, h buffer.ManifestHead) (*buffer.
 	}
 	if h.Counts.OK+h.Counts.Dropped+h.Counts.Failed != int64(len(k.rows)) {
 		s.bug("cut of %d rows counts %+v", len(k.rows), h.Counts)
+	}
+	if h.Source.Kind != buffer.SourceRange {
+		s.bug("cut of a claim has source %+v", h.Source)
+	}
+	for _, e := range k.c.st.epochs {
+		if e.number == h.Epoch {
+			s.bug("epoch %d has runs and is cut as a range", h.Epoch)
+		}
 	}
 	if _, ok := k.c.st.versions[h.Version]; !ok {
 		s.bug("cut under version %d, which is not known", h.Version)

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"hydrant/prefix"
+	"hydrant/sinks"
 )
 
 // Error output types: the value of !{firehose:error-output-type}.
@@ -95,12 +96,26 @@ func (p *Pipeline) key(t *prefix.Template, v prefix.Values, stream string, versi
 	if err != nil {
 		return "", err
 	}
+	return p.named(p.sinkOf(t), text, stream, version, v.Time, extension)
+}
+
+// routedKey draws the key of a data object under a route. An error means that no key can be made that the store takes.
+func (p *Pipeline) routedKey(route, stream string, version uint64, arrived int64) (string, error) {
+	text, err := p.Prefix.Finish(route, rand.Reader)
+	if err != nil {
+		return "", err
+	}
+	return p.named(p.Destination.Sink, text, stream, version, p.at(arrived), p.extension())
+}
+
+// named draws a key under an evaluated prefix.
+func (p *Pipeline) named(sink sinks.Sink, text, stream string, version uint64, at time.Time, extension string) (string, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
 		return "", fmt.Errorf("draw a UUID: %w", err)
 	}
-	key := text + objectName(stream, version, v.Time, id, extension)
-	if err := p.sinkOf(t).ValidateKey(key); err != nil {
+	key := text + objectName(stream, version, at, id, extension)
+	if err := sink.ValidateKey(key); err != nil {
 		return "", err
 	}
 	return key, nil

@@ -144,6 +144,11 @@ func (s *stream) closeSink(v *version) {
 	if v.pipe == nil {
 		return
 	}
+	for _, h := range v.pipe.Hooks {
+		if h.Close != nil {
+			h.Close()
+		}
+	}
 	v.pipe.each(func(d *Destination) {
 		s.closers.Go(func() {
 			if err := d.Sink.Close(); err != nil {

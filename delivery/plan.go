@@ -1,13 +1,17 @@
 package delivery
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"slices"
 
 	"hydrant/buffer"
 	"hydrant/record"
+	"hydrant/transform/hook"
 )
 
 // Plan is what a cut of some rows would make, were it sent.
@@ -38,7 +42,7 @@ type PlannedRefusal struct {
 
 // MakePlan runs rows, which arrived at one time and have sequences from 1, through the code that cuts rows of a stream: transform,
 // format, keys and error output. Nothing is stored, and the destination is not asked.
-func MakePlan(ctx context.Context, stream string, version uint64, p *Pipeline, rows []record.Row) (Plan, error) {
+func MakePlan(ctx context.Context, stream string, number uint64, p *Pipeline, rows []record.Row) (Plan, error) {
 	var plan Plan
 	if len(rows) == 0 {
 		return plan, nil
@@ -47,7 +51,7 @@ func MakePlan(ctx context.Context, stream string, version uint64, p *Pipeline, r
 		store:   planStore{plan: &plan},
 		name:    stream,
 		pipe:    p,
-		version: version,
+		version: number,
 		claim:   planClaim(rows),
 		first:   rows[0].Seq,
 		next:    rows[len(rows)-1].Seq + 1,
@@ -59,6 +63,19 @@ func MakePlan(ctx context.Context, stream string, version uint64, p *Pipeline, r
 	}
 	if p.FileSize <= 0 {
 		j.limit = max(p.Size, 1)
+	}
+	if p.Routed() {
+		j.kind, j.objects, j.use = routeRows, true, &version{}
+		for i, h := range p.Hooks {
+			v, err := hook.New(h.Options)
+			if err != nil {
+				return plan, fmt.Errorf("hook %d: %w", i, err)
+			}
+			j.use.invokers = append(j.use.invokers, v)
+		}
+		if j.route(ctx, nil); j.err != nil {
+			return plan, j.err
+		}
 	}
 	// The data object and the error object that are open write by turns, each into its own pack.
 	w := &worker{}
@@ -77,6 +94,40 @@ type planStore struct {
 }
 
 func (s planStore) NewPack() (pack, error) { return &planPack{plan: s.plan}, nil }
+
+func (s planStore) NewRun(buffer.RunKind, int64) (run, error) {
+	return &planRun{rows: map[string][]buffer.RunRow{}}, nil
+}
+
+// planRun is a run that stays in memory.
+type planRun struct {
+	rows map[string][]buffer.RunRow
+	n    int64
+}
+
+func (r *planRun) Append(key []byte, row buffer.RunRow) error {
+	row.Data = bytes.Clone(row.Data)
+	r.rows[string(key)] = append(r.rows[string(key)], row)
+	r.n++
+	return nil
+}
+
+func (r *planRun) Sorted() iter.Seq2[[]byte, buffer.RunRow] {
+	return func(yield func([]byte, buffer.RunRow) bool) {
+		for _, key := range slices.Sorted(maps.Keys(r.rows)) {
+			for _, row := range r.rows[key] {
+				if !yield([]byte(key), row) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (r *planRun) InMemory() bool            { return true }
+func (r *planRun) Rows() int64               { return r.n }
+func (r *planRun) Seal(buffer.RunHead) error { return nil }
+func (r *planRun) Abort()                    {}
 
 type planPack struct {
 	plan *Plan
@@ -127,6 +178,7 @@ func (c planClaim) Bytes() (n int64) {
 	}
 	return n
 }
+func (c planClaim) Lost() int64                { return 0 }
 func (c planClaim) Rows() iter.Seq[record.Row] { return slices.Values(c) }
 func (c planClaim) Trim(uint64)                {}
 func (c planClaim) Release()                   {}

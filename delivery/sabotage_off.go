@@ -13,6 +13,7 @@ const (
 	sabotageMixVersions  = false // name objects by the version before the one that gave them their form
 	sabotageAllSlots     = false // let one destination have all upload slots
 	sabotageWaitForStore = false // wait for the destinations at the start
+	sabotageMixEpochs    = false // let a new version go on with the epoch of the one before
 )
 
 func (m *Manager) waitForStores() {}

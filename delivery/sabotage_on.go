@@ -19,6 +19,7 @@ var (
 	sabotageMixVersions  = sabotaged("config-swap-in-two-steps")
 	sabotageAllSlots     = sabotaged("one-destination-takes-all-slots")
 	sabotageWaitForStore = sabotaged("start-waits-for-stores")
+	sabotageMixEpochs    = sabotaged("versions-mixed-in-an-epoch")
 )
 
 func sabotaged(name string) bool { return os.Getenv("HYDRANT_SABOTAGE") == name }

@@ -96,6 +96,12 @@ func (s *stream) accountLocked() account {
 		a.backlogBytes += j.bytes
 		older(j.oldest)
 	}
+	for _, e := range s.epochs {
+		a.backlogBytes += e.Bytes
+		if e.Records > 0 {
+			older(e.Oldest)
+		}
+	}
 	for _, b := range s.batches {
 		a.backlogBytes += b.bytes
 		older(b.oldest)

@@ -14,6 +14,8 @@ import (
 type store interface {
 	streams
 	ledger
+	runs
+	Directory() [16]byte
 	Append(ctx context.Context, stream string, c record.Call) (r record.Receipt, adopted bool, err error)
 	Consumer(incarnation uint32) consumer
 	NewPack() (pack, error)
@@ -40,13 +42,23 @@ type ledger interface {
 	Crowded() bool
 }
 
+// runs is the part that keeps rows which have been routed, and those which have no room elsewhere.
+type runs interface {
+	NewRun(kind buffer.RunKind, memory int64) (run, error)
+	Route(c claim, r run, h buffer.RunHead) error
+	CutKeys(c consumer, packs []pack, h buffer.ManifestHead) (*buffer.Manifest, error)
+	OpenEpoch(c consumer, number uint64, upTo uint32) (epochReader, error)
+}
+
 // consumer is a *buffer.Consumer: the main reader of one stream.
 type consumer interface {
 	Waiting() buffer.Waiting
 	Chunks(from uint64) iter.Seq[buffer.Chunk]
 	Changed() <-chan struct{}
-	Pressure() bool
+	Pressure() buffer.Pressure
+	Spill(ctx context.Context, max int64) (rows int64, err error)
 	Take(next uint64, max int64) claim // nil when nothing waits
+	Epochs() []buffer.Epoch
 	Totals() buffer.Totals
 	NewEpoch() uint64
 }
@@ -56,8 +68,26 @@ type claim interface {
 	Range() (first, next uint64)
 	Bytes() int64
 	Rows() iter.Seq[record.Row]
+	Lost() int64
 	Trim(next uint64)
 	Release()
+}
+
+// run is a *buffer.Run.
+type run interface {
+	Append(key []byte, row buffer.RunRow) error
+	InMemory() bool
+	Sorted() iter.Seq2[[]byte, buffer.RunRow]
+	Rows() int64
+	Seal(h buffer.RunHead) error
+	Abort()
+}
+
+// epochReader is a *buffer.EpochReader.
+type epochReader interface {
+	Keys(after []byte) iter.Seq2[buffer.EpochKey, error]
+	Rows(key []byte) iter.Seq2[buffer.RunRow, error]
+	Close()
 }
 
 // pack is a *buffer.Pack.
@@ -76,9 +106,11 @@ type objectReader interface {
 }
 
 var (
-	_ claim = (*buffer.Claim)(nil)
-	_ pack  = (*buffer.Pack)(nil)
-	_ store = bufferStore{}
+	_ claim       = (*buffer.Claim)(nil)
+	_ pack        = (*buffer.Pack)(nil)
+	_ run         = (*buffer.Run)(nil)
+	_ epochReader = (*buffer.EpochReader)(nil)
+	_ store       = bufferStore{}
 )
 
 // bufferStore makes a *buffer.Buffer a store: all it does is to pass interface values for pointers.
@@ -90,9 +122,6 @@ type bufferConsumer struct{ *buffer.Consumer }
 func (b bufferStore) Consumer(incarnation uint32) consumer {
 	return bufferConsumer{b.Buffer.Consumer(incarnation, buffer.Main)}
 }
-
-// Pressure tells whether the epoch should be closed.
-func (c bufferConsumer) Pressure() bool { return c.Consumer.Pressure() != 0 }
 
 func (c bufferConsumer) Take(next uint64, max int64) claim {
 	if taken := c.Consumer.Take(next, max); taken != nil {
@@ -111,6 +140,30 @@ func (b bufferStore) NewPack() (pack, error) {
 
 func (b bufferStore) Cut(c claim, packs []pack, h buffer.ManifestHead) (*buffer.Manifest, error) {
 	return b.Buffer.Cut(c.(*buffer.Claim), bufferPacks(packs), h)
+}
+
+func (b bufferStore) NewRun(kind buffer.RunKind, memory int64) (run, error) {
+	r, err := b.Buffer.NewRun(kind, memory)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (b bufferStore) Route(c claim, r run, h buffer.RunHead) error {
+	return b.Buffer.Route(c.(*buffer.Claim), r.(*buffer.Run), h)
+}
+
+func (b bufferStore) CutKeys(c consumer, packs []pack, h buffer.ManifestHead) (*buffer.Manifest, error) {
+	return b.Buffer.CutKeys(c.(bufferConsumer).Consumer, bufferPacks(packs), h)
+}
+
+func (b bufferStore) OpenEpoch(c consumer, number uint64, upTo uint32) (epochReader, error) {
+	r, err := b.Buffer.OpenEpoch(c.(bufferConsumer).Consumer, number, upTo)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 func (b bufferStore) Replace(m buffer.ManifestID, objects []int, packs []pack, h buffer.ManifestHead, reason string) (*buffer.Manifest, error) {

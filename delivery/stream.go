@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"hydrant/buffer"
+	"hydrant/transform/hook"
 )
 
 // stream is one delivery stream: what is known about it apart from its rows. Its loop turns rows into
@@ -55,7 +56,8 @@ type stream struct {
 	delivered, failed int64
 	deliveredBytes    int64 // of data objects, by this process
 
-	keys       int // open keys of the epoch
+	epochs     []buffer.Epoch // whose runs have rows under no manifest
+	keys       int            // open keys of the epoch
 	deliveries ring
 	failures   ring
 	cutErr     string // why the last cut failed, "" when it did not
@@ -69,10 +71,12 @@ type stream struct {
 type version struct {
 	number uint64
 	pipe   *Pipeline // nil where it could not be opened
-	err    error
-	data   outlet // of data objects
-	errors outlet // of the error output: the same as data where both go to one destination
-	users  int    // jobs and batches
+	// invokers are those of the pipeline's hooks.
+	invokers []*hook.Invoker
+	err      error
+	data     outlet // of data objects
+	errors   outlet // of the error output: the same as data where both go to one destination
+	users    int    // jobs and batches
 }
 
 // batch is a manifest that has not ended.
@@ -128,6 +132,7 @@ func newStream(m *Manager, def buffer.Stream, outstanding []*buffer.Manifest) *s
 	s.metrics.appear(s.name)
 	totals := s.consumer.Totals()
 	s.delivered, s.failed = totals.OK, totals.Failed
+	s.epochs = s.consumer.Epochs()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cur = s.versionLocked(def.Version)
@@ -227,6 +232,10 @@ func (s *stream) reopenLocked(v *version) {
 		return
 	}
 	v.pipe.each(func(d *Destination) { s.metrics.destination(s.name, d.Kind) })
+	if v.invokers, v.err = s.invokers(v.pipe); v.err != nil {
+		v.pipe = nil
+		return
+	}
 	if v.data.lane != nil { // it could not be opened before
 		s.up.pace(v.data.lane, v.pipe.Destination.Pace)
 	}
@@ -366,6 +375,9 @@ func (s *stream) committed(j *job, m *buffer.Manifest) {
 			pending[i] = i
 		}
 		_, tasks = s.addBatchLocked(m, j.use, pending, j.reason)
+	}
+	if j.kind != cutRange {
+		s.epochs = s.consumer.Epochs()
 	}
 	s.unuseLocked(j.use)
 	s.cutErr = ""
