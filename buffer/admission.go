@@ -44,7 +44,6 @@ type space struct {
 	o      spaceOptions
 	limit  int64 // for rows and packs together
 	bodies int64 // budget of request bodies
-	stand  int64 // for rows of streams that nobody reads (Consumer.Stand)
 
 	mu       sync.Mutex
 	streams  map[uint32]*spaceStream
@@ -52,7 +51,6 @@ type space struct {
 	packs    int64 // of packs that a frame names
 	making   int64 // of packs in the making, and of sealed ones that no frame names yet
 	reading  int64 // request bodies
-	stood    int64 // of rows, those of streams that nobody reads
 	fsFree   int64 // by statfs, less what was written since; -1: not known
 	fsAt     time.Time
 	statting bool
@@ -68,7 +66,6 @@ type spaceStream struct {
 	rows  int64
 	packs int64
 	full  bool // counted in space.full
-	stand bool // nobody reads it: its rows are counted in space.stood
 }
 
 // spaceOptions of a space.
@@ -80,7 +77,6 @@ type spaceOptions struct {
 	Grown  func() int64 // bytes of the ring that are allocated already; nil: all of it
 	Memory int64        // limits.memory
 	Front  *front       // made with frontShare(Memory)
-	Slot   int64        // bytes of a slot of the journal
 	Sealed bool         // frames are sealed, so each body that is read leaves a second copy for a while
 	Log    *slog.Logger // nil: discarded
 }
@@ -92,7 +88,7 @@ func newSpace(o spaceOptions) *space {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &space{
-		o: o, bodies: bodyShare(o.Memory), stand: standShare(o.Slot), streams: make(map[uint32]*spaceStream), fsFree: -1,
+		o: o, bodies: bodyShare(o.Memory), streams: make(map[uint32]*spaceStream), fsFree: -1,
 		ballast: ballast{fs: o.FS, dir: o.Dir, size: min(o.Disk/ballastPart, maxBallast)},
 	}
 	s.limit = max(o.Disk-o.Ring-s.ballast.size, 0)
@@ -122,7 +118,7 @@ func (s *space) removeStream(incarnation uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if st := s.streams[incarnation]; st != nil {
-		s.holdRows(st, -st.rows)
+		s.rows -= st.rows
 		s.packs -= st.packs
 		st.limit = 0
 		s.weigh(st)
@@ -163,7 +159,8 @@ func (s *space) reservePut(incarnation uint32, records int, data int64, encoded 
 	if err == nil {
 		h.disk = need
 		st := s.stream(incarnation)
-		s.holdRows(st, need)
+		st.rows += need
+		s.rows += need
 		s.weigh(st)
 	}
 	s.mu.Unlock()
@@ -180,9 +177,6 @@ func (s *space) fits(incarnation uint32, need int64) error {
 	own := st.rows + st.packs + need
 	if sabotageNoReserve {
 		return nil
-	}
-	if st.stand {
-		return s.mayStand(st, need)
 	}
 	switch free := s.freeLocked() - need; {
 	case st.limit > 0 && own > st.limit:
@@ -271,7 +265,8 @@ func (s *space) addRows(incarnation uint32, n int64) {
 	defer s.mu.Unlock()
 	st := s.streams[incarnation]
 	if st != nil { // else removeStream has taken it off
-		s.holdRows(st, n)
+		st.rows += n
+		s.rows += n
 	}
 	s.weigh(st)
 }

@@ -130,7 +130,7 @@ func (r *recovery) wire(o Options) error {
 		total = min(total, s.Total)
 	}
 	b.space = newSpace(spaceOptions{
-		FS: b.fs, Dir: b.dir, Disk: total, Ring: int64(j.geo.limit) * j.geo.slot, Slot: j.geo.slot,
+		FS: b.fs, Dir: b.dir, Disk: total, Ring: int64(j.geo.limit) * j.geo.slot,
 		Grown:  func() int64 { _, n := j.bytes(); return n },
 		Memory: b.memory, Front: b.front, Sealed: j.seal != nil, Log: b.log,
 	})

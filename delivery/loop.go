@@ -85,7 +85,6 @@ func (l *loop) run(ctx context.Context) {
 // advance closes what is due and says when to look again if nothing happens.
 func (l *loop) advance(ctx context.Context, now time.Time) (wake time.Time) {
 	l.adopt()
-	l.stand()
 	if l.s.state() == buffer.Discarding {
 		return l.discard(now)
 	}

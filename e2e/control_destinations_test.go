@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -151,10 +152,14 @@ func liveDestinationCLI(t *testing.T, program string, d *daemon, stream, form, c
 	})
 }
 
-// A stream that waits says why, keeps over a kill -9 what was acknowledged, takes records up to a bound without
-// harm to others, and can only be ended by force.
+// A stream that waits says why, keeps over a kill -9 what was acknowledged, takes records up to its share of the disk
+// without harm to others, and can only be ended by force.
 func TestStreamThatWaits(t *testing.T) {
-	_, d := controlledMinIO(t)
+	store := parts.MinIO(t)
+	store.CreateBucket(t, "lake")
+	d := controlled(t, store, store.Endpoint)
+	d.edit("streams:", "limits: { disk: 128MiB, memory: 128MiB }\nstreams:")
+	d.start()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	client := firehoseClient(d.api, 1)
@@ -166,8 +171,11 @@ func TestStreamThatWaits(t *testing.T) {
 	if _, err := client.CreateDeliveryStream(ctx, &firehose.CreateDeliveryStreamInput{DeliveryStreamName: &name, RedshiftDestinationConfiguration: &c}); err != nil {
 		t.Fatal(err)
 	}
+	random := rand.NewChaCha8([32]byte{})
 	put := func(stream string, size int) error {
-		_, err := client.PutRecord(ctx, &firehose.PutRecordInput{DeliveryStreamName: &stream, Record: &types.Record{Data: bytes.Repeat([]byte("x"), size)}})
+		data := make([]byte, size)
+		random.Read(data)
+		_, err := client.PutRecord(ctx, &firehose.PutRecordInput{DeliveryStreamName: &stream, Record: &types.Record{Data: data}})
 		return err
 	}
 	if err := put(name, 10); err != nil {
@@ -184,28 +192,45 @@ func TestStreamThatWaits(t *testing.T) {
 	if !strings.Contains(d.log.String(), "delivery into Redshift is yet to come") {
 		t.Error("the log does not say why")
 	}
-	taken := 1
-	for err := error(nil); err == nil; taken++ {
-		if err = put(name, 1<<20-24<<10); err != nil {
-			if errorCode(err) != "ServiceUnavailableException" || !strings.Contains(err.Error(), "cannot be delivered at present") {
-				t.Fatal(err)
-			}
-			taken--
+	// What waits is more than the ring of the journal and the memory for it have room for, and less than the disk has.
+	const size = 1000 << 10
+	taken := int64(1)
+	for refusals := 0; refusals < 20; {
+		switch err := put(name, size); {
+		case err == nil:
+			taken, refusals = taken+1, 0
+		case errorCode(err) != "ServiceUnavailableException":
+			t.Fatal(err)
+		case strings.Contains(err.Error(), "share of the disk"):
+			refusals = 20
+		default: // memory is short until rows have been moved
+			refusals++
+			<-time.After(50 * time.Millisecond)
 		}
-		if taken > 1000 {
+		if taken > 128 {
 			t.Fatal("there is no bound")
 		}
 	}
-	// The ring of the journal goes around for the other stream.
-	for range 200 {
-		if err := put("declared", 1<<20-24<<10); err != nil {
-			t.Fatalf("the other stream: %v", err)
-		}
+	if taken < 16 {
+		t.Errorf("only %d records of %d bytes may wait", taken, size)
+	}
+	// The ring goes around for the other stream, twice.
+	for range 150 {
+		eventually(t, "put to the other stream", func() bool {
+			err := put("declared", size)
+			if err != nil && errorCode(err) != "ServiceUnavailableException" {
+				t.Fatalf("the other stream: %v", err)
+			}
+			return err == nil
+		})
 	}
 	d.flush("declared")
-	if s := d.status(name); s.Accepted != int64(taken) || s.Backlog != int64(taken) {
+	d.kill()
+	d.start()
+	if s := d.status(name); s.Accepted != taken || s.Backlog != taken || s.Unaccounted != 0 {
 		t.Errorf("%d taken: %+v", taken, s)
 	}
+	t.Logf("%d records of %d bytes wait", taken, size)
 	if _, err := client.DeleteDeliveryStream(ctx, &firehose.DeleteDeliveryStreamInput{DeliveryStreamName: &name}); err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +246,7 @@ func TestStreamThatWaits(t *testing.T) {
 		_, err := client.DescribeDeliveryStream(ctx, &firehose.DescribeDeliveryStreamInput{DeliveryStreamName: &name})
 		return errorCode(err) == "ResourceNotFoundException"
 	})
-	if got := d.counter(`hydrant_dropped_records_total{stream="waits"}`); got != int64(taken) {
+	if got := d.counter(`hydrant_dropped_records_total{stream="waits"}`); got != taken {
 		t.Errorf("%d dropped, want %d", got, taken)
 	}
 }
