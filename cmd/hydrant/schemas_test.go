@@ -169,6 +169,17 @@ func TestTablesOfADaemon(t *testing.T) {
 	}
 	columns("a int, c date of 3", 2)
 
+	// So is a table that a data directory has no room for.
+	var wide []string
+	for i := range 4000 {
+		wide = append(wide, fmt.Sprintf("column_%04d string", i))
+	}
+	catalog.set("web.wide", strings.Join(wide, ", "))
+	if log := x.reload(strings.Replace(one, "table: clicks", "table: wide", 1)); !strings.Contains(log, "the schema is the largest part") {
+		t.Error(log)
+	}
+	columns("a int, c date of 3", 2)
+
 	catalog.drop("web.clicks")
 	if log := x.reload(one); !strings.Contains(log, "goes on with the columns that it had") || !strings.Contains(log, "EntityNotFoundException") || !strings.Contains(log, "configuration reloaded") {
 		t.Error(log)
