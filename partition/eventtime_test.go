@@ -158,7 +158,7 @@ func TestWatermark(t *testing.T) {
 	}
 	put := func(arrived, event int64, late bool) {
 		t.Helper()
-		data := new(big.Int).SetInt64(t0 + event).Append([]byte(`{"t":`), 10)
+		data := new(big.Int).SetInt64(t0+event).Append([]byte(`{"t":`), 10)
 		_, failure := r.Route(record.Row{Arrived: (t0 + arrived) * 1e6, Data: append(data, '}')}, nil)
 		if (failure != nil) != late || failure != nil && (failure.Type != "late" || failure.Code != "Hydrant.Late") {
 			t.Errorf("%d at %d: %v, want late %v", event, arrived, failure, late)

@@ -62,6 +62,7 @@ type scanner struct {
 	views []view
 	text  []byte // the record, and zeros, which are allowed nowhere in JSON, so that loops end there
 	names nameSet
+	stack [maxOpen]open
 }
 
 const (
@@ -192,7 +193,6 @@ func (s *scanner) scan(data []byte) bool {
 	if b[i] != '{' {
 		return false
 	}
-	var stack [maxOpen]open
 	depth, objects := 0, uint32(0)
 	root := leaf{slot: -1, below: s.tree}
 	l := &root // what is wanted of the value at i, or nil
@@ -217,7 +217,7 @@ value:
 		if depth == maxOpen {
 			return false
 		}
-		stack[depth] = top
+		s.stack[depth] = top
 		depth++
 		top = open{}
 		if c == '{' {
@@ -295,7 +295,7 @@ after:
 closed:
 	i++
 	depth--
-	top = stack[depth]
+	top = s.stack[depth]
 	if depth > 0 {
 		goto after
 	}

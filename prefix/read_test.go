@@ -112,7 +112,7 @@ func TestReadTimesRefuses(t *testing.T) {
 }
 
 // readable are patterns that print everything that they are about.
-var readable = []string{"yyyy-MM-dd'T'HH:mm:ss.SSSSSSSSSXXXXX", "yyyyDDDHHmmss", "y/M/d H:m:s", "EEEE d MMMM yyyy K:mm:ss.n a", "dd/MMM/yyyy:HH:mm:ss Z", "yyyyMMdd N",
+var readable = []string{"yyyy-MM-dd'T'HH:mm:ss.SSSSSSSSSXXXXX", "yyyyDDDHHmmss", "yyyy/MM/dd HH:mm", "yyyyMMddHHmmssSSS", "y/M/d H:m:s", "EEEE d MMMM yyyy K:mm:ss.n a", "dd/MMM/yyyy:HH:mm:ss Z", "yyyyMMdd N",
 	"yyyy-MM-dd[ kk[:mm]]", "yyyy MM", "yy.MM.dd hh'h'mm a xx"}
 
 // TestReadWhatIsPrinted: what a pattern prints it reads, as the time that it printed.
@@ -137,6 +137,9 @@ func TestReadWhatIsPrinted(t *testing.T) {
 		c := exactCivilOf(at)
 		text := d.append(nil, &c)
 		s, ok := r.Read(text)
+		if slow, _ := r.readItems(text); slow != s {
+			t.Fatalf("%q of %q: %+v, item by item %+v", pattern, text, s, slow)
+		}
 		if !ok {
 			t.Fatalf("%q does not read its own %q", pattern, text)
 		}
@@ -157,12 +160,18 @@ func FuzzReadTimes(f *testing.F) {
 	}
 	f.Add("dd/MMM/yyyy:HH:mm:ss Z", "10/Oct/2000:13:55:36 -0700")
 	f.Add("yyyy-MM-dd[ kk[:mm]]", "2024-05-02 24:01")
+	f.Add("yyyy/MM/dd HH:mm", "2001/01/01 00:47")
+	f.Add("yyyyMMddHHmmssSSS", "20240512010203987")
+	f.Add("yyyyMM", "202413")
 	f.Fuzz(func(t *testing.T, pattern, text string) {
 		r, err := ReadTimes(pattern)
 		if err != nil {
 			return
 		}
 		s, ok := r.Read([]byte(text))
+		if slow, also := r.readItems([]byte(text)); slow != s || also != ok { // by places and item by item
+			t.Fatalf("%q of %q: %+v, %v, item by item %+v, %v", pattern, text, s, ok, slow, also)
+		}
 		if !ok {
 			return
 		}

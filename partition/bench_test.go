@@ -1,0 +1,160 @@
+package partition
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"hydrant/record"
+	"hydrant/sample"
+)
+
+// cpuClock is the CPU time of this process, where the system tells it.
+var cpuClock func() time.Duration
+
+// measure runs f over records. MB/s counts bytes of JSON; cpu-MB/s counts the time in which the process ran, and is the
+// one to compare on a busy machine.
+func measure(b *testing.B, records [][]byte, f func(data []byte)) {
+	size := 0
+	for _, data := range records {
+		size += len(data)
+		f(data)
+	}
+	b.SetBytes(int64(size))
+	b.ReportAllocs()
+	var used time.Duration
+	if cpuClock != nil {
+		used = -cpuClock()
+	}
+	for b.Loop() {
+		for _, data := range records {
+			f(data)
+		}
+	}
+	if cpuClock != nil {
+		used += cpuClock()
+		b.ReportMetric(float64(size)*float64(b.N)/1e6/used.Seconds(), "cpu-MB/s")
+		b.ReportMetric(float64(used.Nanoseconds())/float64(b.N*len(records)), "cpu-ns/record")
+	}
+}
+
+// lines are the records of a file of real data.
+func lines(tb testing.TB, name string) [][]byte {
+	tb.Helper()
+	f, err := os.Open(filepath.Join("..", "e2e", "testdata", name))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var out [][]byte
+	in := bufio.NewScanner(z)
+	in.Buffer(nil, 1<<20)
+	for in.Scan() {
+		out = append(out, bytes.Clone(in.Bytes()))
+	}
+	if err := in.Err(); err != nil {
+		tb.Fatal(err)
+	}
+	return out
+}
+
+// set is data with what routes it. late is the key whose value stands near the end of a record.
+type set struct {
+	name, prefix string
+	keys         map[string]string
+	time         *EventTime
+	records      func(testing.TB) [][]byte
+}
+
+var sets = []set{
+	{"clicks", "type=!{partitionKeyFromQuery:type}/dt=!{timestamp:yyyy-MM-dd}/hour=!{timestamp:HH}/", map[string]string{"type": ".event_type"},
+		&EventTime{Field: "event_time", Formats: []string{"rfc3339"}}, clicks},
+	{"clicks-nested", "country=!{partitionKeyFromQuery:country}/dt=!{timestamp:yyyy-MM-dd}/", map[string]string{"country": ".geo.country"},
+		&EventTime{Field: "event_time", Formats: []string{"rfc3339"}}, clicks},
+	{"flights", "from=!{partitionKeyFromQuery:origin}/!{timestamp:yyyy/MM}/", map[string]string{"origin": ".origin"},
+		&EventTime{Field: "date", Formats: []string{"yyyy/MM/dd HH:mm"}}, func(tb testing.TB) [][]byte { return lines(tb, "flights-20k.ndjson.gz") }},
+	{"github", "event=!{partitionKeyFromQuery:event}/who=!{partitionKeyFromQuery:who}/dt=!{timestamp:yyyy-MM-dd}/", map[string]string{"event": ".event", "who": ".payload.sender.login"}, nil, webhooks},
+}
+
+func clicks(testing.TB) (out [][]byte) {
+	for _, r := range (sample.Clickstream{Seed: sample.DefaultSeed}).All(0, 20_000) {
+		out = append(out, bytes.Clone(r))
+	}
+	return out
+}
+
+// webhooks are the ones that somebody has sent.
+func webhooks(tb testing.TB) (out [][]byte) {
+	for _, r := range lines(tb, "github-webhooks.ndjson.gz") {
+		if bytes.Contains(r, []byte(`"sender":{`)) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// BenchmarkRoute places the rows of a set. strict and trusting are plain paths; jq has an expression that is none.
+func BenchmarkRoute(b *testing.B) {
+	for _, set := range sets {
+		for _, mode := range []string{"strict", "trusting", "jq"} {
+			b.Run(set.name+"/"+mode, func(b *testing.B) {
+				o := Options{Prefix: template(b, set.prefix), Keys: map[string]string{}, EventTime: set.time, Trusting: mode == "trusting"}
+				for name, text := range set.keys {
+					if mode == "jq" {
+						text += " | ascii_downcase"
+					}
+					o.Keys[name] = text
+				}
+				r := scheme(b, o).NewRouter(Mark{})
+				measure(b, set.records(b), func(data []byte) {
+					if _, failure := r.Route(record.Row{Arrived: arrival.UnixMicro(), Data: data}, nil); failure != nil {
+						b.Fatal(failure)
+					}
+				})
+			})
+		}
+	}
+}
+
+// BenchmarkScan is the two ways of finding values, without what is done with them.
+func BenchmarkScan(b *testing.B) {
+	for _, set := range sets {
+		for _, mode := range []string{"strict", "trusting"} {
+			b.Run(set.name+"/"+mode, func(b *testing.B) {
+				r := scheme(b, Options{Prefix: template(b, set.prefix), Keys: set.keys, EventTime: set.time}).NewRouter(Mark{})
+				find := r.scan.scan
+				if mode == "trusting" {
+					find = r.scan.skim
+				}
+				measure(b, set.records(b), func(data []byte) {
+					if !find(data) {
+						b.Fatalf("left to the full parse: %.200s", data)
+					}
+				})
+			})
+		}
+	}
+}
+
+// BenchmarkManyPartitions places rows in 100,000 partitions, by turns, which a router does not remember.
+func BenchmarkManyPartitions(b *testing.B) {
+	r := query(b, ".k", false)
+	var records [][]byte
+	for i := range 100_000 {
+		records = append(records, fmt.Appendf(nil, `{"event":"page_view","k":"customer-%d","n":1}`, i))
+	}
+	measure(b, records, func(data []byte) {
+		if _, failure := r.Route(record.Row{Arrived: arrival.UnixMicro(), Data: data}, nil); failure != nil {
+			b.Fatal(failure)
+		}
+	})
+}
