@@ -143,6 +143,14 @@ func describeDestination(c *config.Stream) directput.Destination {
 	case d.S3 != nil:
 		out.S3 = &directput.S3Destination{Bucket: d.S3.Bucket, RoleARN: d.S3.Credentials.RoleARN, KMSKeyARN: d.S3.Encryption.KMS}
 		out.Prefix, out.ErrorOutputPrefix, out.FileExtension, out.TimeZone = d.S3.Prefix, d.S3.ErrorOutputPrefix, d.S3.FileExtension, d.S3.TimeZone
+	case d.HTTP != nil:
+		out.HTTP = &directput.HTTPDestination{
+			URL: d.HTTP.URL, Gzip: d.HTTP.ContentEncoding == "gzip", Attributes: d.HTTP.CommonAttributes, Retry: time.Duration(d.HTTP.RetryDuration),
+		}
+		if b := c.Backup; b != nil && b.S3 != nil {
+			out.HTTP.Backup = &directput.S3Destination{Bucket: b.S3.Bucket, RoleARN: b.S3.Credentials.RoleARN, KMSKeyARN: b.S3.Encryption.KMS}
+			out.HTTP.BackupPrefix, out.HTTP.BackupErrorPrefix, out.HTTP.BackupCompression = b.S3.Prefix, b.S3.ErrorOutputPrefix, b.Compression
+		}
 	}
 	return out
 }

@@ -149,6 +149,15 @@ func TestDescribe(t *testing.T) {
 			directput.Description{Name: "bucket", Status: "DELETING", Version: 2, Created: at, Updated: at.Add(1), Destination: directput.Destination{
 				S3: &directput.S3Destination{Bucket: "lake", KMSKeyARN: "k"}, ErrorOutputPrefix: "errors/!{firehose:error-output-type}/", TimeZone: "UTC",
 				BufferSize: 32 << 20, BufferInterval: 5 * time.Minute, Parquet: "zstd"}}},
+		{buffer.Stream{Name: "web", Version: 1, Created: at, Spec: decoded(t, `
+  - name: web
+    destination: { http: { url: "https://host/x", access_key: k, common_attributes: { a: b }, retry_duration: forever } }
+    backup: { s3: { bucket: failed, prefix: p/, credentials: { role_arn: "arn:aws:iam::123456789012:role/r" } }, compression: none }
+    buffer: { size: 1MiB, interval: 1m }`).Streams[0].Spec()},
+			directput.Description{Name: "web", Version: 1, Created: at, Destination: directput.Destination{
+				HTTP: &directput.HTTPDestination{URL: "https://host/x", Gzip: true, Attributes: map[string]string{"a": "b"}, Retry: -1,
+					Backup: &directput.S3Destination{Bucket: "failed", RoleARN: "arn:aws:iam::123456789012:role/r"}, BackupPrefix: "p/", BackupErrorPrefix: "errors/!{firehose:error-output-type}/", BackupCompression: "none"},
+				BufferSize: 1 << 20, BufferInterval: time.Minute, Compression: "none"}}},
 		{buffer.Stream{Name: "odd", Version: 1, Created: at, Spec: []byte("?")}, directput.Description{Name: "odd", Version: 1, Created: at}},
 	} {
 		if got := describe(k.stream); !reflect.DeepEqual(got, k.want) {

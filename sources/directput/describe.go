@@ -2,6 +2,7 @@ package directput
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -28,10 +29,12 @@ type Description struct {
 // statusCreating is the status of a stream that takes no records yet.
 const statusCreating = "CREATING"
 
-// Destination is where a stream delivers to: exactly one of S3 and File, with what both have.
+// Destination is where a stream delivers to: exactly one of S3, File and HTTP, with what they have in common. Prefixes,
+// extension, time zone and formats are of S3 and File only.
 type Destination struct {
 	S3   *S3Destination
 	File *FileDestination
+	HTTP *HTTPDestination
 
 	Prefix, ErrorOutputPrefix string
 	FileExtension             string // "": the format's own
@@ -52,6 +55,18 @@ type S3Destination struct {
 // FileDestination is what a destination in the file system has beside.
 type FileDestination struct {
 	Path string
+}
+
+// HTTPDestination is an HTTP endpoint. Its access key and headers are secrets, and not here.
+type HTTPDestination struct {
+	URL        string
+	Gzip       bool              // bodies are compressed
+	Attributes map[string]string // common attributes
+	Retry      time.Duration     // that a request is tried; negative: for ever
+	// Backup is the bucket that takes what the endpoint does not, under these prefixes; nil where it is none.
+	Backup                          *S3Destination
+	BackupPrefix, BackupErrorPrefix string
+	BackupCompression               string // none, gzip, ...
 }
 
 // The wire shapes. Firehose has no destination in a file system: that one is a member of Hydrant's own,
@@ -79,8 +94,26 @@ type (
 		S3DestinationDescription         *wireS3         `json:",omitempty"`
 		ExtendedS3DestinationDescription *wireExtendedS3 `json:",omitempty"`
 		FileDestinationDescription       *wireFile       `json:",omitempty"`
+
+		HTTPEndpointDestinationDescription *wireEndpoint `json:"HttpEndpointDestinationDescription,omitempty"`
 	}
-	wireS3 struct {
+	wireEndpoint struct {
+		EndpointConfiguration struct {
+			URL string `json:"Url"`
+		}
+		BufferingHints           wireHints
+		CloudWatchLoggingOptions wireEnabled
+		RequestConfiguration     struct {
+			ContentEncoding  string
+			CommonAttributes []wireAttribute
+		}
+		RetryOptions             *wireRetry `json:",omitempty"`
+		S3BackupMode             string
+		S3DestinationDescription *wireS3 `json:",omitempty"`
+	}
+	wireAttribute struct{ AttributeName, AttributeValue string }
+	wireRetry     struct{ DurationInSeconds int64 }
+	wireS3        struct {
 		RoleARN                  string `json:",omitempty"`
 		BucketARN                string
 		Prefix                   string `json:",omitempty"`
@@ -176,15 +209,7 @@ func (d *Destination) wire() wireDestination {
 	w := wireDestination{DestinationID: firehose.DestinationID}
 	switch {
 	case d.S3 != nil:
-		s3 := wireS3{
-			RoleARN: d.S3.RoleARN, BucketARN: "arn:aws:s3:::" + d.S3.Bucket,
-			Prefix: d.Prefix, ErrorOutputPrefix: d.ErrorOutputPrefix,
-			BufferingHints: hints, CompressionFormat: compression,
-			EncryptionConfiguration: wireEncryption{NoEncryptionConfig: "NoEncryption"},
-		}
-		if d.S3.KMSKeyARN != "" {
-			s3.EncryptionConfiguration = wireEncryption{KMSEncryptionConfig: &wireKMS{d.S3.KMSKeyARN}}
-		}
+		s3 := d.S3.wire(d.Prefix, d.ErrorOutputPrefix, compression, hints)
 		w.S3DestinationDescription = &s3
 		w.ExtendedS3DestinationDescription = &wireExtendedS3{wireS3: s3, wireOutput: output, S3BackupMode: "Disabled"}
 	case d.File != nil:
@@ -192,6 +217,42 @@ func (d *Destination) wire() wireDestination {
 			Path: d.File.Path, Prefix: d.Prefix, ErrorOutputPrefix: d.ErrorOutputPrefix,
 			BufferingHints: hints, CompressionFormat: compression, wireOutput: output,
 		}
+	case d.HTTP != nil:
+		w.HTTPEndpointDestinationDescription = d.HTTP.wire(hints)
+	}
+	return w
+}
+
+func (d *S3Destination) wire(prefix, errorPrefix, compression string, hints wireHints) wireS3 {
+	w := wireS3{
+		RoleARN: d.RoleARN, BucketARN: "arn:aws:s3:::" + d.Bucket,
+		Prefix: prefix, ErrorOutputPrefix: errorPrefix,
+		BufferingHints: hints, CompressionFormat: compression,
+		EncryptionConfiguration: wireEncryption{NoEncryptionConfig: "NoEncryption"},
+	}
+	if d.KMSKeyARN != "" {
+		w.EncryptionConfiguration = wireEncryption{KMSEncryptionConfig: &wireKMS{d.KMSKeyARN}}
+	}
+	return w
+}
+
+func (d *HTTPDestination) wire(hints wireHints) *wireEndpoint {
+	w := &wireEndpoint{BufferingHints: hints, S3BackupMode: "FailedDataOnly"}
+	w.EndpointConfiguration.URL = d.URL
+	w.RequestConfiguration.ContentEncoding = "NONE"
+	if d.Gzip {
+		w.RequestConfiguration.ContentEncoding = "GZIP"
+	}
+	w.RequestConfiguration.CommonAttributes = []wireAttribute{}
+	for _, name := range slices.Sorted(maps.Keys(d.Attributes)) {
+		w.RequestConfiguration.CommonAttributes = append(w.RequestConfiguration.CommonAttributes, wireAttribute{name, d.Attributes[name]})
+	}
+	if d.Retry >= 0 {
+		w.RetryOptions = &wireRetry{int64(d.Retry / time.Second)}
+	}
+	if d.Backup != nil {
+		s3 := d.Backup.wire(d.BackupPrefix, d.BackupErrorPrefix, compressionFormat(d.BackupCompression), hints)
+		w.S3DestinationDescription = &s3
 	}
 	return w
 }

@@ -8,7 +8,7 @@ import (
 )
 
 func lake() *store {
-	s := newStore(nil, "events", "files", "going", "text")
+	s := newStore(nil, "events", "files", "going", "text", "web", "web2")
 	created, updated := time.UnixMilli(1789014240448), time.UnixMilli(1789014301500)
 	s.streams["events"] = Description{
 		Name: "events", Version: 3, Created: created, Updated: updated,
@@ -28,6 +28,17 @@ func lake() *store {
 			BufferSize: 1, Compression: "snappy",
 		},
 	}
+	s.streams["web"] = Description{
+		Name: "web", Version: 1, Created: created,
+		Destination: Destination{
+			HTTP: &HTTPDestination{
+				URL: "https://host/path", Gzip: true, Attributes: map[string]string{"b": "2", "a": ""}, Retry: 90 * time.Second,
+				Backup: &S3Destination{Bucket: "b"}, BackupErrorPrefix: "failed/", BackupCompression: "gzip",
+			},
+			BufferSize: 1 << 20, BufferInterval: time.Minute,
+		},
+	}
+	s.streams["web2"] = Description{Name: "web2", Version: 1, Created: created, Destination: Destination{HTTP: &HTTPDestination{URL: "http://host", Retry: -1}}}
 	s.streams["going"] = Description{Name: "going", Status: "DELETING", Version: 18446744073709551615}
 	return s
 }
@@ -59,6 +70,11 @@ func TestDescribe(t *testing.T) {
 	s3 = `"RoleARN":"arn:aws:iam::123456789012:role/r","BucketARN":"arn:aws:s3:::b","BufferingHints":{"SizeInMBs":1,"IntervalInSeconds":0},"CompressionFormat":"Snappy",` +
 		`"EncryptionConfiguration":{"KMSEncryptionConfig":{"AWSKMSKeyARN":"arn:aws:kms:eu-west-1:123456789012:key/k"}},"CloudWatchLoggingOptions":{"Enabled":false}`
 	f("text", "1", created, `,"S3DestinationDescription":{`+s3+`},"ExtendedS3DestinationDescription":{`+s3+`,"CustomTimeZone":"UTC","S3BackupMode":"Disabled"}`)
+	f("web", "1", created, `,"HttpEndpointDestinationDescription":{"EndpointConfiguration":{"Url":"https://host/path"},"BufferingHints":{"SizeInMBs":1,"IntervalInSeconds":60},"CloudWatchLoggingOptions":{"Enabled":false},`+
+		`"RequestConfiguration":{"ContentEncoding":"GZIP","CommonAttributes":[{"AttributeName":"a","AttributeValue":""},{"AttributeName":"b","AttributeValue":"2"}]},"RetryOptions":{"DurationInSeconds":90},"S3BackupMode":"FailedDataOnly",`+
+		`"S3DestinationDescription":{"BucketARN":"arn:aws:s3:::b","ErrorOutputPrefix":"failed/","BufferingHints":{"SizeInMBs":1,"IntervalInSeconds":60},"CompressionFormat":"GZIP","EncryptionConfiguration":{"NoEncryptionConfig":"NoEncryption"},"CloudWatchLoggingOptions":{"Enabled":false}}}`)
+	f("web2", "1", created, `,"HttpEndpointDestinationDescription":{"EndpointConfiguration":{"Url":"http://host"},"BufferingHints":{"SizeInMBs":0,"IntervalInSeconds":0},"CloudWatchLoggingOptions":{"Enabled":false},`+
+		`"RequestConfiguration":{"ContentEncoding":"NONE","CommonAttributes":[]},"S3BackupMode":"FailedDataOnly"}`)
 	f("going", "18446744073709551615", "", "")
 }
 
