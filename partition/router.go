@@ -42,11 +42,13 @@ type Router struct {
 	made  []string // values of keys, in the order of Scheme.keys; those of queries as far as they were made
 	have  []string // the same for a prefix that is rendered
 
+	last  *span     // of the row before
 	spans [256]span // by granule of time
 	clock zone      // of event times
 
 	seed  maphash.Seed
 	probe []byte
+	front [512]*remembered       // of young, by the end of the hash: most rows find theirs here
 	young map[uint64]*remembered // a full generation becomes the old one, and the old one goes
 	old   map[uint64]*remembered
 	size  int // bytes of young
@@ -57,6 +59,7 @@ type span struct{ from, until int64 } // µs
 
 // remembered is a prefix that was rendered.
 type remembered struct {
+	hash  uint64
 	probe []byte
 	key   Key
 }
@@ -147,12 +150,16 @@ func (r *Router) route(row record.Row, keys map[string]string) (Placed, *transfo
 	}
 	r.probe = probe
 	hash := maphash.Bytes(r.seed, probe)
-	known := r.young[hash]
-	if known == nil || !bytes.Equal(known.probe, probe) {
-		var f *transform.Failure
-		if known, f = r.render(hash, p.Time, parsed); f != nil {
-			return p, f
+	front := &r.front[hash%uint64(len(r.front))]
+	known := *front
+	if known == nil || known.hash != hash || !bytes.Equal(known.probe, probe) {
+		if known = r.young[hash]; known == nil || !bytes.Equal(known.probe, probe) {
+			var f *transform.Failure
+			if known, f = r.render(hash, p.Time, parsed); f != nil {
+				return p, f
+			}
 		}
+		*front = known
 	}
 	p.Key = known.key
 	if s.time != nil {
@@ -313,12 +320,16 @@ func clip(text string) string {
 
 // spanOf finds the span of an instant.
 func (r *Router) spanOf(at int64) *span {
+	if l := r.last; l != nil && at >= l.from && at < l.until {
+		return l
+	}
 	second := at / 1e6
 	sp := &r.spans[uint64(second/r.s.granule)%uint64(len(r.spans))]
 	if at < sp.from || at >= sp.until {
 		from, until := r.s.prefix.SameRoute(prefix.Values{Time: time.UnixMicro(at).In(r.s.location)})
 		*sp = span{from.UnixMicro(), until.UnixMicro()}
 	}
+	r.last = sp
 	return sp
 }
 
@@ -345,7 +356,7 @@ func (r *Router) render(hash uint64, at int64, parsed bool) (*remembered, *trans
 		}
 	}
 	text := s.prefix.Route(prefix.Values{Time: time.UnixMicro(at).In(s.location), Keys: r.made})
-	known := &remembered{probe: bytes.Clone(r.probe), key: Key{hashOf(text, r.made), text}}
+	known := &remembered{hash: hash, probe: bytes.Clone(r.probe), key: Key{hashOf(text, r.made), text}}
 	evaluated, err := s.prefix.Finish(text, zeros{})
 	if err == nil && s.check != nil {
 		err = s.check(evaluated)
@@ -383,6 +394,7 @@ func (r *Router) remember(hash uint64, known *remembered) {
 	size := len(known.probe) + len(known.key.Prefix) + overhead
 	if r.size+size > r.s.cache/2 {
 		r.old, r.young, r.size = r.young, make(map[uint64]*remembered, len(r.young)), 0
+		clear(r.front[:])
 	}
 	r.young[hash] = known
 	r.size += size
