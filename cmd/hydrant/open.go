@@ -115,7 +115,11 @@ func (p *parts) check(s *config.Stream) error {
 	if err := postponed(s, flaws); err != nil {
 		return err
 	}
-	return pipe.Destination.Sink.Close()
+	err := pipe.Destination.Sink.Close()
+	if pipe.Errors.Sink != nil {
+		err = errors.Join(err, pipe.Errors.Sink.Close())
+	}
+	return err
 }
 
 // joined is all flaws as one error, or nil.
