@@ -71,6 +71,7 @@ func (d *decoder) stream(c *Config, s *Stream, path string) {
 	before := len(d.faults)
 	d.buffer(s, path)
 	d.transform(s, path)
+	d.partition(s, child(path, "partition"))
 	d.schema(c, s, path)
 	if p := s.Format.Parquet; p != nil && p.RowGroup < p.Page {
 		d.faultAt(child(path, "format.parquet.page"), p.Page.String(), "is larger than row_group, "+p.RowGroup.String(), "")

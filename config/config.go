@@ -225,7 +225,11 @@ type Stream struct {
 	// Records with what `transform` must make of them, for `hydrant test`.
 	Tests []Test `key:"tests" spec:"-"`
 
-	_ later `keys:"exactly_once partition"`
+	_ later `keys:"exactly_once"`
+
+	// Which records share objects: partition keys in the prefix, and times that records say themselves. See
+	// docs/prefixes.md.
+	Partition *Partition `key:"partition" later:"true"`
 }
 
 // StreamLimits bound one stream. Nothing that was accepted is lost by them.

@@ -303,7 +303,7 @@ func wordForms(s *shape) []string {
 
 // Marker types: a blank field of one of them carries what holds for the struct.
 type (
-	later struct{} // keys:"a b" are refused by name until they work
+	later struct{} // keys:"a b" are refused by name until they work, like a field with later:"true"
 	oneOf struct{} // exactly one of the pointer fields is set; default:"x" where none is given
 )
 
@@ -404,6 +404,10 @@ func shapeOf(t reflect.Type) *shape {
 		}
 		if f.name == "" {
 			panic("bug: config field " + t.Name() + "." + sf.Name + " has no key")
+		}
+		if tag.Get("later") == "true" {
+			s.later = append(s.later, f.name)
+			continue
 		}
 		s.fields = append(s.fields, f)
 	}
