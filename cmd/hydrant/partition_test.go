@@ -1,0 +1,59 @@
+package main
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"hydrant/config"
+	"hydrant/partition"
+	"hydrant/prefix"
+	"hydrant/record"
+)
+
+func TestScheme(t *testing.T) {
+	at := func(text string) routing {
+		t.Helper()
+		p, err := prefix.Parse(text, prefix.PartitionedPrefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return routing{at: "destination.s3", template: p}
+	}
+	f := func(c config.Partition, r routing, want ...flaw) {
+		t.Helper()
+		if _, got := scheme(&c, r); !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	ts := &config.EventTime{Field: "ts", Formats: []string{"rfc3339"}, TimeZone: "UTC"}
+	f(config.Partition{EventTime: ts}, at("a/"))
+	f(config.Partition{}, at("a/"), flaw{"partition", "", "says nothing", "give keys that the prefix shows, or event_time"})
+	f(config.Partition{Keys: map[string]string{"a": ".a"}}, at("!{timestamp:HH}"), flaw{"partition.keys.a", ".a", "is not in the prefix", "put !{partitionKeyFromQuery:a} there, or take the key out"})
+	f(config.Partition{EventTime: ts}, at("!{partitionKeyFromQuery:a}"),
+		flaw{"destination.s3.prefix", "!{partitionKeyFromQuery:a}", "is a key that partition.keys does not have", "add a there with a jq expression"})
+	f(config.Partition{EventTime: &config.EventTime{Field: "ts", Formats: []string{"HH"}, TimeZone: "UTC"}}, at("a/"),
+		flaw{"partition.event_time.formats[0]", "HH", `is no format of times: pattern "HH": it has no year (y)`, "formats are rfc3339, unix_s, unix_ms, unix_us, unix_ns, or a pattern like yyyy/MM/dd HH:mm"})
+	f(config.Partition{EventTime: &config.EventTime{Field: "ts", Formats: []string{"rfc3339"}, TimeZone: "Mars"}}, at("a/"),
+		flaw{"partition.event_time.time_zone", "Mars", "unknown time zone Mars", "write an IANA name, like UTC or Europe/Berlin"})
+
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := at("c=!{partitionKeyFromQuery:c}/!{partitionKeyFromLambda:l}/!{timestamp:yyyy-MM-dd-HH}/")
+	r.location, r.hooks = berlin, true
+	s, flaws := scheme(&config.Partition{Keys: map[string]string{"c": ".c"},
+		EventTime: &config.EventTime{Field: "d", Formats: []string{"yyyy/MM/dd HH:mm"}, TimeZone: "America/New_York", AllowedLateness: config.Duration(time.Hour), Late: "quarantine"}}, r)
+	if len(flaws) > 0 {
+		t.Fatal(flaws)
+	}
+	router := s.NewRouter(partition.Mark{Event: 1e15, Seen: 1e15})
+	placed, failure := router.Route(record.Row{Arrived: 1e15, Data: []byte(`{"c":1,"d":"2001/09/09 01:00"}`)}, map[string]string{"l": "x"})
+	if failure != nil || placed.Prefix != "c=1/x/2001-09-09-07/" {
+		t.Errorf("got %+v, %v", placed, failure)
+	}
+	if _, failure = router.Route(record.Row{Arrived: 1e15, Data: []byte(`{"c":1,"d":"2001/09/08 20:46"}`)}, map[string]string{"l": "x"}); failure == nil || failure.Type != partition.Late {
+		t.Errorf("got %v", failure)
+	}
+}
