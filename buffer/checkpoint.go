@@ -305,7 +305,7 @@ func (l *ledger) readStream(r *reader, runs bool) {
 			at = h.next
 			c.holes = append(c.holes, h)
 		}
-		for range r.list(int(r.u16()), 150) {
+		for range r.list(int(r.u16()), 140) {
 			l.readEpoch(r, s, c)
 		}
 		if r.u16() != 0 { // lane positions: none yet

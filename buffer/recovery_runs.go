@@ -92,4 +92,3 @@ func (r *recovery) restoreRuns(incarnation uint32, s *streamState) {
 		r.b.Consumer(incarnation, c.id).restoreRuns(c.base, tables, c.openRuns())
 	}
 }
-
