@@ -156,7 +156,7 @@ func (r *Run) Size() int64 { return r.sum.Bytes }
 func (r *Run) Rows() int64 { return r.sum.Rows }
 
 // InMemory tells whether nothing was written yet.
-func (r *Run) InMemory() bool { return r.file == nil && r.state == packOpen }
+func (r *Run) InMemory() bool { return r.buf == nil && r.state == packOpen }
 
 // Append adds a row; key and Data are copied. In a routed run keys come in any order, and the rows of a key keep
 // theirs; in a raw one the key is empty and sequences ascend. Errors may be ErrNoSpace: then only Abort helps.
@@ -497,8 +497,8 @@ func (r *Run) Abort() {
 	finished := r.state == packSealed
 	r.state, r.sealed = packAborted, false
 	r.drop()
-	if r.file == nil && !finished {
-		return // it was never made
+	if r.buf == nil && !finished {
+		return // its file was never made
 	}
 	r.abort(finished)
 }

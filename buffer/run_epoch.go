@@ -25,6 +25,7 @@ type EpochReader struct {
 	last    []byte // key that Rows was asked for last
 	asked   bool
 	scratch runScratch
+	told    map[lossPlace]bool // damage that was reported
 }
 
 // epochRun is a run with the place where Rows stands in it.
@@ -47,9 +48,25 @@ func (b *Buffer) OpenEpoch(c *Consumer, number uint64, upTo uint32) (*EpochReade
 			e.Close()
 			return nil, fmt.Errorf("open epoch %d: %w", number, err)
 		}
-		e.runs = append(e.runs, &epochRun{runReader: r, at: r.cursor()})
+		e.add(r)
 	}
 	return e, nil
+}
+
+// add takes the next run.
+func (e *EpochReader) add(r *runReader) {
+	run := &epochRun{runReader: r}
+	run.at = e.cursor(run)
+	e.runs = append(e.runs, run)
+}
+
+// cursor of a run's table, which passes over damaged pages: their rows are lost.
+func (e *EpochReader) cursor(r *epochRun) *tableCursor {
+	c := r.runReader.cursor()
+	c.skip = func(page int64) {
+		e.lost(r, &runLoss{ID: r.ref.ID, Path: r.store.path(r.ref.ID), Offset: r.offset + page*runPage, Length: runPage, What: errPage.Error()})
+	}
+	return c
 }
 
 // taken tells whether a size cut has taken the rows of a key in run n.
@@ -63,13 +80,13 @@ func (e *EpochReader) cut(key []byte) uint32 {
 	return e.cuts[KeyHash(key)]
 }
 
-// Keys iterates over the keys above after (nil: all), ascending, without rows that size cuts took. An error is the
-// last step: a footer that cannot be read, for now or for ever.
+// Keys iterates over the keys above after (nil: all), ascending, without rows that size cuts took. What damaged pages of
+// a footer said is logged and left out, and the run is copied to quarantine/; an error is the last step.
 func (e *EpochReader) Keys(after []byte) iter.Seq2[EpochKey, error] {
 	return func(yield func(EpochKey, error) bool) {
 		cursors := make([]*tableCursor, 0, len(e.runs))
 		for i, r := range e.runs {
-			c := r.cursor()
+			c := e.cursor(r)
 			c.order = i
 			var err error
 			if after == nil {
@@ -111,7 +128,7 @@ func (e *EpochReader) Keys(after []byte) iter.Seq2[EpochKey, error] {
 }
 
 // Rows iterates over the rows of a key in the order of runs, which is that of sequences, without rows that size cuts
-// took. What damaged blocks held is logged and left out, and their run is copied to quarantine/; an error is the last
+// took. What damage has taken is logged and left out, and their run is copied to quarantine/; an error is the last
 // step. Asking for keys in ascending order is cheap. A row is valid until the next step.
 func (e *EpochReader) Rows(key []byte) iter.Seq2[RunRow, error] {
 	return func(yield func(RunRow, error) bool) {
@@ -149,8 +166,16 @@ func (e *EpochReader) Rows(key []byte) iter.Seq2[RunRow, error] {
 	}
 }
 
-// lost reports a damaged block.
+// lost reports damage, once.
 func (e *EpochReader) lost(r *epochRun, loss *runLoss) {
+	place := lossPlace{loss.ID, loss.Offset}
+	if e.told[place] {
+		return
+	}
+	if e.told == nil {
+		e.told = make(map[lossPlace]bool)
+	}
+	e.told[place] = true
 	file, err := e.b.setRunAside(r.ref.ID)
 	if err != nil {
 		e.b.log.Error("a damaged run cannot be set aside", "run", hex.EncodeToString(r.ref.ID[:]), "err", err)

@@ -94,29 +94,8 @@ type runContent struct {
 	key       *dataKey // nil: it is in clear
 }
 
-// openRun reads the footer of a run file and checks all of it, with a page of memory. onChunk, where it is not nil, gets
-// what runReader.chunks would yield. Errors: *NewerVersionError, *KeyError, *runDamage, or the file system's
-// (fs.ErrNotExist where it is missing).
-func openRun(fs fsys.FS, path string, keys *keyring, onChunk func(Chunk)) (*runContent, error) {
-	f, err := fs.OpenFile(path, fsys.ReadOnly)
-	if err != nil {
-		return nil, fmt.Errorf("open run: %w", err)
-	}
-	defer f.Close()
-	var join chunkJoiner
-	c, _, err := readRun(f, path, keys, func(_ *runContent, _ *envelope, entry runEntry) error {
-		if onChunk != nil && entry.chunks != nil {
-			join.entry(&entry, func(c Chunk) bool { onChunk(c); return true })
-		}
-		return nil
-	})
-	if err == nil && onChunk != nil && join.last.Count > 0 {
-		onChunk(join.last)
-	}
-	return c, err
-}
-
-// readRun is openRun for an open file, and calls onEntry for each entry of the table; it may be nil.
+// readRun reads the footer of a run and checks all of it, with a page of memory. onEntry, where it is not nil, is called
+// for each entry of the table. Errors: *NewerVersionError, *KeyError, *runDamage, or the file system's.
 func readRun(f fsys.File, path string, keys *keyring, onEntry func(c *runContent, e *envelope, entry runEntry) error) (*runContent, *envelope, error) {
 	damage := func(format string, args ...any) error {
 		return &runDamage{Path: path, What: fmt.Sprintf(format, args...)}

@@ -149,19 +149,20 @@ func (r *runReader) tableErr(err error) error {
 	return fmt.Errorf("read footer of run %q: %w", at, err)
 }
 
-// runLoss is the error for a damaged block: its rows cannot be read, those behind it can.
+// runLoss is the error for a damaged block, or a damaged page of the footer: its rows cannot be read, those behind it
+// can.
 type runLoss struct {
 	ID            RunID
 	Path          string
-	Offset        int64  // of the block, in clear bytes
+	Offset        int64  // of the block or page, in clear bytes
 	Length        int64  // of it
 	First, Next   uint64 // range of its rows in a raw run; 0: routed
-	Rows, Records int64
+	Rows, Records int64  // 0 where a page is damaged
 	What          string
 }
 
 func (e *runLoss) Error() string {
-	return fmt.Sprintf("the block at byte %d of run %q, %d rows of %d records, %s", e.Offset, e.Path, e.Rows, e.Records, e.What)
+	return fmt.Sprintf("%d bytes at %d of run %q, %d rows of %d records: %s", e.Length, e.Offset, e.Path, e.Rows, e.Records, e.What)
 }
 
 // runScratch is what reading blocks needs, for one reader at a time.
@@ -231,58 +232,35 @@ func (r *runReader) rows(s *runScratch, e runEntry) iter.Seq2[RunRow, error] {
 	}
 }
 
-// chunks iterates over stretches of rows without gaps that arrived within the same second; Arrived is that of the
-// first row. Raw runs.
-func (r *runReader) chunks() iter.Seq2[Chunk, error] {
-	return func(yield func(Chunk, error) bool) {
-		var join chunkJoiner
-		for t := r.cursor(); ; {
-			if err := t.next(); err != nil {
-				yield(Chunk{}, r.tableErr(err))
-				return
-			}
-			if !t.some {
-				break
-			}
-			if !join.entry(&t.cur, func(c Chunk) bool { return yield(c, nil) }) {
-				return
-			}
-		}
-		if join.last.Count > 0 {
-			yield(join.last, nil)
-		}
-	}
-}
-
-// chunkJoiner makes one chunk of those that a block's end has parted.
-type chunkJoiner struct{ last Chunk }
-
-// entry yields the chunks before the last one; false when yield has returned that.
-func (j *chunkJoiner) entry(e *runEntry, yield func(Chunk) bool) bool {
-	for c := range e.each {
-		if j.last.Count > 0 && sameChunk(&j.last, c.First, c.Arrived) {
-			j.last.Count += c.Count
-			j.last.Bytes += c.Bytes
-			continue
-		}
-		if j.last.Count > 0 && !yield(j.last) {
-			return false
-		}
-		j.last = c
-	}
-	return true
-}
-
-// rawRows iterates over the rows at and above sequence from. A *runLoss is a damaged block, behind which it goes on;
-// it counts the rows at and above from only. Any other error is the last. A row is valid until the next step. Raw
-// runs.
+// rawRows iterates over the rows at and above sequence from. A *runLoss is a damaged block, or a damaged page of the
+// footer with what it says of blocks, behind which it goes on; it speaks of sequences at and above from only, and of
+// the rows among them where that is known. Any other error is the last. A row is valid until the next step. Raw runs.
 func (r *runReader) rawRows(from uint64) iter.Seq2[RunRow, error] {
 	return func(yield func(RunRow, error) bool) {
 		var s runScratch
-		for t := r.cursor(); ; {
+		t := r.cursor()
+		skipped := int64(-1)
+		t.skip = func(page int64) {
+			if skipped < 0 {
+				skipped = page
+			}
+		}
+		for seq := max(r.head.First, from); ; {
 			if err := t.next(); err != nil {
 				yield(RunRow{}, r.tableErr(err))
 				return
+			}
+			if skipped >= 0 {
+				loss := &runLoss{
+					ID: r.ref.ID, Path: r.store.path(r.ref.ID), Offset: r.offset + skipped*runPage, Length: runPage,
+					First: seq, Next: r.head.Next, What: errPage.Error(),
+				}
+				if t.some {
+					loss.Next = t.cur.First
+				}
+				if skipped = -1; loss.First < loss.Next && !yield(RunRow{}, loss) {
+					return
+				}
 			}
 			if !t.some {
 				return
@@ -290,6 +268,7 @@ func (r *runReader) rawRows(from uint64) iter.Seq2[RunRow, error] {
 			if t.cur.Next <= from {
 				continue
 			}
+			seq = t.cur.Next
 			for row, err := range r.rows(&s, t.cur) {
 				if loss, lost := errors.AsType[*runLoss](err); lost {
 					loss.First, loss.Next = max(t.cur.First, from), t.cur.Next
@@ -311,7 +290,7 @@ func (r *runReader) rawRows(from uint64) iter.Seq2[RunRow, error] {
 	}
 }
 
-// setAside copies a run with damage to quarantine/, once in a process, and returns the name of the copy under the
+// setRunAside copies a run with damage to quarantine/, once in a process, and returns the name of the copy under the
 // data directory. What cannot be read of it is zeros or missing.
 func (b *Buffer) setRunAside(id RunID) (name string, err error) {
 	s := b.runs

@@ -223,8 +223,9 @@ type tableCursor struct {
 	length int64
 	id     RunID
 	kind   RunKind
-	end    int64 // where blocks end
-	order  int   // of equal keys in a merge
+	end    int64            // where blocks end
+	order  int              // of equal keys in a merge
+	skip   func(page int64) // is told of a damaged page, which is passed over; nil: it ends the reading
 
 	page int64 // number of the page that buf holds, -1: none
 	buf  []byte
@@ -262,16 +263,34 @@ func (c *tableCursor) stored() []byte { return c.buf[:min(runPage, c.length-c.pa
 
 // next goes to the next entry; some says whether there is one.
 func (c *tableCursor) next() error {
-	if len(c.rest) == 0 {
-		if c.page+1 >= c.pages() {
-			c.some, c.past = false, true
-			return nil
+	for {
+		for len(c.rest) == 0 {
+			if c.page+1 >= c.pages() {
+				c.some, c.past = false, true
+				return nil
+			}
+			if err := c.enter(c.page + 1); err != nil {
+				return err
+			}
 		}
-		if err := c.load(c.page + 1); err != nil {
+		err := c.parse()
+		if err == nil || c.skip == nil {
 			return err
 		}
+		c.skip(c.page)
+		c.rest = nil
 	}
-	return c.parse()
+}
+
+// enter loads a page, of which nothing is left where it is skipped.
+func (c *tableCursor) enter(page int64) error {
+	err := c.load(page)
+	if err == nil || c.skip == nil || !damagedTable(err) {
+		return err
+	}
+	c.page = page
+	c.skip(page)
+	return nil
 }
 
 func (c *tableCursor) parse() (err error) {
@@ -303,51 +322,33 @@ func (c *tableCursor) seek(key []byte) error {
 		return nil
 	}
 	if c.some {
-		if bytes.Compare(c.cur.Key, key) >= 0 {
-			return nil
-		}
-		low = c.page
-		for range 2 {
-			for len(c.rest) > 0 {
-				if err := c.parse(); err != nil {
-					return err
-				}
-				if bytes.Compare(c.cur.Key, key) >= 0 {
-					return nil
-				}
+		for start := c.page; c.page < start+2; {
+			if bytes.Compare(c.cur.Key, key) >= 0 {
+				return nil
 			}
 			if err := c.next(); err != nil || !c.some {
 				return err
 			}
-			if bytes.Compare(c.cur.Key, key) >= 0 {
-				return nil
-			}
-			low = c.page
 		}
+		low = c.page
 	}
-	// the last page that begins below key, or the first one
-	high := c.pages()
-	for low+1 < high {
+	// the last page that begins below key, or the first one; pages that cannot be read are no help
+	for high := c.pages(); low+1 < high; {
 		mid := low + (high-low)/2
-		if err := c.load(mid); err != nil {
-			return err
+		err := c.load(mid)
+		if err == nil {
+			err = c.parse()
 		}
-		if err := c.parse(); err != nil {
+		switch {
+		case err != nil && (c.skip == nil || !damagedTable(err)):
 			return err
-		}
-		if bytes.Compare(c.cur.Key, key) < 0 {
+		case err == nil && bytes.Compare(c.cur.Key, key) < 0:
 			low = mid
-		} else {
+		default:
 			high = mid
 		}
 	}
-	if low >= c.pages() {
-		c.past = true
-		return nil
-	}
-	if err := c.load(low); err != nil {
-		return err
-	}
+	c.page, c.rest = low-1, nil
 	for {
 		if err := c.next(); err != nil || !c.some || bytes.Compare(c.cur.Key, key) >= 0 {
 			return err
