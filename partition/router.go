@@ -40,7 +40,6 @@ type Router struct {
 	doc   transform.Document
 	large bool     // the record in doc was
 	made  []string // values of keys, in the order of Scheme.keys; those of queries as far as they were made
-	have  []string // the same for a prefix that is rendered
 
 	last  *span     // of the row before
 	spans [256]span // by granule of time
