@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"path/filepath"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"hydrant/access"
 	"hydrant/config"
 	"hydrant/sources/directput"
@@ -101,6 +103,7 @@ type listening struct {
 	addresses config.Listen
 	guard     *access.Guard
 	tls       *access.TLS // of host:port addresses; nil: plain HTTP
+	most      int         // connections of all addresses
 	timeouts
 }
 
@@ -138,10 +141,15 @@ func (d *daemon) serve(o listening, h http.Handler) (_ *server, err error) {
 		}
 		return context.Background()
 	}
+	s.bound = access.NewConnections(o.name, o.most, d.log.With("component", o.name))
+	if err := d.register([]prometheus.Collector{s.bound}); err != nil {
+		return nil, err
+	}
 	for i, l := range s.listeners {
-		serve := func() error { return s.http.Serve(l) }
+		bound := s.bound.Listen(l)
+		serve := func() error { return s.http.Serve(bound) }
 		if o.tls != nil && parsed[i].Socket == "" {
-			serve = func() error { return s.http.ServeTLS(l, "", "") }
+			serve = func() error { return s.http.ServeTLS(bound, "", "") }
 		}
 		s.serving.Go(func() {
 			if err := serve(); !errors.Is(err, http.ErrServerClosed) {

@@ -98,7 +98,7 @@ func (d *daemon) start() (err error) {
 	if err != nil {
 		return err
 	}
-	if d.admin, err = d.serve(listening{"admin", d.c.Admin.Listen, d.adminGuard, nil, adminTimeouts}, handler); err != nil {
+	if d.admin, err = d.serve(listening{"admin", d.c.Admin.Listen, d.adminGuard, nil, adminConnections, adminTimeouts}, handler); err != nil {
 		return err
 	}
 	if err := d.openBuffer(); err != nil {
@@ -115,7 +115,7 @@ func (d *daemon) start() (err error) {
 	if err != nil {
 		return err
 	}
-	if d.api, err = d.serve(listening{"api", d.c.API.Listen, d.apiGuard, certificates, apiTimeouts}, api); err != nil {
+	if d.api, err = d.serve(listening{"api", d.c.API.Listen, d.apiGuard, certificates, apiConnections(int64(d.c.Limits.Memory), openFiles()), apiTimeouts}, api); err != nil {
 		return err
 	}
 	d.deliver()
@@ -286,6 +286,7 @@ var (
 type server struct {
 	http      *http.Server
 	listeners []net.Listener
+	bound     *access.Connections
 	serving   sync.WaitGroup
 }
 

@@ -64,7 +64,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	descs := make(chan *prometheus.Desc)
 	go func() {
 		defer close(descs)
-		for _, c := range slices.Concat(d.buffer.Collectors(), d.manager.Collectors(), api.Collectors(), d.apiGuard.Collectors(), d.reloads.collectors()) {
+		for _, c := range slices.Concat(d.buffer.Collectors(), d.manager.Collectors(), api.Collectors(), d.apiGuard.Collectors(), d.reloads.collectors(), []prometheus.Collector{d.api.bound}) {
 			c.Describe(descs)
 		}
 	}()

@@ -50,9 +50,6 @@ const (
 	MaxHeaderBytes = 32 << 10
 )
 
-// DefaultBodyTimeout is the time that a client has to send a body.
-const DefaultBodyTimeout = 60 * time.Second
-
 // Appender stores the records of a call in a stream and returns when they are durable: all of them or none, or the
 // first of them where the call's Limiter keeps others back (then the batch has only those, and a retry's receipt
 // says how many they were). The batch's buffer belongs to it until Append returns, and for ever where adopted is
@@ -93,7 +90,7 @@ type Options struct {
 	// Metrics of puts, which other handlers may count in as well; nil: one of its own, which is among Collectors.
 	Metrics     *sources.Metrics
 	Buffers     *record.Pool  // of bodies and batches, shared with the Appender; nil: one of its own
-	BodyTimeout time.Duration // for a client to send a body; 0: DefaultBodyTimeout
+	BodyTimeout time.Duration // the most that sources.PaceBody allows a body; 0: sources.DefaultBodyTimeout
 	Log         *slog.Logger  // nil: discarded
 }
 
@@ -125,7 +122,7 @@ func New(o Options) (*Handler, error) {
 		o.Buffers = new(record.Pool)
 	}
 	if o.BodyTimeout == 0 {
-		o.BodyTimeout = DefaultBodyTimeout
+		o.BodyTimeout = sources.DefaultBodyTimeout
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

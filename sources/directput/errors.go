@@ -146,8 +146,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, op string, err er
 		w.Header().Set("Connection", "close")
 	} else if r.Header.Get("Expect") == "" {
 		// A client that is still sending would see a broken connection instead of the answer.
-		h.setReadDeadline(w)
-		_, _ = io.CopyN(io.Discard, r.Body, MaxBody)
+		_, _ = io.CopyN(io.Discard, h.pace(w, r), MaxBody)
 	}
 	body, err := json.Marshal(struct {
 		Type    string `json:"__type"`

@@ -10,11 +10,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 
 	"hydrant/record"
+	"hydrant/sources"
 )
 
 // operationOf reads from the headers which operation is called. The operation is also returned with an
@@ -107,13 +107,13 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, most int) (b 
 			b.free()
 		}
 	}()
-	h.setReadDeadline(w)
+	from := h.pace(w, r)
 	if n := r.ContentLength; n >= 0 {
 		if b.release, err = h.admit(n); err != nil {
 			return b, err
 		}
 		b.bytes = h.bufs.Get(int(n))[:n]
-		if _, err := io.ReadFull(r.Body, b.bytes); err != nil {
+		if _, err := io.ReadFull(from, b.bytes); err != nil {
 			return b, errBody(err)
 		}
 		return b, nil
@@ -128,7 +128,7 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, most int) (b 
 		have := copy(grown[:size], b.bytes)
 		b.free()
 		b.bytes, b.release = grown[:size], release
-		n, err := fill(r.Body, b.bytes[have:])
+		n, err := fill(from, b.bytes[have:])
 		switch {
 		case have+n > most: // whether or not that is its end
 			return b, errTooLarge(most)
@@ -163,10 +163,9 @@ func (h *Handler) admit(n int64) (release func(), err error) {
 	return release, err
 }
 
-// setReadDeadline limits the time that the rest of the body may take. net/http ends the limit where the
-// body ends, so that it does not cancel an Append. What a connection does not support is not limited.
-func (h *Handler) setReadDeadline(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.o.BodyTimeout))
+// pace is the request's body, with the time that it may take.
+func (h *Handler) pace(w http.ResponseWriter, r *http.Request) io.Reader {
+	return sources.PaceBody(w, r.Body, h.o.BodyTimeout)
 }
 
 // identify fills in the identity of a call whose body has this SHA-256. The headers' names are in the form in

@@ -9,12 +9,12 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
 	"hydrant/record"
+	"hydrant/sources"
 )
 
 // form is how records stand in a body.
@@ -129,17 +129,17 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, c coding) (bo
 	if r.ContentLength > int64(most) {
 		return body{}, errBodyTooLarge(false)
 	}
-	h.setReadDeadline(w)
+	from := h.pace(w, r)
 	n := int(r.ContentLength)
 	if n < 0 {
-		return h.readAll(r.Body, 64<<10, most, errBody, func() error { return errBodyTooLarge(true) })
+		return h.readAll(from, 64<<10, most, errBody, func() error { return errBodyTooLarge(true) })
 	}
 	b, err := h.get(n)
 	if err != nil {
 		return b, err
 	}
 	b.bytes = b.bytes[:n]
-	if _, err := io.ReadFull(r.Body, b.bytes); err != nil {
+	if _, err := io.ReadFull(from, b.bytes); err != nil {
 		b.free()
 		return body{}, errBody(err)
 	}
@@ -177,10 +177,9 @@ func (h *Handler) readAll(r io.Reader, first, most int, failed func(error) error
 	}
 }
 
-// setReadDeadline limits the time that the rest of the body may take. net/http ends the limit where the
-// body ends, so that it does not cancel an Append. What a connection does not support is not limited.
-func (h *Handler) setReadDeadline(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.o.BodyTimeout))
+// pace is the request's body, with the time that it may take.
+func (h *Handler) pace(w http.ResponseWriter, r *http.Request) io.Reader {
+	return sources.PaceBody(w, r.Body, h.o.BodyTimeout)
 }
 
 // decoders are what decompresses. Safe for concurrent use.

@@ -14,9 +14,11 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"hydrant/record"
+	"hydrant/sources"
 )
 
 // textOf is n bytes of lines that do not compress well.
@@ -235,4 +237,38 @@ func FuzzDecode(f *testing.F) {
 		}
 		b.free()
 	})
+}
+
+// deadlines is a ResponseWriter that keeps what its connection is told.
+type deadlines struct {
+	http.ResponseWriter
+	told []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error {
+	d.told = append(d.told, t)
+	return nil
+}
+
+// TestBodyHasItsPace: a body gets more time as it comes, whether it says how long it is or not.
+func TestBodyHasItsPace(t *testing.T) {
+	const size = 20 * sources.BodyRate
+	for _, length := range []int64{size, -1} {
+		h := newHandler(t, &store{t: t})
+		w := &deadlines{ResponseWriter: httptest.NewRecorder()}
+		r := httptest.NewRequest("POST", "/", iotest.HalfReader(bytes.NewReader(make([]byte, size))))
+		r.ContentLength = length
+		began := time.Now()
+		b, err := h.readBody(w, r, identity)
+		if err != nil || len(b.bytes) != size {
+			t.Fatalf("length %d: %d bytes, %v", length, len(b.bytes), err)
+		}
+		b.free()
+		if len(w.told) < 2 || w.told[0].Before(began.Add(sources.BodyGrace)) || w.told[0].After(time.Now().Add(sources.BodyGrace)) {
+			t.Fatalf("length %d: deadlines %v after %v", length, w.told, began)
+		}
+		if more := w.told[len(w.told)-1].Sub(w.told[0]); more < 19*time.Second || more > 20*time.Second {
+			t.Errorf("length %d: %v more for %d bytes", length, more, size)
+		}
+	}
 }

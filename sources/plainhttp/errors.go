@@ -144,8 +144,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if !e.close && (e.coming || r.Header.Get("Expect") == "") {
 		// A client that is still sending would see a broken connection instead of the answer.
-		h.setReadDeadline(w)
-		_, err := io.CopyN(io.Discard, r.Body, maxRest)
+		_, err := io.CopyN(io.Discard, h.pace(w, r), maxRest)
 		e.close = err != io.EOF
 	}
 	if e.close {

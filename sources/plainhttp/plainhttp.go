@@ -28,9 +28,6 @@ const (
 	MaxKeyBytes    = 255       // of an Idempotency-Key
 )
 
-// DefaultBodyTimeout is the time that a client has to send a body.
-const DefaultBodyTimeout = 60 * time.Second
-
 // Prefix of the paths that a Handler serves.
 const Prefix = "/v1/"
 
@@ -54,7 +51,7 @@ type Options struct {
 
 	Metrics     *sources.Metrics // required: where puts are counted
 	Buffers     *record.Pool     // of bodies and batches, shared with the Appender; nil: one of its own
-	BodyTimeout time.Duration    // for a client to send a body; 0: DefaultBodyTimeout
+	BodyTimeout time.Duration    // the most that sources.PaceBody allows a body; 0: sources.DefaultBodyTimeout
 	Log         *slog.Logger     // nil: discarded
 }
 
@@ -76,7 +73,7 @@ func New(o Options) (*Handler, error) {
 		o.Buffers = new(record.Pool)
 	}
 	if o.BodyTimeout == 0 {
-		o.BodyTimeout = DefaultBodyTimeout
+		o.BodyTimeout = sources.DefaultBodyTimeout
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
