@@ -228,7 +228,7 @@ type Stream struct {
 	_ later `keys:"exactly_once"`
 
 	// Which records share objects: partition keys in the prefix, and times that records say themselves. See
-	// docs/prefixes.md.
+	// docs/partitioning.md.
 	Partition *Partition `key:"partition" later:"true"`
 }
 
