@@ -30,7 +30,7 @@ const (
 // shares are what routed streams may take of limits.memory.
 type shares struct {
 	memory int64
-	count  func() int // of routed streams
+	count  func() int // of routed streams; not to be called with the lock of one held
 }
 
 // claim is the bytes of Data that a route job takes: all streams together a quarter of the front, which has six parts of
@@ -306,13 +306,14 @@ func (l *loop) claimRoute(ctx context.Context, to uint64, now time.Time) bool {
 	if j.pipe.FileSize <= 0 {
 		j.limit = max(j.pipe.Size, 1)
 	}
+	most := l.shares.claim(len(j.pipe.Hooks) > 0)
 	s.mu.Lock() // nobody may see these rows neither waiting nor in work
 	if s.cur != l.ver {
 		s.mu.Unlock()
 		s.wake()
 		return false
 	}
-	taken := s.consumer.Take(to, l.shares.claim(len(j.pipe.Hooks) > 0))
+	taken := s.consumer.Take(to, most)
 	if taken == nil {
 		s.mu.Unlock()
 		return false

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"iter"
@@ -80,6 +81,7 @@ type flowStage struct {
 // origin is where a row came from that a function has.
 type origin struct {
 	sub      uint32 // of the result of the first processors
+	part     []byte // a part that processors behind a function have split off: it is what can be put again; nil: none
 	metadata map[string]string
 }
 
@@ -223,7 +225,11 @@ func (s *flowStage) after(ctx context.Context, row record.Row, from origin) erro
 		r.Row.Sub = s.last.number(r.Row.Seq)
 		switch r.Outcome {
 		case transform.Ok:
-			return f.pass(ctx, s.number+1, r.Row, from)
+			next := from
+			if !r.Whole && s.number+1 < len(f.stages) {
+				next.part = bytes.Clone(r.Raw)
+			}
+			return f.pass(ctx, s.number+1, r.Row, next)
 		case transform.Failed:
 			if r.Whole { // what was put can be put again, not what the function made of it
 				var err error
@@ -241,6 +247,9 @@ func (s *flowStage) after(ctx context.Context, row record.Row, from origin) erro
 // original is what can be put again in place of a row that a function got: the record as it was put, or the part of it
 // as the first processors split it off.
 func (s *flowStage) original(row record.Row, from origin) ([]byte, error) {
+	if from.part != nil {
+		return from.part, nil
+	}
 	if s.next == nil {
 		s.next, s.stop = iter.Pull(s.f.rows())
 		s.row, s.ok = s.next()
@@ -258,7 +267,7 @@ func (s *flowStage) original(row record.Row, from origin) ([]byte, error) {
 	found := row.Data // where the processors decide otherwise by now, as a jq expression with a clock may
 	_, err := s.f.first.Apply(s.row, func(r transform.Result) error {
 		if r.Row.Sub == from.sub {
-			found = append([]byte(nil), r.Raw...)
+			found = bytes.Clone(r.Raw)
 		}
 		return nil
 	})

@@ -72,7 +72,6 @@ type routing struct {
 	checked map[string]error       // what the destination says of routes
 	key     []byte
 	line    []byte
-	err     error
 }
 
 // errorRoute is the prefix of an error output type for the arrivals in [from, until), µs.
@@ -171,7 +170,7 @@ func (r *routing) errorRoute(errorType string, arrived int64) string {
 	}
 	if e.from == e.until || arrived < e.from || arrived >= e.until {
 		p := r.j.pipe
-		v := prefix.Values{Time: p.at(arrived), ErrorOutputType: errorType}
+		v := prefix.Values{Time: p.errorAt(arrived), ErrorOutputType: errorType}
 		from, until := p.ErrorPrefix.SameRoute(v)
 		*e = errorRoute{from.UnixMicro(), until.UnixMicro(), p.ErrorPrefix.Route(v)}
 	}

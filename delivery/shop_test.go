@@ -24,6 +24,7 @@ import (
 	"hydrant/prefix"
 	"hydrant/record"
 	"hydrant/sinks"
+	"hydrant/transform/hook"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -260,6 +261,11 @@ type spec struct {
 	Ext      string // of the format
 	FileExt  string // of the stream
 	Words    bool   // rows go through the transform of words
+	Hook     string // and through this function of the world
+	Then     bool   // and through the transform of words after it
+	Hook2    string // and through this one after that
+	Scatter  bool   // rows are routed by their first letter
+	Most     int    // routes at which everything is delivered early
 }
 
 func (s spec) bytes() []byte {
@@ -272,15 +278,16 @@ func (s spec) bytes() []byte {
 
 // world is a process with its disk and its shops.
 type world struct {
-	t       testing.TB
-	backing backing
-	store   store
-	shops   map[string]*shop
-	m       *Manager
-	end     func() // of Run, waits
-	workers int
-	memory  int64
-	gate    func() // of the encoders
+	t         testing.TB
+	backing   backing
+	store     store
+	shops     map[string]*shop
+	m         *Manager
+	end       func() // of Run, waits
+	workers   int
+	memory    int64
+	gate      func() // of the encoders
+	functions map[string]*function
 
 	declares func(buffer.Stream) bool // Options.Declares
 }
@@ -298,6 +305,19 @@ func (w *world) open(s buffer.Stream) (*Pipeline, error) {
 	p := &Pipeline{Format: lines{extension: c.Ext, gate: w.gate}, Size: c.Size, FileSize: c.FileSize, Interval: c.Interval, FileExtension: c.FileExt}
 	if c.Words {
 		p.Transform = words(w.t)
+	}
+	for i, name := range []string{c.Hook, c.Hook2} {
+		if f := w.functions[name]; f != nil {
+			retries := 1
+			h := Hook{Options: hook.Options{Carrier: f, Retries: &retries, Concurrency: 3}, Size: hook.MinSize, Interval: time.Second}
+			if c.Then && i == 0 {
+				h.Then = words(w.t)
+			}
+			p.Hooks = append(p.Hooks, h)
+		}
+	}
+	if c.Scatter {
+		p.Router, p.MaxActive = scatter{p}, c.Most
 	}
 	if c.Size == 0 {
 		p.Size = 1 << 20
