@@ -87,6 +87,7 @@ type Buffer struct {
 	space     *space
 	packs     *packStore
 	runs      *runStore
+	goneRuns  map[RunID]bool // named by frames, and missing or damaged since before the start; immutable
 	calls     *calls
 	secrets   *Secrets
 	committer *committer

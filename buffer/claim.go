@@ -126,7 +126,7 @@ func (k *Claim) Lost() (n int64) {
 }
 
 // Rows iterates in order. A Row is valid until the next step. Rows in damaged blocks are left out (Lost). Where a raw
-// run cannot be read for another reason the iteration ends early, and Cut and Route refuse the claim with that error.
+// run cannot be read for another reason, or what is damaged cannot be set aside, the iteration ends early, and Cut and Route refuse the claim with that error.
 func (k *Claim) Rows() iter.Seq[record.Row] {
 	return func(yield func(record.Row) bool) {
 		for _, r := range k.raw {
@@ -166,6 +166,10 @@ func (k *Claim) rawRows(r *rawRows, yield func(record.Row) bool) bool {
 	if first >= next {
 		return true
 	}
+	if r.gone {
+		k.lose(r, &runLoss{ID: r.id, First: r.first, Next: r.next, What: "the file is missing or damaged"})
+		return k.fault == nil
+	}
 	file, err := k.c.b.runs.open(r.id)
 	if err != nil {
 		k.fault = fmt.Errorf("read the rows of a claim: %w", err)
@@ -174,7 +178,9 @@ func (k *Claim) rawRows(r *rawRows, yield func(record.Row) bool) bool {
 	defer file.Close()
 	for row, err := range file.rawRows(first) {
 		if loss, ok := errors.AsType[*runLoss](err); ok {
-			k.lose(r, loss)
+			if k.lose(r, loss); k.fault != nil {
+				return false
+			}
 			continue
 		}
 		if err != nil {
@@ -198,12 +204,21 @@ func (k *Claim) lose(r *rawRows, loss *runLoss) {
 	if _, known := k.lost[place]; known || lost.rows == 0 {
 		return
 	}
+	// A block that cannot be read is kept before a frame says that its rows are lost.
+	file := ""
+	if !r.gone {
+		var err error
+		if file, err = k.c.b.setRunAside(loss.ID); err != nil {
+			k.fault = fmt.Errorf("read the rows of a claim: %w", err)
+			return
+		}
+	}
 	if k.lost == nil {
 		k.lost = make(map[lossPlace]int64)
 	}
 	k.lost[place] = lost.rows
 	k.c.b.log.Error("rows in a run are damaged", "run", k.c.b.runs.path(loss.ID), "offset", loss.Offset, "incarnation", k.c.stream.incarnation,
-		"first", loss.First, "next", loss.Next, "rows", lost.rows, "what", loss.What)
+		"first", loss.First, "next", loss.Next, "rows", lost.rows, "what", loss.What, "file", file)
 }
 
 // Trim gives [next, end) back; they are taken again by the next Take. Only the newest claim of a

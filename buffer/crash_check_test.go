@@ -46,11 +46,15 @@ func (w *world) check() error {
 		if s.incarnation == 0 {
 			continue
 		}
+		w.survivors(name, s)
 		if err := w.checkManifests(name, s, outstanding, packs); err != nil {
 			return err
 		}
 		for _, id := range s.consumers {
 			if err := w.checkRows(name, s, id); err != nil {
+				return err
+			}
+			if err := w.checkEpochs(name, s, id); err != nil {
 				return err
 			}
 		}
@@ -76,7 +80,7 @@ func (w *world) check() error {
 	for p := range packs {
 		return bug("%s is missing", p)
 	}
-	return nil
+	return w.checkRunFiles()
 }
 
 func (w *world) checkDefinition(name string, s *modelStream, found map[string]Stream) error {
@@ -204,19 +208,28 @@ func (w *world) checkRows(name string, s *modelStream, id uint8) error {
 	if c == nil {
 		return bug("stream %q has no reader %d", name, id)
 	}
-	var covers []*modelManifest
+	type cover struct {
+		span
+		what string
+	}
+	var covers []cover
 	for _, m := range s.manifests {
 		if m.claimed && m.head.Consumer == id {
-			covers = append(covers, m)
+			covers = append(covers, cover{span{m.head.First, m.head.Next}, fmt.Sprintf("manifest %x", m.head.ID)})
 		}
 	}
-	slices.SortFunc(covers, func(a, b *modelManifest) int { return int(a.head.First) - int(b.head.First) })
-	position := uint64(1)
-	for _, m := range covers {
-		if m.head.First != position {
-			return bug("I4: manifest %x of %q takes [%d, %d), those before it end at %d", m.head.ID, name, m.head.First, m.head.Next, position)
+	for _, r := range s.runs {
+		if r.consumer == id {
+			covers = append(covers, cover{span{r.first, r.next}, fmt.Sprintf("run %x", r.id)})
 		}
-		position = m.head.Next
+	}
+	slices.SortFunc(covers, func(a, b cover) int { return int(a.first) - int(b.first) })
+	position := uint64(1)
+	for _, k := range covers {
+		if k.first != position {
+			return bug("I4: %s of %q takes [%d, %d), those before it end at %d", k.what, name, k.first, k.next, position)
+		}
+		position = k.next
 	}
 	waiting := map[uint64]string{}
 	var order []uint64
@@ -275,7 +288,7 @@ func (w *world) checkTotals(name string, s *modelStream, c *Consumer) error {
 		if m.head.Consumer != c.id {
 			continue
 		}
-		if m.claimed {
+		if m.head.Replaces == (ManifestID{}) {
 			want.Waiting -= m.head.Counts.OK + m.head.Counts.Dropped + m.head.Counts.Failed
 		}
 		want.OK += m.head.Counts.OK
@@ -295,6 +308,12 @@ func (w *world) checkTotals(name string, s *modelStream, c *Consumer) error {
 			} else {
 				want.Failed -= m.objects[i].Records
 			}
+		}
+	}
+	for _, r := range s.runs {
+		if r.certain && r.consumer == c.id {
+			want.Dropped += r.dropped
+			want.Waiting -= r.dropped
 		}
 	}
 	if got := c.Totals(); got != want {
@@ -320,6 +339,11 @@ func (w *world) drain() error {
 					break // what is outstanding is delivered first
 				} else if err != nil {
 					return bug("cut %q after the start: %v", name, err)
+				}
+				if err := w.sweepAll(name, id); errors.Is(err, ErrCrowded) && pass == 0 {
+					break
+				} else if err != nil {
+					return bug("sweep %q after the start: %v", name, err)
 				}
 			}
 			for _, m := range s.manifests {
@@ -361,6 +385,9 @@ func (w *world) drain() error {
 	}
 	if left := w.disk.Files(path.Join(crashDir, packsDir)); len(left) > 0 {
 		return bug("packs are left after all was confirmed: %v", left)
+	}
+	if left := w.disk.Files(path.Join(crashDir, runsDir)); len(left) > 0 {
+		return bug("runs are left after all was swept: %v", left)
 	}
 	if s := w.b.space.stats(); s.Rows != 0 || s.Packs != 0 || s.Making != 0 || s.Ballast == 0 {
 		return bug("when all is delivered the disk ledger has %+v", s)

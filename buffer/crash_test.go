@@ -561,7 +561,7 @@ func only() []string {
 // TestCrashEverywhere cuts the power at every operation of every script, with every subset of what was not
 // synced (bounded), and again at operations of the recovery.
 func TestCrashEverywhere(t *testing.T) {
-	for _, s := range scripts {
+	for _, s := range append(slices.Clone(scripts), runsScripts...) {
 		t.Run(s.name, func(t *testing.T) {
 			if o := only(); o != nil && o[0] != strings.ReplaceAll(s.name, " ", "_") {
 				t.Skip("HYDRANT_CRASH_ONLY names another script")
@@ -819,7 +819,7 @@ func randomSteps(w *world, r *rand.Rand, log *strings.Builder) error {
 			continue
 		}
 		var err error
-		switch op := r.IntN(20); {
+		switch op := r.IntN(26); {
 		case op < 9:
 			counts := make([]int, 1+r.IntN(3))
 			for i := range counts {
@@ -830,8 +830,14 @@ func randomSteps(w *world, r *rand.Rand, log *strings.Builder) error {
 			err = w.put(name, size, counts...)
 		case op < 13:
 			id := s.consumers[r.IntN(len(s.consumers))]
-			fmt.Fprintf(log, "cut %s for %d\n", name, id)
+			if r.IntN(3) == 0 {
+				w.spillUnder = int64(r.IntN(20000))
+			}
+			fmt.Fprintf(log, "cut %s for %d, spilling %d\n", name, id, w.spillUnder)
 			_, err = w.cutFor(name, id, int64(r.IntN(30000)), 1+r.IntN(3))
+			w.spillUnder = 0
+		case op >= 20:
+			err = w.randomRuns(r, log, name, s.consumers[r.IntN(len(s.consumers))])
 		case op < 17:
 			if m := w.anyManifest(r, s); m != nil {
 				i := r.IntN(len(m.objects))

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"path"
@@ -36,16 +37,17 @@ type world struct {
 	m    *model
 	rand *rand.Rand
 
-	broken map[string]bool // files whose sync or write has failed: nothing of them may be synced again (I8)
-	faults []string        // rules of the disk that were broken
-	errs   []error         // that callers got
-	ended  bool            // the Buffer was closed
-	waits  bool            // for scripts: a replace may wait
-	broke  atomic.Bool     // for scripts: the disk fails from now on
-	faulty bool            // the disk fails: files may stay that could not be removed
-	mode   int             // of encryption, below cryptModes
-	nonces *nonceWatch
-	seal   atomic.Pointer[sealer] // of b
+	broken     map[string]bool // files whose sync or write has failed: nothing of them may be synced again (I8)
+	faults     []string        // rules of the disk that were broken
+	errs       []error         // that callers got
+	ended      bool            // the Buffer was closed
+	waits      bool            // for scripts: a replace may wait
+	spillUnder int64           // bytes that are spilled while a cut has its claim
+	broke      atomic.Bool     // for scripts: the disk fails from now on
+	faulty     bool            // the disk fails: files may stay that could not be removed
+	mode       int             // of encryption, below cryptModes
+	nonces     *nonceWatch
+	seal       atomic.Pointer[sealer] // of b
 }
 
 // model is what callers were told.
@@ -70,6 +72,7 @@ type modelStream struct {
 	manifests   map[ManifestID]*modelManifest
 	consumers   []uint8
 	calls       []modelCall // certain ones with an id, oldest first
+	runs        []*modelRun // by their frames
 }
 
 // modelCall is a call that a retry must find again.
@@ -103,7 +106,8 @@ type modelManifest struct {
 	dropped map[int]bool // discarded, or perhaps where it is in maybe
 	maybe   map[int]bool // perhaps set aside
 	ended   bool         // and a frame says so
-	claimed bool         // takes rows, that is, is not a replacement
+	claimed bool         // takes a range, that is, neither keys nor the place of others
+	keys    []string     // of the objects, where it takes keys
 }
 
 func newModel() *model {
@@ -127,6 +131,7 @@ func (m *model) clone() *model {
 			n.lost, n.dropped, n.maybe = maps.Clone(mm.lost), maps.Clone(mm.dropped), maps.Clone(mm.maybe)
 			t.manifests[id] = &n
 		}
+		t.runs = cloneRuns(s.runs)
 		c.streams[name] = &t
 	}
 	return &c
@@ -197,7 +202,7 @@ func (w *world) checkNamed(op forgetfs.Op) {
 		}
 		h := frameHead{Length: binary.LittleEndian.Uint32(data[off+8:]), Type: frameType(data[off+56])}
 		h.First, h.Incarnation = binary.LittleEndian.Uint64(data[off+32:]), binary.LittleEndian.Uint32(data[off+40:])
-		if h.Type != frameManifest && h.Type != frameReplace || off+frameHeader+int(h.Length) > len(data) {
+		if h.Type != frameManifest && h.Type != frameReplace && h.Type != frameRun || off+frameHeader+int(h.Length) > len(data) {
 			continue
 		}
 		payload := data[off+frameHeader : off+frameHeader+int(h.Length)]
@@ -214,6 +219,10 @@ func (w *world) checkNamed(op forgetfs.Op) {
 		}
 		var packs []packRef
 		switch e := e.(type) {
+		case *runEvent:
+			if err := w.disk.Durable(path.Join(crashDir, runsDir, fmt.Sprintf("%x%s", e.Ref.ID[:], runSuffix))); err != nil {
+				w.faults = append(w.faults, fmt.Sprintf("I7: a frame names a run that is not durable (%v): %v", op, err))
+			}
 		case *manifestEvent:
 			packs = e.Packs
 		case *replaceEvent:
@@ -244,6 +253,7 @@ func (w *world) open() error {
 	key, previous := w.keys()
 	b, err := Open(Options{
 		Key: key, PreviousKeys: previous,
+		Log: slog.New(&noDamage{w: w}),
 		Dir: crashDir, FS: w.disk, Rand: randReader{w.rand}, Disk: 256 << 20, Memory: 64 << 20,
 		geometry: geometry{slot: minSlotSize, limit: 6, first: 4},
 	})
@@ -253,6 +263,25 @@ func (w *world) open() error {
 	w.b = b
 	w.seal.Store(b.keys.seal)
 	synctest.Wait()
+	return nil
+}
+
+// noDamage is a log in which no damage is reported: a power cut damages nothing that was acknowledged.
+type noDamage struct {
+	slog.Handler
+	w *world
+}
+
+func (h *noDamage) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelError }
+
+func (h *noDamage) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "acknowledged bytes are damaged" {
+		r.Attrs(func(a slog.Attr) bool {
+			r.Message += fmt.Sprintf(" %v", a)
+			return true
+		})
+		h.w.faults = append(h.w.faults, r.Message) // by the start, before others run
+	}
 	return nil
 }
 
@@ -452,7 +481,19 @@ func (w *world) cutFor(name string, id uint8, most int64, objects int) (*modelMa
 			claim.Release()
 			return nil, bug("row %d of %q is %.30q, want %.30q", r.Seq, name, r.Data, want)
 		}
+		r.Data = bytes.Clone(r.Data)
 		rows = append(rows, r)
+	}
+	if w.spillUnder > 0 {
+		w.spill(name, id, w.spillUnder)
+		i := 0
+		for r := range claim.Rows() {
+			if i >= len(rows) || r.Seq != rows[i].Seq || !bytes.Equal(r.Data, rows[i].Data) {
+				claim.Release()
+				return nil, bug("row %d of %q is another one since rows were spilled", r.Seq, name)
+			}
+			i++
+		}
 	}
 	m, err := w.makeCut(name, s, claim, rows, objects)
 	if err != nil {

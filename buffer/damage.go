@@ -86,6 +86,15 @@ func (r *recovery) rebuildManifest(p *replayer, s *oldSegment, h *frameHead) err
 	if st == nil || st.consumer(h.Consumer) == nil {
 		return r.fatal()
 	}
+	if c := st.consumer(h.Consumer); e == nil && h.First < c.base {
+		// It took keys of an epoch, nobody knows which: that matters only if the epoch has not ended in the end.
+		for _, open := range c.epochs {
+			if open.first() == h.First {
+				open.unknown = true
+			}
+		}
+		return nil
+	}
 	if e == nil {
 		e = &manifestEvent{Head: ManifestHead{
 			ID: ManifestID{1}, Incarnation: h.Incarnation, Consumer: h.Consumer, First: h.First, Next: h.next(),
@@ -136,7 +145,7 @@ func (r *recovery) rebuildReplace(p *replayer, s *oldSegment, h *frameHead) erro
 	return nil
 }
 
-// rebuild finds the manifest that was sealed for the extent of a damaged frame and that no other frame
+// rebuild finds the manifest that was sealed for the extent of a damaged frame, has its mark, and that no other frame
 // names; nil where there is none. Several are a damage that nobody can resolve.
 func (r *recovery) rebuild(h *frameHead, replaces bool) (*manifestEvent, error) {
 	packs, err := r.allPacks()
@@ -153,7 +162,7 @@ func (r *recovery) rebuild(h *frameHead, replaces bool) (*manifestEvent, error) 
 		for i := range k.footer.Manifests {
 			m := &k.footer.Manifests[i].ManifestHead
 			if m.Incarnation == h.Incarnation && m.Consumer == h.Consumer && m.First == h.First && m.Next == h.next() &&
-				(m.Replaces != ManifestID{}) == replaces && !named[m.ID] {
+				(m.Replaces != ManifestID{}) == replaces && !named[m.ID] && (h.Arrived == 0 || h.Arrived == mark(m.ID)) {
 				found[m.ID] = append(found[m.ID], k)
 				head = *m
 			}
@@ -360,7 +369,7 @@ func (r *recovery) quarantine() error {
 			}
 		}
 	}
-	return nil
+	return r.quarantineRuns()
 }
 
 // quarantined is the name under which a slot with damage is kept.

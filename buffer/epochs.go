@@ -127,7 +127,9 @@ func (b *Buffer) epochRuns(c *Consumer, number uint64, upTo uint32) (runs []runR
 		return nil, nil, fmt.Errorf("epoch %d has %d runs, not %d", number, len(e.runs), upTo)
 	}
 	for i := range e.runs[:upTo] {
-		runs = append(runs, e.runs[i].ref)
+		if !b.goneRuns[e.runs[i].ref.ID] { // what it had is left when the epoch ends, and then lost
+			runs = append(runs, e.runs[i].ref)
+		}
 	}
 	return runs, maps.Clone(e.cuts), nil
 }

@@ -15,7 +15,7 @@ import (
 //	 0  magic u32                        32  first sequence u64
 //	 4  CRC32C of bytes 8-63, salted     40  stream incarnation u32, 0: none
 //	 8  payload length u32               44  count of sequences u32
-//	12  CRC32C of payload and zeros      48  arrival, µs since the Unix epoch
+//	12  CRC32C of payload and zeros      48  arrival, µs since the Unix epoch; of decisions a mark
 //	16  LSN u64 of this frame            56  type u8, flags u8, consumer u8, 0
 //	24  durable LSN u64                  60  group number u32
 //
@@ -23,6 +23,9 @@ import (
 // consequences that are known exactly. The LSN says where the frame belongs, so a frame that an earlier
 // lap left in the slot is never taken for a new one. The durable LSN is what had been synced when the
 // frame was built: a frame proves that all below it had been acknowledged.
+//
+// The mark of a MANIFEST, REPLACE or RUN is the first 8 bytes of the id of the new manifest or run, so that what its
+// payload said is found in the footer of a file, or is known to be in none. 0: written before there were marks.
 //
 // The header's checksum starts from a salt that is drawn once for the data directory. Recovery may have to
 // look for the next header among bytes that producers chose, and nobody outside can make one.

@@ -160,8 +160,8 @@ func TestTrim(t *testing.T) {
 		k.Release()
 	}()
 	k.consumed()
-	if !k2.isOldest() || f.position(1, Main) != 4 {
-		t.Errorf("position %d", f.position(1, Main))
+	if !k2.isOldest() || f.base(1, Main) != 4 {
+		t.Errorf("position %d", f.base(1, Main))
 	}
 	k2.Trim(6)
 	k2.Trim(4) // everything
@@ -248,7 +248,7 @@ func TestHoles(t *testing.T) {
 			t.Fatalf("got %s, want %s", got, want)
 		}
 		if !k.isOldest() {
-			t.Fatalf("%s does not begin at position %d", want, f.position(1, Main))
+			t.Fatalf("%s does not begin at position %d", want, f.base(1, Main))
 		}
 		k.consumed()
 	}
@@ -558,7 +558,7 @@ func TestFrontModel(t *testing.T) {
 				case len(mc.claims) > 0:
 					k, n := mc.claims[0], mc.sizes[0]
 					if !k.isOldest() {
-						t.Fatalf("seed %d: the oldest claim begins at %d, position %d", seed, k.first, f.position(1, c.id))
+						t.Fatalf("seed %d: the oldest claim begins at %d, position %d", seed, k.first, f.base(1, c.id))
 					}
 					k.consumed()
 					mc.rows, mc.claimed = mc.rows[n:], mc.claimed-n

@@ -165,6 +165,9 @@ func inspectFrames(scan *frameScan, segment uint64, frame func(FrameInfo) bool) 
 			info.Type, info.Durable, info.Group, info.Opening = h.Type.String(), h.Durable, h.Group, h.opening()
 			info.Encrypted = h.Flags&flagSealed != 0
 			info.Incarnation, info.Consumer, info.First, info.Count, info.Arrived = h.Incarnation, h.Consumer, h.First, h.Count, h.Arrived
+			if h.Type.ledger() {
+				info.Arrived = 0 // it is a mark
+			}
 		}
 		if err == nil && info.Encrypted && scan.blind {
 			info.Detail = "encrypted"

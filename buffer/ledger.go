@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -511,7 +512,27 @@ func newLedgerFrame(e event, incarnation uint32, consumer uint8, first, next uin
 	f := &ledgerFrame{payload: encodeEvent(e), event: e}
 	f.head = frameHead{
 		Type: e.kind(), Incarnation: incarnation, Consumer: consumer,
-		First: first, Count: uint32(next - first), Length: uint32(len(f.payload)),
+		First: first, Count: uint32(next - first), Length: uint32(len(f.payload)), Arrived: markOf(e),
 	}
 	return f
+}
+
+// markOf is the mark of an event's frame.
+func markOf(e event) int64 {
+	switch e := e.(type) {
+	case *manifestEvent:
+		return mark(e.Head.ID)
+	case *runEvent:
+		return mark(e.Ref.ID)
+	case *replaceEvent:
+		if e.New != nil {
+			return mark(e.New.Head.ID)
+		}
+	}
+	return 0
+}
+
+// mark of a manifest or a run; never 0.
+func mark(id [16]byte) int64 {
+	return cmp.Or(int64(binary.LittleEndian.Uint64(id[:])), 1)
 }

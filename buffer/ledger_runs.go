@@ -31,6 +31,7 @@ type epochState struct {
 	closedAt        uint32              // N of its sweeps, 0: none yet
 	bound           []byte              // of the last sweep
 	left            int64               // records that no manifest has taken
+	unknown         bool                // damage has hidden what a manifest took, all of which is delivered; of a start
 }
 
 const (
@@ -237,7 +238,11 @@ func (l *ledger) applyKeys(s *streamState, c *consumerState, h *ManifestHead) {
 
 // endEpoch: all keys are swept. What is left of the records was in blocks that cannot be read.
 func (l *ledger) endEpoch(s *streamState, c *consumerState, e *epochState) {
-	c.lost += e.left
+	if e.unknown {
+		c.counts.OK += e.left
+	} else {
+		c.lost += e.left
+	}
 	c.epochs = slices.DeleteFunc(c.epochs, func(other *epochState) bool { return other == e })
 	for i := range e.runs {
 		l.retiredRuns = append(l.retiredRuns, e.runs[i].ref.ID)

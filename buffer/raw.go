@@ -6,6 +6,7 @@ import "sort"
 type rawRows struct {
 	id          RunID
 	length      int64 // of the file
+	gone        bool  // it is missing or damaged: what is known of its rows is how many they were
 	first, next uint64
 	chunks      []Chunk // without gaps inside, ascending
 	rows, data  int64

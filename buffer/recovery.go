@@ -145,9 +145,7 @@ func (r *recovery) wire(o Options) error {
 			b.packs.register(m.event.Head.Incarnation, p, r.pack(p.ID).key)
 		}
 	}
-	b.ledger.eachRun(func(incarnation uint32, _ *consumerState, ref runRef) {
-		b.runs.register(incarnation, ref, r.run(ref.ID).key)
-	})
+	r.registerRuns()
 	return nil
 }
 

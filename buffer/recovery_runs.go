@@ -1,9 +1,13 @@
 package buffer
 
 import (
+	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
+	"slices"
 
 	"hydrant/buffer/fsys"
 )
@@ -14,6 +18,7 @@ type knownRun struct {
 	key     *dataKey
 	table   *rawRows // of a raw run
 	err     error
+	gone    bool // missing or damaged
 }
 
 func (r *recovery) runPath(id RunID) string {
@@ -58,28 +63,146 @@ func (r *recovery) readRun(id RunID) (*runContent, *rawRows, error) {
 	return content, table, nil
 }
 
-// checkRun reads a run that the ledger names and compares it with what the frame says. Errors: *runDamage,
-// *NewerVersionError, *KeyError, or the file system's.
-func (r *recovery) checkRun(ref runRef) error {
-	k := r.run(ref.ID)
-	if k.err != nil {
-		return k.err
+// rebuildRun finds what a damaged RUN said in the footer of the run with its mark. Where there is none the run has
+// died since, and it is not known which rows it had taken from where.
+func (r *recovery) rebuildRun(p *replayer, s *oldSegment, h *frameHead) error {
+	entries, err := r.b.fs.ReadDir(path.Join(r.b.dir, runsDir))
+	if err != nil {
+		return fmt.Errorf("list runs: %w", err)
 	}
-	if k.content.ref != ref {
-		return &runDamage{Path: r.runPath(ref.ID), What: "it is not the run that its frame names"}
+	for _, e := range entries {
+		id, ok := runKind.parse(e.Name)
+		if !ok || mark(id) != h.Arrived {
+			continue
+		}
+		k := r.run(id)
+		if k.err != nil {
+			return p.stop(s, int64(h.LSN-s.base), h, k.err.Error())
+		}
+		c := k.content
+		if c.head.Incarnation != h.Incarnation || c.head.Consumer != h.Consumer || c.head.First != h.First || c.head.Next != h.next() {
+			continue
+		}
+		p.taken(h.Incarnation, h.next())
+		if err := p.l.apply(&runEvent{Head: c.head, Ref: c.ref, Sum: c.sum.ledger()}); err != nil {
+			return p.stop(s, int64(h.LSN-s.base), h, err.Error())
+		}
+		return nil
+	}
+	return r.fatal()
+}
+
+// judgeRuns reads the footers of all runs that the ledger names. One that is missing or damaged is gone: its rows are
+// lost, and are counted when a decision would have taken them.
+func (r *recovery) judgeRuns() error {
+	for _, ref := range r.namedRuns() {
+		k := r.run(ref.ID)
+		if k.err == nil && k.content.ref != ref.runRef {
+			k.err = &runDamage{Path: r.runPath(ref.ID), What: "it is not the run that its frame names"}
+		}
+		if k.err == nil {
+			continue
+		}
+		if newer, ok := errors.AsType[*NewerVersionError](k.err); ok {
+			return newer
+		}
+		if key, ok := errors.AsType[*KeyError](k.err); ok {
+			return key
+		}
+		if _, damaged := errors.AsType[*runDamage](k.err); !damaged && !errors.Is(k.err, fs.ErrNotExist) {
+			return fmt.Errorf("read runs: %w", k.err)
+		}
+		k.gone = true
+		r.damage = append(r.damage, Damage{File: r.runPath(ref.ID), What: k.err.Error(), Incarnation: ref.incarnation, First: ref.first, Next: ref.next})
+	}
+	return r.judgeUnknown()
+}
+
+// namedRun is a run that the ledger names, with the range that it took.
+type namedRun struct {
+	runRef
+	incarnation uint32
+	span
+}
+
+func (r *recovery) namedRuns() (list []namedRun) {
+	r.l.eachRun(func(incarnation uint32, c *consumerState, ref runRef) {
+		n := namedRun{runRef: ref, incarnation: incarnation}
+		for i := range c.raw {
+			if c.raw[i].ref == ref {
+				n.span = span{c.raw[i].first, c.raw[i].next}
+			}
+		}
+		for _, e := range c.epochs {
+			for i := range e.runs {
+				if e.runs[i].ref == ref {
+					n.span = span{e.runs[i].first, e.runs[i].next}
+				}
+			}
+		}
+		list = append(list, n)
+	})
+	slices.SortFunc(list, func(a, b namedRun) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	return list
+}
+
+// judgeUnknown decides about epochs of which damage has hidden what a manifest took. Where their runs are gone it was
+// the last one; else nobody can tell what is still to be sent.
+func (r *recovery) judgeUnknown() error {
+	for _, s := range r.l.streams {
+		for _, c := range s.consumers {
+			for _, e := range slices.Clone(c.epochs) {
+				if !e.unknown {
+					continue
+				}
+				for i := range e.runs {
+					if !errors.Is(r.run(e.runs[i].ref.ID).err, fs.ErrNotExist) {
+						return r.fatal()
+					}
+				}
+				r.l.endEpoch(s, c, e)
+			}
+		}
+	}
+	r.l.retiredRuns = nil
+	return nil
+}
+
+// quarantineRuns copies damaged runs aside.
+func (r *recovery) quarantineRuns() error {
+	for _, ref := range r.namedRuns() {
+		if k := r.run(ref.ID); !k.gone || errors.Is(k.err, fs.ErrNotExist) {
+			continue
+		}
+		file, err := r.b.fs.OpenFile(r.runPath(ref.ID), fsys.ReadOnly)
+		if err != nil {
+			return fmt.Errorf("open damaged run: %w", err)
+		}
+		size, err := file.Size()
+		if err == nil {
+			err = r.keep(file, size, path.Join(quarantineDir, hex.EncodeToString(ref.ID[:])+runSuffix))
+		}
+		file.Close()
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// judgeRuns reads the footers of all runs that the ledger names.
-func (r *recovery) judgeRuns() error {
-	var err error
-	r.l.eachRun(func(_ uint32, _ *consumerState, ref runRef) {
-		if e := r.checkRun(ref); err == nil && e != nil {
-			err = fmt.Errorf("read runs: %w", e)
+// registerRuns tells the store of the runs that frames name, and which of them are gone.
+func (r *recovery) registerRuns() {
+	b := r.b
+	b.goneRuns = make(map[RunID]bool)
+	b.ledger.eachRun(func(incarnation uint32, _ *consumerState, ref runRef) {
+		k := r.run(ref.ID)
+		if k.gone {
+			b.goneRuns[ref.ID] = true
+		}
+		if !errors.Is(k.err, fs.ErrNotExist) {
+			b.runs.register(incarnation, ref, k.key)
 		}
 	})
-	return err
 }
 
 // restoreRuns tells the readers of a stream what runs its rows are in.
@@ -87,7 +210,13 @@ func (r *recovery) restoreRuns(incarnation uint32, s *streamState) {
 	for _, c := range s.consumers {
 		var tables []*rawRows
 		for i := range c.raw {
-			tables = append(tables, r.run(c.raw[i].ref.ID).table)
+			raw := &c.raw[i]
+			table := r.run(raw.ref.ID).table
+			if r.b.goneRuns[raw.ref.ID] {
+				table = &rawRows{id: raw.ref.ID, gone: true, first: raw.first, next: raw.next}
+				table.add(Chunk{First: raw.first, Count: int(raw.rows), Bytes: raw.bytes, Arrived: 1})
+			}
+			tables = append(tables, table)
 		}
 		r.b.Consumer(incarnation, c.id).restoreRuns(c.base, tables, c.openRuns())
 	}

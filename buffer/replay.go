@@ -451,6 +451,8 @@ func (p *replayer) damaged(s *oldSegment, scan *frameScan, h frameHead, fault er
 		return nil
 	case frameHole:
 		return p.l.apply(&holeEvent{Incarnation: h.Incarnation, First: h.First, Next: h.next()})
+	case frameRun:
+		return r.rebuildRun(p, s, &h)
 	case frameManifest:
 		return r.rebuildManifest(p, s, &h)
 	case frameReplace:
