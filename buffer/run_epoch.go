@@ -64,7 +64,7 @@ func (e *EpochReader) add(r *runReader) {
 func (e *EpochReader) cursor(r *epochRun) *tableCursor {
 	c := r.runReader.cursor()
 	c.skip = func(page int64) {
-		e.lost(r, &runLoss{ID: r.ref.ID, Path: r.store.path(r.ref.ID), Offset: r.offset + page*runPage, Length: runPage, What: errPage.Error()})
+		e.lost(r, &runLoss{ID: r.ref.ID, Path: r.path, Offset: r.offset + page*runPage, Length: runPage, What: errPage.Error()})
 	}
 	return c
 }

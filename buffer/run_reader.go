@@ -53,6 +53,7 @@ func (r pageReader) ReadAt(p []byte, off int64) (int, error) {
 // runReader reads a sealed run. Not safe for concurrent use; a run may have many.
 type runReader struct {
 	runContent
+	path   string
 	store  *runStore
 	file   *storedFile
 	blocks io.ReaderAt // of clear bytes
@@ -71,7 +72,7 @@ func (s *runStore) open(id RunID) (*runReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open run: %w", err)
 	}
-	r := &runReader{store: s, file: f}
+	r := &runReader{store: s, file: f, path: s.path(id)}
 	if err := r.begin(); err != nil {
 		r.Close()
 		return nil, err
@@ -82,7 +83,7 @@ func (s *runStore) open(id RunID) (*runReader, error) {
 // begin reads the head of the footer. What the hash of the footer guards besides was checked when the run was
 // written, or by recovery; pages and blocks have checksums of their own.
 func (r *runReader) begin() error {
-	f, at := r.file, r.store.path(r.file.id)
+	f, at := r.file, r.path
 	damage := func(format string, args ...any) error {
 		return &runDamage{Path: at, What: fmt.Sprintf(format, args...)}
 	}
@@ -142,11 +143,10 @@ func (r *runReader) cursor() *tableCursor {
 
 // tableErr says which run's table cannot be read, and that it is damage where it is.
 func (r *runReader) tableErr(err error) error {
-	at := r.store.path(r.ref.ID)
 	if damagedTable(err) {
-		return &runDamage{Path: at, What: err.Error()}
+		return &runDamage{Path: r.path, What: err.Error()}
 	}
-	return fmt.Errorf("read footer of run %q: %w", at, err)
+	return fmt.Errorf("read footer of run %q: %w", r.path, err)
 }
 
 // runLoss is the error for a damaged block, or a damaged page of the footer: its rows cannot be read, those behind it
@@ -171,7 +171,7 @@ type runScratch struct{ stored, clear []byte }
 // block reads the rows of a block. Errors: *runLoss, or the file system's.
 func (r *runReader) block(s *runScratch, off int64, info blockInfo) (rowDecoder, error) {
 	loss := func(err error) (rowDecoder, error) {
-		return rowDecoder{}, &runLoss{ID: r.ref.ID, Path: r.store.path(r.ref.ID), Offset: off, Length: info.Length, Rows: info.Rows, Records: info.Records, What: err.Error()}
+		return rowDecoder{}, &runLoss{ID: r.ref.ID, Path: r.path, Offset: off, Length: info.Length, Rows: info.Rows, Records: info.Records, What: err.Error()}
 	}
 	if int64(cap(s.stored)) < info.Length {
 		s.stored = make([]byte, max(info.Length, runBlock/4))
@@ -182,7 +182,7 @@ func (r *runReader) block(s *runScratch, off int64, info blockInfo) (rowDecoder,
 		return loss(err)
 	}
 	if err != nil {
-		return rowDecoder{}, fmt.Errorf("read run %q: %w", r.store.path(r.ref.ID), err)
+		return rowDecoder{}, fmt.Errorf("read run %q: %w", r.path, err)
 	}
 	rows, err := openRunBlock(s.clear, stored, r.ref.ID, off, info.Rows)
 	if err != nil {
@@ -210,7 +210,7 @@ func (r *runReader) rows(s *runScratch, e runEntry) iter.Seq2[RunRow, error] {
 						if err == io.EOF && left == 0 {
 							err = nil
 						} else { // its checksum is right: it was written so
-							err = &runLoss{ID: r.ref.ID, Path: r.store.path(r.ref.ID), Offset: at, Length: info.Length, Rows: left, Records: min(left, info.Records), What: "has other rows than it should"}
+							err = &runLoss{ID: r.ref.ID, Path: r.path, Offset: at, Length: info.Length, Rows: left, Records: min(left, info.Records), What: "has other rows than it should"}
 						}
 						break
 					}
@@ -252,7 +252,7 @@ func (r *runReader) rawRows(from uint64) iter.Seq2[RunRow, error] {
 			}
 			if skipped >= 0 {
 				loss := &runLoss{
-					ID: r.ref.ID, Path: r.store.path(r.ref.ID), Offset: r.offset + skipped*runPage, Length: runPage,
+					ID: r.ref.ID, Path: r.path, Offset: r.offset + skipped*runPage, Length: runPage,
 					First: seq, Next: r.head.Next, What: errPage.Error(),
 				}
 				if t.some {

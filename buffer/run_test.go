@@ -647,3 +647,39 @@ func TestRunBitFlips(t *testing.T) {
 		}
 	})
 }
+
+func TestInspectRun(t *testing.T) {
+	runsBothWays(t, func(e *runEnv) {
+		r := goldenRun(e, RunRouted)
+		name := e.runs.path(r.ID())
+		var keys []string
+		onKey := func(k EpochKey) { keys = append(keys, fmt.Sprintf("%s %d %d %d", k.Key, k.Rows, k.Records, k.Bytes)) }
+		report, err := InspectRun(e.disk, name, true, onKey, testKey(1))
+		e.ok(err)
+		if report.RunHead != r.h || report.ID != r.ref.ID || report.Footer != r.ref.Footer || report.Length != r.ref.Length || report.Keys != 2 || report.Rows != 3 || len(report.Damaged) > 0 {
+			e.Fatalf("report %+v", report)
+		}
+		if want := []string{"a 1 1 1", "b 2 1 141"}; !slices.Equal(keys, want) {
+			e.Fatalf("keys %q, want %q", keys, want)
+		}
+		if e.keys.seal != nil {
+			_, err := InspectRun(e.disk, name, false, nil)
+			if _, ok := errors.AsType[*KeyError](err); !ok {
+				e.Fatalf("without the key: %v", err)
+			}
+			return
+		}
+		e.ok(e.disk.Flip(name, packHeaderSize+20, 1)) // in the block of key a
+		report, err = InspectRun(e.disk, name, true, nil)
+		e.ok(err)
+		if len(report.Damaged) != 1 || string(report.Damaged[0].Key) != "a" || report.Damaged[0].Rows != 1 || report.Damaged[0].Offset != packHeaderSize {
+			e.Fatalf("damage %+v", report.Damaged)
+		}
+		raw := goldenRun(e, RunRaw)
+		report, err = InspectRun(e.disk, e.runs.path(raw.ID()), true, func(EpochKey) { t.Error("a raw run has keys") })
+		e.ok(err)
+		if report.Rows != 3 || report.Keys != 0 {
+			e.Fatalf("report %+v", report)
+		}
+	})
+}

@@ -21,9 +21,9 @@ import (
 )
 
 func (c *cli) inspectCommand() *cobra.Command {
-	return group("inspect", "Look into files: journal segments, packs, Parquet",
+	return group("inspect", "Look into files: journal segments, packs, runs, Parquet",
 		"Looks into a file without changing it. The daemon may run.",
-		c.inspectJournalCommand(), c.inspectPackCommand(), c.inspectParquetCommand())
+		c.inspectJournalCommand(), c.inspectPackCommand(), c.inspectRunCommand(), c.inspectParquetCommand())
 }
 
 func (c *cli) inspectParquetCommand() *cobra.Command {
