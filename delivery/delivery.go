@@ -43,6 +43,8 @@ type Pipeline struct {
 	Destination   Destination
 	// Errors is where the error output goes, with an ID of its own; without a Sink: to Destination, under ErrorPrefix.
 	Errors Destination
+	// ErrorZone is the zone of the error output's names; nil: TimeZone.
+	ErrorZone *time.Location
 	// ErrorFormat writes the objects of the error output, whose rows are lines with their newlines; nil: as they are.
 	ErrorFormat   format.Format
 	RetryDuration time.Duration // 0: for ever

@@ -84,7 +84,7 @@ func (e *errorOutput) open(errorType string, row record.Row) error {
 	if e.errorType == errorType && row.Arrived >= e.from && row.Arrived < e.until && !full {
 		return nil
 	}
-	v := prefix.Values{Time: p.at(row.Arrived), ErrorOutputType: errorType}
+	v := prefix.Values{Time: p.errorAt(row.Arrived), ErrorOutputType: errorType}
 	route := p.ErrorPrefix.Route(v)
 	same := e.errorType == errorType && e.route == route && !full
 	from, until := p.ErrorPrefix.SameRoute(v)

@@ -72,6 +72,14 @@ func (p *Pipeline) zone() *time.Location {
 // at is an arrival (µs since the Unix epoch) as a time in the stream's zone.
 func (p *Pipeline) at(arrived int64) time.Time { return time.UnixMicro(arrived).In(p.zone()) }
 
+// errorAt is at for the names of the error output.
+func (p *Pipeline) errorAt(arrived int64) time.Time {
+	if p.ErrorZone == nil {
+		return p.at(arrived)
+	}
+	return time.UnixMicro(arrived).In(p.ErrorZone)
+}
+
 // extension of data objects.
 func (p *Pipeline) extension() string {
 	if p.FileExtension != "" {
@@ -88,7 +96,7 @@ func (p *Pipeline) dataKey(stream string, version uint64, arrived int64) (string
 
 // errorKey is dataKey for an object of the error output.
 func (p *Pipeline) errorKey(errorType, stream string, version uint64, arrived int64, extension string) (string, error) {
-	return p.key(p.ErrorPrefix, prefix.Values{Time: p.at(arrived), ErrorOutputType: errorType}, stream, version, extension)
+	return p.key(p.ErrorPrefix, prefix.Values{Time: p.errorAt(arrived), ErrorOutputType: errorType}, stream, version, extension)
 }
 
 func (p *Pipeline) key(t *prefix.Template, v prefix.Values, stream string, version uint64, extension string) (string, error) {
