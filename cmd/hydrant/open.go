@@ -115,6 +115,11 @@ func (p *parts) check(s *config.Stream) error {
 	if err := postponed(s, flaws); err != nil {
 		return err
 	}
+	return closeSinks(pipe)
+}
+
+// closeSinks ends the connections of a pipeline that is not delivered.
+func closeSinks(pipe *delivery.Pipeline) error {
 	err := pipe.Destination.Sink.Close()
 	if pipe.Errors.Sink != nil {
 		err = errors.Join(err, pipe.Errors.Sink.Close())
@@ -170,6 +175,12 @@ func texts(s *config.Stream) (flaws []flaw) {
 	if d := s.Destination.S3; d != nil {
 		flaws = append(flaws, names(&pipe, "destination.s3", d.Prefix, d.ErrorOutputPrefix, "UTC", "")...)
 	}
+	if b := s.Backup; b != nil && b.File != nil {
+		flaws = append(flaws, names(&pipe, "backup.file", b.File.Prefix, b.File.ErrorOutputPrefix, "UTC", "")...)
+	}
+	if b := s.Backup; b != nil && b.S3 != nil {
+		flaws = append(flaws, names(&pipe, "backup.s3", b.S3.Prefix, b.S3.ErrorOutputPrefix, "UTC", "")...)
+	}
 	if c := s.Format.Parquet; c != nil && c.Schema.Resolved() {
 		if _, err := parseSchema(c.Schema); err != nil {
 			flaws = append(flaws, schemaFlaws(err)...)
@@ -189,7 +200,7 @@ func (p *parts) pipeline(now *settings, inFile string, s *config.Stream) (*deliv
 	var flaws, more []flaw
 	pipe.Format, flaws = p.format(&s.Format)
 	pipe.Catalog = catalogTable(&s.Format, now.aws.AccountID)
-	pipe.Transform, more = chain(s.Transform, p.log)
+	pipe.Transform, more = chain(delimited(s), p.log)
 	flaws = append(flaws, more...)
 	switch d := &s.Destination; {
 	case d.File != nil:
@@ -210,12 +221,12 @@ func (p *parts) pipeline(now *settings, inFile string, s *config.Stream) (*deliv
 		}
 		pipe.Destination.Sink = sink
 	case d.HTTP != nil:
-		return pipe, append(flaws, flaw{"destination.http", "", "is not supported yet", "take it out"})
+		more = p.endpoint(pipe, inFile, s)
 	default:
 		panic("bug: a stream without a destination came through the decoder")
 	}
 	if s.Backup != nil {
-		more = append(more, flaw{"backup", "", "is not supported yet", "take it out"})
+		more = append(more, p.backup(pipe, now, inFile, s)...)
 	}
 	return pipe, append(flaws, more...)
 }

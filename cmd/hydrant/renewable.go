@@ -68,7 +68,7 @@ func (r *renewable) enter() (sink *s3.Sink, leave func()) {
 func (r *renewable) renew(now *settings) {
 	d, by := r.d, now.reach()
 	if s := now.present[r.stream]; s != nil && r.stream != "" {
-		if theirs := s.Destination.S3; theirs != nil && theirs.Bucket == d.Bucket && theirs.Endpoint == d.Endpoint {
+		if theirs := s.Bucket(&d); theirs != nil {
 			d.Credentials = theirs.Credentials
 		}
 	}
