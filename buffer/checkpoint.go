@@ -20,7 +20,7 @@ import (
 //	layout u16 · next incarnation u32 · streams u32 × stream · manifests u32 × manifest
 //	stream: incarnation u32 · next u64 · floor u64 · accepted i64 · STREAM payload blob · older versions u16 × STREAM
 //	  payload blob · consumers u8 × {id u8 · position u64 · ok, dropped, failed, lost i64 · epoch u64 ·
-//	  accepted before it began i64 · watermark i64, 0 · holes u32 × {first u64, next u64} · epochs u16 × epoch ·
+//	  accepted before it began i64 · watermark i64 · holes u32 × {first u64, next u64} · epochs u16 × epoch ·
 //	  lanes u16, 0 · in layout 2: base u64 · raw runs u32 × {run, first u64, next u64, rows i64, bytes i64}}
 //	epoch: number u64 · version u64 · closed at u32 · bound str · records left i64 · runs u32 × {run,
 //	  first u64, next u64, rows, records, bytes, oldest i64} · key cuts u16 × {key hash 16, run u32}, ascending
@@ -193,7 +193,7 @@ func (c *consumerState) encode(w *writer, runs bool) {
 	w.i64(c.lost)
 	w.u64(c.newest)
 	w.i64(c.before)
-	w.i64(0)
+	w.i64(c.mark)
 	w.u32(uint32(len(c.holes)))
 	for _, h := range c.holes {
 		w.u64(h.first)
@@ -293,9 +293,7 @@ func (l *ledger) readStream(r *reader, runs bool) {
 		c.lost = r.i64()
 		c.used(r.u64())
 		c.before = r.i64()
-		if r.i64() != 0 {
-			r.fail(errLayout)
-		}
+		c.mark = r.i64()
 		at := c.position
 		for range r.list(int(r.u32()), 16) {
 			h := span{r.u64(), r.u64()}

@@ -266,5 +266,16 @@ type Totals struct {
 // Totals counts what became of the stream's records.
 func (c *Consumer) Totals() Totals { return c.b.totals(c.stream.incarnation, c.id, c.undecided) }
 
+// Watermark is what the last routed run, or manifest over a range, says of event time; 0 where none has said anything.
+func (c *Consumer) Watermark() int64 {
+	l := c.b.ledger
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if s := l.streams[c.stream.incarnation]; s != nil {
+		return s.consumer(c.id).mark
+	}
+	return 0
+}
+
 // NewEpoch returns the number of the epoch that a consumer's next cut closes.
 func (c *Consumer) NewEpoch() uint64 { return c.b.newEpoch(c.stream.incarnation, c.id) }

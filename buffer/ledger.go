@@ -57,6 +57,7 @@ type consumerState struct {
 	position uint64 // everything below is covered: decided or in a raw run, so the journal need not keep it
 	counts   Counts
 	lost     int64
+	mark     int64         // watermark of event time, after everything that is decided; 0: none
 	newest   uint64        // the greatest epoch number in a manifest or run
 	drawn    uint64        // last epoch number given out, kept in memory only
 	holes    []span        // lost ranges at and above position, ascending, apart from each other
@@ -294,6 +295,7 @@ func (l *ledger) applyManifest(e *manifestEvent) error {
 	c.add(e.Head.Counts, 1)
 	if e.Head.Source.Kind == SourceRange {
 		c.lost += e.Head.Lost
+		c.reach(e.Head.Watermark)
 		l.decide(s, c, e.Head.Next)
 	} else {
 		l.applyKeys(s, c, &e.Head)

@@ -160,8 +160,16 @@ func (l *ledger) applyRun(e *runEvent) error {
 	l.weighRuns(s, routedRunWeight)
 	c.counts.Dropped += h.Counts.Dropped
 	c.lost += h.Lost
+	c.reach(h.Watermark)
 	l.decide(s, c, h.Next)
 	return nil
+}
+
+// reach takes over the watermark of what was decided.
+func (c *consumerState) reach(watermark int64) {
+	if watermark != 0 {
+		c.mark = watermark
+	}
 }
 
 // decide: everything below next is in a manifest or a routed run, so raw runs below it are dead.

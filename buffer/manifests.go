@@ -66,6 +66,7 @@ type ManifestHead struct {
 	Replaces    ManifestID // zero, or the manifest whose objects these replace
 	Replaced    []int      // with Replaces: the numbers of those objects, ascending; Seal and Replace want the same
 	Counts      Counts
+	Watermark   int64 // of the stream after a range, as in RunHead; no pack has it
 }
 
 // NewManifestID draws an id.

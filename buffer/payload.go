@@ -159,7 +159,6 @@ type runEvent struct {
 //	source: u8 0, range · u8 1, key hash 16, run u32 · u8 2, run u32, all u8, bound str · u8 3, range, lost i64
 type manifestEvent struct {
 	Head         ManifestHead
-	Watermark    int64
 	Objects      int
 	Destinations []string
 	Packs        []packRef
@@ -175,7 +174,7 @@ func (e *manifestEvent) encode(w *writer) {
 	w.i64(e.Head.Counts.OK)
 	w.i64(e.Head.Counts.Dropped)
 	w.i64(e.Head.Counts.Failed)
-	w.i64(e.Watermark)
+	w.i64(e.Head.Watermark)
 	w.u32(uint32(e.Objects))
 	w.u8(uint8(len(e.Destinations)))
 	for _, d := range e.Destinations {
@@ -317,7 +316,7 @@ func readManifestEvent(r *reader, h *frameHead) *manifestEvent {
 	}}
 	readSource(r, &e.Head)
 	e.Head.Counts = Counts{OK: r.i64(), Dropped: r.i64(), Failed: r.i64()}
-	e.Watermark = r.i64()
+	e.Head.Watermark = r.i64()
 	if e.Objects = int(r.u32()); e.Objects > maxObjects {
 		r.fail(errMany)
 	}

@@ -47,7 +47,7 @@ type RunHead struct {
 	First, Next uint64 // range of sequences it takes
 	Counts      Counts // of the records in the range: OK and Failed have rows, Dropped has none
 	Lost        int64  // records of the range that damage has taken
-	Watermark   int64
+	Watermark   int64  // of the stream after the range, in µs of event time; 0: none, or as it was. Consumer.Watermark has it
 }
 
 // check finds what no run can say of itself.
