@@ -223,7 +223,11 @@ func (e *epochState) encode(w *writer) {
 	w.u64(e.number)
 	w.u64(e.version)
 	w.u32(e.closedAt)
-	w.str(string(e.bound))
+	if sabotageSweepFromStart {
+		w.str("")
+	} else {
+		w.str(string(e.bound))
+	}
 	w.i64(e.left)
 	w.u32(uint32(len(e.runs)))
 	for i := range e.runs {
@@ -232,6 +236,10 @@ func (e *epochState) encode(w *writer) {
 		w.u64(r.first)
 		w.u64(r.next)
 		r.sum.put(w)
+	}
+	if sabotageCutsLost {
+		w.u16(0)
+		return
 	}
 	w.u16(uint16(len(e.cuts)))
 	for _, key := range slices.SortedFunc(maps.Keys(e.cuts), func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) }) {

@@ -23,6 +23,7 @@ var sabotages = map[string]string{
 	"no-reserve":                "^TestFairShare$",
 	"keep-reserve":              "^TestPromisesCount$",
 	"publish-early":             "^TestTakeOnlyWhatIsPublished$",
+	"ignore-size-cuts":          "^TestEpochMerge$",
 	"drop-nothing":              "^TestTakeOnlyWhatIsPublished$",
 }
 
@@ -65,7 +66,7 @@ func TestSabotage(t *testing.T) {
 
 // sabotageNames reads the names from the source, so that none can be forgotten here.
 func sabotageNames(t *testing.T) (names []string) {
-	for _, file := range []string{"sabotage_on.go", "pack_sabotage_on.go"} {
+	for _, file := range []string{"sabotage_on.go", "pack_sabotage_on.go", "run_sabotage_on.go"} {
 		src, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -60,6 +60,7 @@ type consumerState struct {
 	mark     int64         // watermark of event time, after everything that is decided; 0: none
 	newest   uint64        // the greatest epoch number in a manifest or run
 	drawn    uint64        // last epoch number given out, kept in memory only
+	early    uint64        // only where a sabotage lets slots go before their rows are in a run
 	holes    []span        // lost ranges at and above position, ascending, apart from each other
 	raw      []rawRun      // ascending; together they have what of [base, position) is not in a hole
 	epochs   []*epochState // by the order of their first runs
@@ -109,7 +110,7 @@ func (s *streamState) covered() uint64 {
 	}
 	least := s.next
 	for _, c := range s.consumers {
-		least = min(least, c.position)
+		least = min(least, max(c.position, c.early))
 	}
 	return least
 }

