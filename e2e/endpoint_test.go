@@ -122,7 +122,9 @@ func TestEndpointRefuses(t *testing.T) {
 	}
 	d.balance("web", 41, 1)
 
-	r.Inject(func(int, string) *receiver.Fault { return &receiver.Fault{Answer: receiver.Status(http.StatusUnauthorized)} })
+	r.Inject(func(int, string) *receiver.Fault {
+		return &receiver.Fault{Answer: receiver.Status(http.StatusUnauthorized)}
+	})
 	if code, body := d.put("web", "refused"); code != http.StatusOK {
 		t.Fatalf("put: %d %s", code, body)
 	}
