@@ -216,8 +216,8 @@ func (b *Buffer) runFrame(s *streamState, e *runEvent) ([]*ledgerFrame, error) {
 		return nil, err
 	}
 	room := manifestRoom(b.journal.geo)
-	if b.ledger.runWeight > room/2 || s.weight+s.runWeight > room-b.ledger.weight {
-		return nil, ErrCrowded
+	if b.ledger.runWeight > room/4*3 || s.weight+s.runWeight > room-b.ledger.weight {
+		return nil, ErrCrowded // the rest is for the manifests that end runs
 	}
 	return []*ledgerFrame{newLedgerFrame(e, h.Incarnation, h.Consumer, h.First, h.Next)}, nil
 }

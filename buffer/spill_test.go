@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -336,4 +337,174 @@ func TestRoute(t *testing.T) {
 	if got := x.objects(); got != want {
 		t.Errorf("objects after a restart %q, want %q", got, want)
 	}
+}
+
+// An epoch takes so many size cuts, and spans so many sequences; then it says that it is full.
+func TestEpochIsFull(t *testing.T) {
+	e := &epochState{number: 4, version: 1, runs: []routedRun{{first: 1, next: 11}}, cuts: map[[16]byte]uint32{}, left: 10}
+	c := &consumerState{base: 11, position: 11, newest: 4, epochs: []*epochState{e}}
+	cut := func(key string) error {
+		return c.checkKeys(&ManifestHead{Version: 1, Epoch: 4, First: 1, Next: 11, Source: Source{Kind: SourceKey, Key: KeyHash([]byte(key)), Run: 1}})
+	}
+	for i := range maxKeyCuts {
+		if err := cut(fmt.Sprint(i)); err != nil {
+			t.Fatalf("cut %d: %v", i, err)
+		}
+		e.cuts[KeyHash([]byte(fmt.Sprint(i)))] = 1
+	}
+	if err := cut("one more"); !errors.Is(err, ErrEpochFull) {
+		t.Errorf("one more: %v", err)
+	}
+	e.runs = append(e.runs, routedRun{first: 11, next: 12})
+	c.base, c.position = 12, 12
+	again := &ManifestHead{Version: 1, Epoch: 4, First: 1, Next: 12, Source: Source{Kind: SourceKey, Key: KeyHash([]byte("7")), Run: 2}}
+	if err := c.checkKeys(again); err != nil {
+		t.Errorf("a key that was cut before: %v", err)
+	}
+	run := func(next uint64) error {
+		return c.checkRun(&runEvent{Head: RunHead{Kind: RunRouted, Version: 1, Epoch: 4, N: 3, First: 12, Next: next}})
+	}
+	if err := run(1 + maxExtent); err != nil {
+		t.Errorf("up to %d: %v", uint64(1+maxExtent), err)
+	}
+	if err := run(2 + maxExtent); !errors.Is(err, ErrEpochFull) {
+		t.Errorf("up to %d: %v", uint64(2+maxExtent), err)
+	}
+}
+
+// Runs take room in checkpoints: a stream is refused another when it has half of it, but not the cut that ends
+// them; and others have room left.
+func TestCrowdedByRuns(t *testing.T) {
+	bubble(t, "runs", func(t *testing.T) {
+		x := openBench(t, Options{FS: forgetfs.New()})
+		s, other := x.define("s"), x.define("other")
+		c := x.Consumer(s.Incarnation, Main)
+		room := manifestRoom(x.journal.geo)
+		crowded := 0
+		var err error
+		for n := 0; err == nil; n++ {
+			if x.Crowded() && crowded == 0 {
+				crowded = n
+			}
+			x.append("s", "r")
+			_, err = c.Spill(t.Context(), 1)
+		}
+		x.ledger.mu.RLock()
+		weight := x.ledger.runWeight
+		x.ledger.mu.RUnlock()
+		if !errors.Is(err, ErrCrowded) || weight <= room/2-rawRunWeight || weight > room/2+rawRunWeight {
+			t.Errorf("%v at %d bytes of runs, of %d", err, weight, room)
+		}
+		if crowded == 0 || int64(crowded) > room/3/rawRunWeight+1 {
+			t.Errorf("crowded from %d runs on", crowded)
+		}
+		x.append("other", "o")
+		if err := x.route(other, x.Consumer(other.Incarnation, Main).NewEpoch(), 1, 1); err != nil {
+			t.Errorf("another stream's run: %v", err)
+		}
+		if _, err := x.keys(other, x.Consumer(other.Incarnation, Main).Epochs()[0].Number, Source{Kind: SourceSweep, Run: 1, All: true}, ""); err != nil {
+			t.Errorf("another stream's sweep: %v", err)
+		}
+		x.restart()
+		c = x.Consumer(s.Incarnation, Main)
+		k := c.Take(0, 1<<20)
+		x.cutClaim(s, k)
+		x.ledger.mu.RLock()
+		if x.ledger.runWeight != 0 {
+			t.Errorf("when all is decided runs weigh %d", x.ledger.runWeight)
+		}
+		x.ledger.mu.RUnlock()
+		x.checkRuns(0)
+		x.append("s", "r")
+		x.spill(s, 1, 1)
+	})
+}
+
+// Rows that are spilled hold what their file has, and no longer what they might need; when they are decided nothing.
+func TestSpillAccounts(t *testing.T) {
+	bubble(t, "disk", func(t *testing.T) {
+		x := openBench(t, Options{FS: forgetfs.New()})
+		s := x.define("s")
+		x.append("s", strings.Repeat("a", 10000), strings.Repeat("b", 10000))
+		if st := x.space.stats(); st.Rows != holdOf(2, 20000) || st.Packs != 0 {
+			t.Errorf("before: %+v", st)
+		}
+		x.spill(s, 10000, 1)
+		size := func() (n int64) {
+			for _, f := range x.o.FS.(*forgetfs.FS).Files("/data/runs") {
+				b, err := x.o.FS.(*forgetfs.FS).ReadFile(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				n += int64(len(b))
+			}
+			return n
+		}
+		if st := x.space.stats(); st.Rows != holdOf(1, 10000) || st.Packs != size() || st.Making != 0 {
+			t.Errorf("after: %+v, %d bytes of runs", st, size())
+		}
+		x.restart()
+		if st := x.space.stats(); st.Rows != holdOf(1, 10000) || st.Packs != size() || st.Making != 0 {
+			t.Errorf("after a restart: %+v, %d bytes of runs", st, size())
+		}
+		epoch := x.Consumer(s.Incarnation, Main).NewEpoch()
+		if err := x.route(s, epoch, 1, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		x.checkRuns(1)
+		if st := x.space.stats(); st.Rows != 0 || st.Packs != size() || st.Making != 0 {
+			t.Errorf("routed: %+v, %d bytes of runs", st, size())
+		}
+		if _, err := x.CutKeys(x.Consumer(s.Incarnation, Main), nil, ManifestHead{ID: x.NewManifestID(), Version: 1, Epoch: epoch, First: 1, Next: 3,
+			Source: Source{Kind: SourceSweep, Run: 1, All: true}, Counts: Counts{Dropped: 2}}); err != nil {
+			t.Fatal(err)
+		}
+		if st := x.space.stats(); st.Rows != 0 || st.Packs != 0 || st.Making != 0 {
+			t.Errorf("at the end: %+v", st)
+		}
+		x.balanced(s)
+	})
+}
+
+// A spill that is overtaken by a cut, or asked to stop, leaves nothing.
+func TestSpillOvertaken(t *testing.T) {
+	bubble(t, "cut", func(t *testing.T) {
+		x := openBench(t, Options{FS: forgetfs.New()})
+		s := x.define("s")
+		c := x.Consumer(s.Incarnation, Main)
+		x.append("s", "a", "b", "c")
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if n, err := c.Spill(ctx, 100); n != 0 || !errors.Is(err, context.Canceled) {
+			t.Errorf("%d rows, %v", n, err)
+		}
+		// the cut comes while the run is written
+		pin := c.pinOldest(100)
+		run, err := x.NewRun(RunRaw, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		table, err := pin.write(t.Context(), run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.cutClaim(s, c.Take(0, 1))
+		if err := x.Buffer.spill(pin, run, table); !errors.Is(err, errOvertaken) {
+			t.Errorf("spill after the cut: %v", err)
+		}
+		run.Abort()
+		if got := rows(pin); got != "1:a 2:b 3:c" { // it keeps the memory
+			t.Errorf("rows %q", got)
+		}
+		pin.unpin()
+		x.checkRuns(0)
+		if got := x.waiting(s); got != "2:b 3:c" {
+			t.Errorf("rows %q", got)
+		}
+		x.cut(s)
+		if f := x.front.stats(); f.Used != 0 {
+			t.Errorf("the front has %+v", f)
+		}
+		x.balanced(s)
+	})
 }
