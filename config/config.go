@@ -95,7 +95,10 @@ type Endpoints struct {
 	// Glue, or a catalog that speaks its protocol, which schemas come from.
 	Glue string `key:"glue" default:"" url:"true"`
 
-	_ later `keys:"lambda kinesis dynamodb"`
+	// Lambda, or a service that speaks its API, which functions of transforms are called at.
+	Lambda string `key:"lambda" default:"" url:"true"`
+
+	_ later `keys:"kinesis dynamodb"`
 }
 
 // API is the listener of the Firehose API.

@@ -57,6 +57,13 @@ func (s *Stream) TakeSecrets(present *Stream) error {
 			return err
 		}
 	}
+	for i := range s.Transform {
+		if mine := s.Transform[i].HTTP; mine != nil {
+			if err := mine.takeSecrets(s.Name, present); err != nil {
+				return err
+			}
+		}
+	}
 	if s.Backup == nil || s.Backup.S3 == nil {
 		return nil
 	}

@@ -35,8 +35,107 @@ type Processor struct {
 	Redact *Redact `key:"redact"`
 	// Add what a table in a file has for a value.
 	Lookup *Lookup `key:"lookup"`
+	// A function at a URL, by the contract that Amazon Data Firehose has with Lambda. See docs/functions.md. A stream may have
+	// two functions, of either kind.
+	HTTP *HTTPHook `key:"http"`
+	// The same for a function in Lambda, or in a service that speaks Lambda's API.
+	Lambda *LambdaHook `key:"lambda"`
 
-	_ later `keys:"dedupe http lambda"`
+	_ later `keys:"dedupe"`
+}
+
+// HTTPHook calls a function at a URL.
+type HTTPHook struct {
+	// Where batches are posted to: a server, Lambda's Runtime Interface Emulator, or a function URL. It is no place for a
+	// secret: it is kept in data_dir.
+	URL string `key:"url" required:"true" expect:"an http or https URL"`
+	// Headers to send with each request, such as Authorization. The values are kept as secrets are, and with `_file` at
+	// the end of its name a header's value is read from a file.
+	Headers Headers `key:"headers"`
+	// Time that one request may take, with its answer.
+	Timeout Duration `key:"timeout" default:"60s" min:"1s" max:"15m"`
+	// How often a batch is sent again that got no answer, or an error, before its records go to the error output.
+	Retries Count `key:"retries" default:"3" min:"0" max:"300"`
+	// Batches under way at a time; `limits.memory` may allow fewer.
+	Concurrency Count `key:"concurrency" default:"4" min:"1" max:"256"`
+	// How records are gathered into batches.
+	Buffer HTTPHookBuffer `key:"buffer"`
+}
+
+// HTTPHookBuffer is the size of batches.
+type HTTPHookBuffer struct {
+	// Bytes of records that make a batch, before base64.
+	Size Bytes `key:"size" default:"1MiB" min:"205KiB" max:"3MiB"`
+	// Time that records wait for a batch. It is at least 10s, but not longer than the stream's own buffer.interval.
+	Interval Duration `key:"interval" default:"1s" min:"0s" max:"900s"`
+}
+
+// LambdaHook calls a function in Lambda.
+type LambdaHook struct {
+	// Name or ARN of the function, with a version or an alias after a colon, if any.
+	Function string `key:"function" required:"true"`
+	// Time that one request may take, with its answer.
+	Timeout Duration `key:"timeout" default:"60s" min:"1s" max:"15m"`
+	// How often a batch is sent again that got no answer, or an error, before its records go to the error output.
+	Retries Count `key:"retries" default:"3" min:"0" max:"300"`
+	// Batches under way at a time; `limits.memory` may allow fewer.
+	Concurrency Count `key:"concurrency" default:"4" min:"1" max:"256"`
+	// How records are gathered into batches.
+	Buffer LambdaHookBuffer `key:"buffer"`
+}
+
+// LambdaHookBuffer is the size of batches.
+type LambdaHookBuffer struct {
+	// Bytes of records that make a batch, before base64.
+	Size Bytes `key:"size" default:"1MiB" min:"205KiB" max:"3MiB"`
+	// Time that records wait for a batch. It is at least 10s, but not longer than the stream's own buffer.interval.
+	Interval Duration `key:"interval" default:"60s" min:"0s" max:"900s"`
+}
+
+// MaxHooks is the most functions of a stream.
+const MaxHooks = 2
+
+// takeSecrets gives h those that the present configuration has for the same URL.
+func (h *HTTPHook) takeSecrets(stream string, present *Stream) error {
+	if theirs := present.Hook(h); theirs != nil {
+		h.Headers = theirs.Headers
+	} else if len(h.Headers) > 0 {
+		return fmt.Errorf("stream %q has records for a function at another URL, and its headers are no longer in the configuration: put the function back until they are delivered", stream)
+	}
+	return nil
+}
+
+// Hook is the stream's function at the same URL as h, or nil.
+func (s *Stream) Hook(h *HTTPHook) *HTTPHook {
+	for i := range s.Transform {
+		if theirs := s.Transform[i].HTTP; theirs != nil && theirs.URL == h.URL {
+			return theirs
+		}
+	}
+	return nil
+}
+
+// hooks checks the functions of a stream.
+func (d *decoder) hooks(s *Stream, path string) {
+	n := 0
+	for i := range s.Transform {
+		at, p := index(child(path, "transform"), i), &s.Transform[i]
+		if p.HTTP != nil {
+			d.httpURL(p.HTTP.URL, at+".http.url")
+			for _, x := range p.HTTP.Headers {
+				switch strings.ToLower(x.Name) {
+				case "connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade":
+					d.faultAt(at+".http.headers."+x.Name, "", "is a header of the connection, which sets it by itself", "take it out")
+				}
+			}
+		}
+		if p.HTTP == nil && p.Lambda == nil {
+			continue
+		}
+		if n++; n > MaxHooks {
+			d.faultAt(at, "", fmt.Sprintf("is function number %d", n), fmt.Sprintf("a stream has at most %d", MaxHooks))
+		}
+	}
 }
 
 // Flatten options.
@@ -254,8 +353,9 @@ func (t *Test) Data() ([]byte, error) {
 	return []byte(strings.TrimSuffix(t.Input, "\n")), nil
 }
 
-// transform makes paths of files absolute and looks at the tests.
+// transform makes paths of files absolute and looks at the functions and the tests.
 func (d *decoder) transform(s *Stream, path string) {
+	d.hooks(s, path)
 	for i := range s.Transform {
 		if l := s.Transform[i].Lookup; l != nil && l.File != "" {
 			at := index(child(path, "transform"), i) + ".lookup.file"

@@ -96,8 +96,17 @@ func TestTransformFaults(t *testing.T) {
 		{"lookup: { file: a, key: b, into: c, refresh: 10ms }", `streams[0].transform[0].lookup.refresh: is below the least, 1s: "10ms" (allowed: 0 (never), or from 1s to 24h)`},
 		{"filtre: .a", `streams[0].transform[0].filtre: is not a known key (did you mean filter?)`},
 		{"dedupe: { key: a }", `streams[0].transform[0].dedupe: is not supported yet (take it out)`},
-		{"lambda: { function: a }", `streams[0].transform[0].lambda: is not supported yet (take it out)`},
-		{"jq: ., filter: .", `streams[0].transform[0]: takes exactly one of decompress, deaggregate, append_delimiter, jq, filter, rename, set, remove, flatten, redact or lookup, and has jq and filter (keep one)`},
+		{"lambda: {}", `streams[0].transform[0].lambda.function: is required`},
+		{"http: { url: 'ftp://h' }", `streams[0].transform[0].http.url: is not a URL: "ftp://h" (write it like https://host/path)`},
+		{"http: { url: 'http://u:secret@h' }", `streams[0].transform[0].http.url: has a user or a password in it: "**redacted**" (give headers: { Authorization: "Basic ..." })`},
+		{"http: { url: 'http://h', headers: { Content-Length: 3 } }", `streams[0].transform[0].http.headers.Content-Length: is a header of the connection, which sets it by itself (take it out)`},
+		{"http: { url: 'http://h', retries: 301 }", `streams[0].transform[0].http.retries: is above the most, 300: "301" (allowed: from 0 to 300)`},
+		{"http: { url: 'http://h', concurrency: 0 }", `streams[0].transform[0].http.concurrency: is below the least, 1: "0" (allowed: from 1 to 256)`},
+		{"http: { url: 'http://h', timeout: 16m }", `streams[0].transform[0].http.timeout: is above the most, 15m: "16m" (allowed: from 1s to 15m)`},
+		{"http: { url: 'http://h', buffer: { size: 4MiB } }", `streams[0].transform[0].http.buffer.size: is above the most, 3MiB: "4MiB" (allowed: from 205KiB to 3MiB)`},
+		{"lambda: { function: f, buffer: { interval: 901s } }", `streams[0].transform[0].lambda.buffer.interval: is above the most, 900s: "901s" (allowed: from 0s to 900s)`},
+		{"lambda: { function: f } }, { lambda: { function: f } }, { http: { url: 'http://h' }", `streams[0].transform[2]: is function number 3 (a stream has at most 2)`},
+		{"jq: ., filter: .", `streams[0].transform[0]: takes exactly one of decompress, deaggregate, append_delimiter, jq, filter, rename, set, remove, flatten, redact, lookup, http or lambda, and has jq and filter (keep one)`},
 	} {
 		_, err := Decode("f", []byte("streams: [ { name: s, destination: { file: { path: /l } }, transform: [ { "+c.entry+" } ] } ]"), nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -11,6 +11,7 @@ import (
 
 	"hydrant/buffer"
 	"hydrant/record"
+	"hydrant/transform"
 	"hydrant/transform/hook"
 )
 
@@ -66,12 +67,9 @@ func MakePlan(ctx context.Context, stream string, number uint64, p *Pipeline, ro
 	}
 	if p.Routed() {
 		j.kind, j.objects, j.use = routeRows, true, &version{}
-		for i, h := range p.Hooks {
-			v, err := hook.New(h.Options)
-			if err != nil {
-				return plan, fmt.Errorf("hook %d: %w", i, err)
-			}
-			j.use.invokers = append(j.use.invokers, v)
+		var err error
+		if j.use.invokers, err = invokers(p); err != nil {
+			return plan, err
 		}
 		if j.route(ctx, nil); j.err != nil {
 			return plan, j.err
@@ -85,6 +83,41 @@ func MakePlan(ctx context.Context, stream string, number uint64, p *Pipeline, ro
 	}
 	plan.Delivered, plan.Dropped, plan.Failed = j.head.Counts.OK, j.head.Counts.Dropped, j.head.Counts.Failed
 	return plan, nil
+}
+
+// invokers makes those of a pipeline for rows that were never put.
+func invokers(p *Pipeline) (list []*hook.Invoker, err error) {
+	for i, h := range p.Hooks {
+		v, err := hook.New(h.Options)
+		if err != nil {
+			return nil, fmt.Errorf("hook %d: %w", i, err)
+		}
+		list = append(list, v)
+	}
+	return list, nil
+}
+
+// Try runs rows through the processors and functions of a pipeline and calls emit for what becomes of each part, but for those
+// that functions drop: a row of which no part is emitted was dropped. Nothing is stored. Parts come in the order of rows, where
+// nothing fails on the way.
+func Try(ctx context.Context, p *Pipeline, rows []record.Row, emit func(transform.Result) error) error {
+	list, err := invokers(p)
+	if err != nil {
+		return err
+	}
+	f := &flow{first: p.Transform, hooks: p.Hooks, rows: func() iter.Seq[record.Row] { return slices.Values(rows) }, invokers: list, ending: trying(emit)}
+	return f.run(ctx)
+}
+
+// trying is the ending of Try.
+type trying func(transform.Result) error
+
+func (t trying) deliver(row record.Row, metadata map[string]string, _ bool) error {
+	return t(transform.Result{Row: row, Partitions: metadata})
+}
+
+func (t trying) fail(f *failedPart, _ bool) error {
+	return t(transform.Result{Outcome: transform.Failed, Row: f.Row, Failure: &f.Failure})
 }
 
 // planStore makes packs that only count. The other methods of a store are not called by a cut's encoding.

@@ -81,7 +81,7 @@ func TestDocumentedTransforms(t *testing.T) {
 			t.Errorf("%v\nin\n%s", err, text)
 			continue
 		}
-		tested, err := runTests(f.Config)
+		tested, err := runTests(t.Context(), f.Config, false)
 		if err != nil {
 			t.Errorf("%v\nin\n%s", err, text)
 		}

@@ -27,6 +27,7 @@ import (
 type parts struct {
 	now           atomic.Pointer[settings]
 	encoderMemory int64                // bytes that one encoder may hold; 0: its own default
+	hookMemory    int64                // bytes for all functions together
 	secrets       controlplane.Secrets // of streams that were made over the API; nil: none
 	log           *slog.Logger
 }
@@ -39,7 +40,7 @@ type settings struct {
 }
 
 func newParts(c *config.Config, log *slog.Logger) *parts {
-	p := &parts{log: log}
+	p := &parts{log: log, hookMemory: int64(c.Limits.Memory) / memoryShares}
 	p.renew(c, func(string) bool { return false })
 	share := int64(c.Limits.Memory) * encodeShare / memoryShares
 	p.encoderMemory = max(share/int64(encodeWorkers(int64(c.Limits.Memory))), parquet.MinMemoryLimit)
@@ -200,7 +201,7 @@ func (p *parts) pipeline(now *settings, inFile string, s *config.Stream) (*deliv
 	var flaws, more []flaw
 	pipe.Format, flaws = p.format(&s.Format)
 	pipe.Catalog = catalogTable(&s.Format, now.aws.AccountID)
-	pipe.Transform, more = chain(delimited(s), p.log)
+	pipe.Transform, pipe.Hooks, more = p.transforms(now, inFile, s.Name, delimited(s))
 	flaws = append(flaws, more...)
 	switch d := &s.Destination; {
 	case d.File != nil:

@@ -51,13 +51,15 @@ type failureJSON struct {
 
 func (c *cli) planCommand() *cobra.Command {
 	var file, stream, at string
-	var asJSON bool
+	var asJSON, call bool
 	cmd := &cobra.Command{
 		Use:   "plan",
 		Short: "Show what would become of sample records, without sending anything",
 		Long: `Reads records from standard input, one a line, and runs them through what a stream does with its records:
 transforms, prefixes, format. Prints the objects that would be written, how many records would be
 delivered, dropped or put into the error output, and why. No destination is asked and nothing is stored.
+
+Functions (http, lambda) are not called: a record passes each of them as it is. With --hooks they are called.
 
 Exit codes: 0 no record fails, 1 some do, 2 wrong usage or invalid configuration.`,
 		Example: "  hydrant plan -c hydrant.yaml --stream clicks < sample.ndjson",
@@ -80,7 +82,7 @@ Exit codes: 0 no record fails, 1 some do, 2 wrong usage or invalid configuration
 			if err := c.lookUp(cmd.Context(), f, s.Name); err != nil {
 				return err
 			}
-			out, err := c.plan(cmd.Context(), f.Config, s, arrived)
+			out, err := c.plan(cmd.Context(), f.Config, s, arrived, call)
 			if err != nil {
 				return err
 			}
@@ -98,6 +100,7 @@ Exit codes: 0 no record fails, 1 some do, 2 wrong usage or invalid configuration
 	configFlag(cmd, &file)
 	cmd.Flags().StringVar(&stream, "stream", "", "`NAME` of the stream; may be left out where there is only one")
 	cmd.Flags().StringVar(&at, "at", "", "arrival of the records, as in 2026-11-25T14:00:00Z (default now)")
+	hooksFlag(cmd, &call)
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
@@ -117,14 +120,22 @@ func oneStream(c *config.Config, name string) (*config.Stream, error) {
 	return nil, usageError{fmt.Errorf("no stream %q in the configuration; there are: %s", name, strings.Join(names, ", "))}
 }
 
-func (c *cli) plan(ctx context.Context, conf *config.Config, s *config.Stream, arrived time.Time) (*planJSON, error) {
+func (c *cli) plan(ctx context.Context, conf *config.Config, s *config.Stream, arrived time.Time, call bool) (*planJSON, error) {
 	p := newParts(conf, slog.New(slog.DiscardHandler))
+	var warnings []string
+	if list := withoutHooks(s.Transform); !call && len(list) < len(s.Transform) {
+		own := *s
+		own.Transform = list
+		s = &own
+		warnings = append(warnings, "functions are not called: records pass them as they are; --hooks calls them")
+	}
 	pipe, flaws := p.pipeline(p.now.Load(), "", s)
 	if err := joined(flaws); err != nil {
 		return nil, err
 	}
-	defer pipe.Destination.Sink.Close()
-	out := &planJSON{Stream: s.Name, Objects: []plannedJSON{}, Failures: []failureJSON{}, Warnings: []string{}}
+	defer closeSinks(pipe)
+	defer closeHooks(pipe)
+	out := &planJSON{Stream: s.Name, Objects: []plannedJSON{}, Failures: []failureJSON{}, Warnings: append([]string{}, warnings...)}
 	rows, err := readRows(c.stdin, arrived)
 	if err != nil {
 		return nil, err

@@ -2,15 +2,19 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"hydrant/config"
+	"hydrant/delivery"
 	"hydrant/record"
 	"hydrant/transform"
 )
@@ -43,7 +47,7 @@ func (r resultJSON) String() string {
 
 func (c *cli) testCommand() *cobra.Command {
 	var file, stream string
-	var asJSON bool
+	var asJSON, call bool
 	cmd := &cobra.Command{
 		Use:   "test",
 		Short: "Run the tests that the configuration has for its transforms",
@@ -60,10 +64,13 @@ started, sent or stored.
         - { input: '{"type":"heartbeat"}', want: dropped }
         - { input: 'no JSON', want: { failed: Hydrant.Filter } }
 
+Functions (http, lambda) are not called, so that tests need no network and give the same result everywhere: a record passes
+each of them as it is. With --hooks they are called.
+
 Exit codes: 0 all pass, 1 some fail, 2 wrong usage or invalid configuration.`,
 		Example: "  hydrant test -c hydrant.yaml",
 		Args:    exactly(),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, err := c.load(file)
 			if err != nil {
 				return err
@@ -75,7 +82,7 @@ Exit codes: 0 all pass, 1 some fail, 2 wrong usage or invalid configuration.`,
 				}
 				f.Config.Streams = []config.Stream{*s}
 			}
-			tested, err := runTests(f.Config)
+			tested, err := runTests(cmd.Context(), f.Config, call)
 			if err != nil {
 				return err
 			}
@@ -84,8 +91,13 @@ Exit codes: 0 all pass, 1 some fail, 2 wrong usage or invalid configuration.`,
 	}
 	configFlag(cmd, &file)
 	cmd.Flags().StringVar(&stream, "stream", "", "`NAME` of the only stream to test")
+	hooksFlag(cmd, &call)
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+func hooksFlag(cmd *cobra.Command, call *bool) {
+	cmd.Flags().BoolVar(call, "hooks", false, "call functions (http, lambda) instead of passing records by them")
 }
 
 func (c *cli) reportTests(tested []testedJSON, asJSON bool) error {
@@ -119,19 +131,23 @@ func (c *cli) reportTests(tested []testedJSON, asJSON bool) error {
 	return nil
 }
 
-func runTests(c *config.Config) ([]testedJSON, error) {
+func runTests(ctx context.Context, c *config.Config, call bool) ([]testedJSON, error) {
 	out := []testedJSON{}
+	p := newParts(c, slog.New(slog.DiscardHandler))
 	for i := range c.Streams {
 		s := &c.Streams[i]
-		steps, flaws := chain(s.Transform, slog.New(slog.DiscardHandler))
+		if len(s.Tests) == 0 {
+			continue
+		}
+		list := s.Transform
+		if !call {
+			list = withoutHooks(list)
+		}
+		var pipe delivery.Pipeline
+		var flaws []flaw
+		pipe.Transform, pipe.Hooks, flaws = p.transforms(p.now.Load(), "", s.Name, list)
 		if err := joined(flaws); err != nil {
 			return nil, err
-		}
-		if steps == nil { // records pass as they are
-			var err error
-			if steps, err = transform.New(transform.Options{}); err != nil {
-				return nil, err
-			}
 		}
 		for k := range s.Tests {
 			t := &s.Tests[k]
@@ -139,20 +155,37 @@ func runTests(c *config.Config) ([]testedJSON, error) {
 			if err != nil {
 				return nil, fmt.Errorf("stream %q: tests[%d]: %w", s.Name, k, err)
 			}
-			got, err := results(steps, in)
+			got, err := results(ctx, &pipe, in)
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("stream %q: tests[%d]: %w", s.Name, k, err)
 			}
 			fault := compareResults(got, t.Want)
 			out = append(out, testedJSON{Stream: s.Name, Index: k, Name: t.Name, Passed: fault == "", Fault: fault, Got: got})
 		}
+		closeHooks(&pipe)
 	}
 	return out, nil
 }
 
-func results(steps *transform.Chain, in []byte) ([]resultJSON, error) {
+// withoutHooks is a transform list without its functions.
+func withoutHooks(list []config.Processor) []config.Processor {
+	return slices.DeleteFunc(slices.Clone(list), func(c config.Processor) bool { return c.HTTP != nil || c.Lambda != nil })
+}
+
+// closeHooks ends the connections of a pipeline's functions.
+func closeHooks(pipe *delivery.Pipeline) {
+	for _, h := range pipe.Hooks {
+		if h.Close != nil {
+			h.Close()
+		}
+	}
+}
+
+// results is what the record becomes, part by part. Without functions that is in order, and says of each part that is dropped.
+func results(ctx context.Context, pipe *delivery.Pipeline, in []byte) ([]resultJSON, error) {
 	out := []resultJSON{}
-	_, err := steps.Apply(record.Row{Seq: 1, Data: in}, func(r transform.Result) error {
+	row := record.Row{Seq: 1, Arrived: time.Now().UnixMicro(), Data: in}
+	add := func(r transform.Result) error {
 		switch r.Outcome {
 		case transform.Ok:
 			out = append(out, resultJSON{Outcome: config.WantOk, Data: string(r.Row.Data)})
@@ -162,8 +195,23 @@ func results(steps *transform.Chain, in []byte) ([]resultJSON, error) {
 			out = append(out, resultJSON{Outcome: config.WantFailed, Code: r.Failure.Code, Message: r.Failure.Message})
 		}
 		return nil
-	})
-	return out, err
+	}
+	switch {
+	case len(pipe.Hooks) > 0:
+		if err := delivery.Try(ctx, pipe, []record.Row{row}, add); err != nil {
+			return nil, err
+		}
+		if len(out) == 0 {
+			out = append(out, resultJSON{Outcome: config.WantDropped})
+		}
+	case pipe.Transform != nil:
+		if _, err := pipe.Transform.Apply(row, add); err != nil {
+			return nil, err
+		}
+	default:
+		out = append(out, resultJSON{Outcome: config.WantOk, Data: string(in)})
+	}
+	return out, nil
 }
 
 // compareResults tells what is wrong, or "".

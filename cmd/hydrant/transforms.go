@@ -20,25 +20,27 @@ import (
 	"hydrant/transform/set"
 )
 
-// chain makes a stream's transform list, nil where it is empty, and tells what is wrong with it.
+// chain makes a stream's transform list but for its functions, nil where nothing is left, and tells what is wrong with it.
 func chain(list []config.Processor, log *slog.Logger) (*transform.Chain, []flaw) {
-	if len(list) == 0 {
-		return nil, nil
-	}
+	return chainFrom(list, 0, log)
+}
+
+// chainFrom is chain for entries of which the first has that number in the stream's list.
+func chainFrom(list []config.Processor, number int, log *slog.Logger) (*transform.Chain, []flaw) {
 	var o transform.Options
 	var flaws []flaw
 	for i := range list {
 		key, value, p, err := processor(&list[i], log)
 		if err != nil {
-			flaws = append(flaws, flaw{fmt.Sprintf("transform[%d].%s", i, key), value, err.Error(), ""})
+			flaws = append(flaws, flaw{fmt.Sprintf("transform[%d].%s", number+i, key), value, err.Error(), ""})
 			continue
 		}
-		if p == nil { // an entry that the decoder has found fault with
+		if p == nil { // a function, or an entry that the decoder has found fault with
 			continue
 		}
 		o.Stages = append(o.Stages, transform.Stage{Name: key, Processor: p})
 	}
-	if len(flaws) > 0 {
+	if len(flaws) > 0 || len(o.Stages) == 0 {
 		return nil, flaws
 	}
 	c, err := transform.New(o)

@@ -30,6 +30,9 @@ type Options struct {
 	URL string
 	// Headers are sent with each request, in place of our own of the same name. Their values are never shown.
 	Headers map[string]string
+	// Secrets are headers whose values may change meanwhile: they are asked for with each request, in place of all others of
+	// the same name. nil: none. What it returns must be valid headers; an error fails the attempt.
+	Secrets func() ([][2]string, error)
 	// Concurrency is how many connections are kept; 0: hook.DefaultConcurrency.
 	Concurrency int
 	TLS         *tls.Config // nil: TLS 1.2 or later, the system's authorities
@@ -41,6 +44,7 @@ type Carrier struct {
 	function string
 	host     string
 	header   http.Header
+	secrets  func() ([][2]string, error)
 	client   *http.Client
 }
 
@@ -67,23 +71,13 @@ func New(o Options) (*Carrier, error) {
 		return nil, fmt.Errorf("url: %q has no host", shown.String())
 	}
 	u.Fragment, u.RawFragment = "", ""
-	c := &Carrier{url: u, function: shown.String(), header: http.Header{
+	c := &Carrier{url: u, function: shown.String(), secrets: o.Secrets, header: http.Header{
 		"Content-Type": {"application/json"},
 		"User-Agent":   {"hydrant"},
 	}}
 	for _, name := range slices.Sorted(maps.Keys(o.Headers)) {
-		key, value := http.CanonicalHeaderKey(name), o.Headers[name]
-		switch {
-		case !isToken(name):
-			return nil, fmt.Errorf("headers: %q is not the name of a header", name)
-		case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
-			return nil, fmt.Errorf("headers: the value of %q has a control character", name)
-		case slices.Contains(refused, key):
-			return nil, fmt.Errorf("headers: %q is set by the connection; leave it out", name)
-		case key == "Host":
-			c.host = value
-		default:
-			c.header.Set(key, value)
+		if err := set(c.header, &c.host, name, o.Headers[name]); err != nil {
+			return nil, fmt.Errorf("headers: %w", err)
 		}
 	}
 	concurrency := o.Concurrency
@@ -95,6 +89,24 @@ func New(o Options) (*Carrier, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return c, nil
+}
+
+// set sets a header of the configuration.
+func set(header http.Header, host *string, name, value string) error {
+	key := http.CanonicalHeaderKey(name)
+	switch {
+	case !isToken(name):
+		return fmt.Errorf("%q is not the name of a header", name)
+	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
+		return fmt.Errorf("the value of %q has a control character", name)
+	case slices.Contains(refused, key):
+		return fmt.Errorf("%q is set by the connection; leave it out", name)
+	case key == "Host":
+		*host = value
+	default:
+		header.Set(key, value)
+	}
+	return nil
 }
 
 func isToken(s string) bool {
@@ -113,8 +125,20 @@ func (c *Carrier) Close() {
 
 // Invoke posts the request once.
 func (c *Carrier) Invoke(ctx context.Context, request, dst []byte) ([]byte, error) {
+	header, host := c.header.Clone(), c.host
+	if c.secrets != nil {
+		secrets, err := c.secrets()
+		for _, s := range secrets {
+			if err == nil {
+				err = set(header, &host, s[0], s[1])
+			}
+		}
+		if err != nil {
+			return nil, &hook.Error{Code: hook.CodeInvocationFailure, Err: fmt.Errorf("headers: %w", err)}
+		}
+	}
 	r := (&http.Request{
-		Method: http.MethodPost, URL: c.url, Host: c.host, Header: c.header.Clone(),
+		Method: http.MethodPost, URL: c.url, Host: host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		ContentLength: int64(len(request)),
 		Body:          io.NopCloser(bytes.NewReader(request)),
