@@ -288,6 +288,7 @@ type world struct {
 	memory    int64
 	gate      func() // of the encoders
 	functions map[string]*function
+	adapt     func(*Pipeline, buffer.Stream) // changes what open makes; nil: nothing
 
 	declares func(buffer.Stream) bool // Options.Declares
 }
@@ -344,6 +345,9 @@ func (w *world) open(s buffer.Stream) (*Pipeline, error) {
 		}
 	}
 	p.Destination = Destination{ID: s.Name + "/data/" + c.Kind, Kind: c.Kind, Place: c.Place, Sink: w.shops[c.Shop]}
+	if w.adapt != nil {
+		w.adapt(p, s)
+	}
 	return p, nil
 }
 
