@@ -196,9 +196,12 @@ func (s *stream) halves(t *task, head buffer.ManifestHead) (p pack, key string, 
 	if err := begin(); err != nil {
 		return nil, "", err
 	}
-	at := int64(0)
+	at, second, last := int64(0), false, uint64(0)
 	err = s.rows(t, func(row record.Row) error {
-		if at++; at == n/2+1 {
+		// The rows of one record stay together, unless there is no other: they may mean something together only.
+		at++
+		if !second && at > n/2 && (row.Seq != last || at == n) {
+			second = true
 			if err := end(); err != nil {
 				return err
 			}
@@ -206,6 +209,7 @@ func (s *stream) halves(t *task, head buffer.ManifestHead) (p pack, key string, 
 				return err
 			}
 		}
+		last = row.Seq
 		object.add(row, left.counts(row))
 		return enc.Append(row)
 	})
