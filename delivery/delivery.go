@@ -26,12 +26,14 @@ type Pipeline struct {
 	// Transform is what happens to rows first; nil: nothing. What it decides takes effect with a manifest, or with a
 	// routed run, and is decided again where there was none.
 	Transform *transform.Chain
-	// Hooks are the functions that rows go through after that. With one, or with a Router, rows pass through routed runs.
+	// Hooks are the functions that rows go through after that. With one, or with a Scheme, rows pass through routed runs.
 	Hooks []Hook
-	// Router says where a row goes, nil: where its arrival says. MaxActive is the number of its routes at which everything
-	// that waits is delivered early; 0: none.
-	Router        Router
+	// Scheme says which partition a row belongs to, nil: that of its arrival.
+	Scheme Scheme
+	// MaxActive is the number of partitions with rows that wait above which everything that waits is delivered early, or,
+	// where it is Hard, rows that would open another one go to the error output. 0: any number.
 	MaxActive     int
+	Hard          bool
 	Format        format.Format
 	Prefix        *prefix.Template
 	ErrorPrefix   *prefix.Template

@@ -80,6 +80,7 @@ func (w *worker) encode(ctx context.Context, j *job) {
 			j.packs = append(j.packs, p)
 		}
 	}
+	j.head.Watermark = j.runHead.Watermark
 	j.head.Counts = buffer.Counts{OK: c.ok, Dropped: c.dropped + j.runHead.Counts.Dropped, Failed: c.errors.total}
 }
 

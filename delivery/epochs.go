@@ -23,6 +23,10 @@ const (
 	// sweepBytes and sweepKeysMost bound one manifest of a sweep.
 	sweepBytes    = 64 << 20
 	sweepKeysMost = 1000
+	// jobKeys is about how many partitions one route job finds at most, and firstBytes is what it takes before anybody
+	// knows how many that are.
+	jobKeys    = 1 << 16
+	firstBytes = 4 << 20
 	// maxCuts is the number of size cuts after which an epoch is closed.
 	maxCuts = 4000
 )
@@ -69,17 +73,19 @@ type epoch struct {
 	open   bool   // it takes runs; no sweep has been planned
 	why    string // it was closed
 
-	sizes map[string]int64 // while open: bytes of Data by key, without those of size cuts
-	full  map[string]bool  // keys with enough for an object
-	cuts  int
-	cutAt time.Time
+	sizes  map[string]int64 // while open: bytes of Data by key, without those of size cuts
+	active int              // of them, keys that are not of the error output
+	most   int64            // bytes of the key that has most, or had
+	full   map[string]bool  // keys with enough for an object
+	cuts   int
+	cutAt  time.Time
 
 	jobs     []*job // size cuts, then sweeps; their frames are made in this order
 	bound    []byte // keys up to it are swept
 	walk     *keyWalk
 	planned  bool  // a job has the last keys
-	most     int64 // bytes of a sweep
-	mostKeys int
+	bytes    int64 // of a sweep at most
+	keys     int
 	failures int
 	retryAt  time.Time
 }
@@ -92,7 +98,7 @@ func (l *loop) remember(ver *version) {
 	list := s.consumer.Epochs()
 	for i, k := range list {
 		s.mu.Lock()
-		e := &epoch{number: k.Number, use: s.versionLocked(k.Version), n: uint32(len(k.Runs)), first: k.First, bound: k.Bound, most: sweepBytes, mostKeys: sweepKeysMost}
+		e := &epoch{number: k.Number, use: s.versionLocked(k.Version), n: uint32(len(k.Runs)), first: k.First, bound: k.Bound, bytes: sweepBytes, keys: sweepKeysMost}
 		s.useLocked(e.use)
 		s.mu.Unlock()
 		for _, run := range k.Runs {
@@ -118,7 +124,7 @@ func (l *loop) recount(e *epoch) error {
 		return err
 	}
 	defer r.Close()
-	e.sizes, e.full = map[string]int64{}, map[string]bool{}
+	e.sizes, e.full, e.active, e.most = map[string]int64{}, map[string]bool{}, 0, 0
 	for k, err := range r.Keys(nil) {
 		if err != nil {
 			return err
@@ -130,8 +136,13 @@ func (l *loop) recount(e *epoch) error {
 
 // grow notes more rows of a key.
 func (l *loop) grow(e *epoch, key string, bytes int64) {
-	e.sizes[key] += bytes
-	if e.sizes[key] >= l.fullAt(e.use.pipe, key) {
+	before, known := e.sizes[key]
+	if !known && key[0] != roleError {
+		e.active++
+	}
+	e.sizes[key] = before + bytes
+	e.most = max(e.most, before+bytes)
+	if before+bytes >= l.fullAt(e.use.pipe, key) {
 		e.full[key] = true
 	}
 }
@@ -203,7 +214,7 @@ func (l *loop) route(ctx context.Context, now time.Time) (wake time.Time) {
 		l.s.mu.Lock()
 		l.s.keys = 0
 		if e != nil {
-			l.s.keys = len(e.sizes)
+			l.s.keys = e.active
 		}
 		l.s.mu.Unlock()
 		if r.closing == "" {
@@ -218,7 +229,7 @@ func (l *loop) route(ctx context.Context, now time.Time) (wake time.Time) {
 			case sit.crowded || sit.backlog >= maxOutstanding: // neither now nor later: the end of a manifest asks again
 			case e != nil && e.cuts >= maxCuts:
 				r.closing = reasonPressure
-			case e != nil && p.MaxActive > 0 && len(e.sizes) > p.MaxActive:
+			case e != nil && p.MaxActive > 0 && e.active > p.MaxActive && !p.Hard:
 				r.closing = reasonMaxActive
 			case !now.Before(deadline):
 				r.closing = reasonInterval
@@ -249,7 +260,7 @@ func (l *loop) route(ctx context.Context, now time.Time) (wake time.Time) {
 			if sit.paused || w.First == w.Next {
 				return wake
 			}
-			if due := seen.Add(l.routeEvery()); now.Before(due) && w.Bytes < l.shares.claim(len(p.Hooks) > 0) && !l.mayFill(w, now) {
+			if due := seen.Add(l.routeEvery()); now.Before(due) && w.Bytes < l.routeBytes() && !l.mayFill(w, now) {
 				sooner(due)
 				if e != nil && now.Before(e.cutAt.Add(cutEvery)) {
 					sooner(e.cutAt.Add(cutEvery)) // a key may be full by then
@@ -274,6 +285,21 @@ func (l *loop) routeEvery() time.Duration {
 	return every
 }
 
+// routeBytes is how many bytes of Data a route job takes: fewer where they would lie in very many partitions, since the
+// loop knows each of them.
+func (l *loop) routeBytes() int64 {
+	p := l.ver.pipe
+	most := l.shares.claim(len(p.Hooks) > 0)
+	switch {
+	case p.Scheme == nil:
+	case l.spread < 0:
+		most = min(most, firstBytes)
+	case l.spread > 0:
+		most = min(most, max(int64(jobKeys/l.spread), 1<<20))
+	}
+	return most
+}
+
 // mayFill tells whether the rows that wait may fill an object, together with those in runs, if they are all of the key
 // that has most.
 func (l *loop) mayFill(w buffer.Waiting, now time.Time) bool {
@@ -283,9 +309,7 @@ func (l *loop) mayFill(w buffer.Waiting, now time.Time) bool {
 		if now.Before(e.cutAt.Add(cutEvery)) {
 			return false
 		}
-		for _, n := range e.sizes {
-			most = max(most, n)
-		}
+		most = e.most
 	}
 	if now.Before(l.marks.since(w.First, now).Add(cutEvery)) && float64(w.Bytes)*l.gain < float64(limit) {
 		return false // a run for each call would be too many
@@ -306,7 +330,20 @@ func (l *loop) claimRoute(ctx context.Context, to uint64, now time.Time) bool {
 	if j.pipe.FileSize <= 0 {
 		j.limit = max(j.pipe.Size, 1)
 	}
-	most := l.shares.claim(len(j.pipe.Hooks) > 0)
+	if j.router = l.routerOf(l.ver); j.router != nil {
+		j.mark = l.guide.mark
+		if j.pipe.Hard && j.pipe.MaxActive > 0 {
+			j.known = map[string]bool{}
+			if j.epoch != nil {
+				for key := range j.epoch.sizes {
+					if key[0] != roleError {
+						j.known[key] = true
+					}
+				}
+			}
+		}
+	}
+	most := l.routeBytes()
 	s.mu.Lock() // nobody may see these rows neither waiting nor in work
 	if s.cur != l.ver {
 		s.mu.Unlock()
@@ -344,6 +381,15 @@ func (l *loop) claimRoute(ctx context.Context, to uint64, now time.Time) bool {
 // routed notes that the rows of a claim are in a run, or under a manifest that closed their epoch.
 func (l *loop) routed(j *job) {
 	r := &l.routes
+	if j.router != nil {
+		l.guide.mark = j.reached
+		l.s.mu.Lock()
+		l.s.scheme, l.s.mark = j.pipe.Scheme, j.reached
+		l.s.mu.Unlock()
+	}
+	if j.bytes > 0 {
+		l.spread = max(l.spread/2, float64(j.sizes.active)/float64(j.bytes))
+	}
 	if j.objects {
 		j.run.Abort() // it has never been a file
 		r.closing = ""
@@ -353,7 +399,7 @@ func (l *loop) routed(j *job) {
 	if e == nil {
 		e = &epoch{
 			number: j.head.Epoch, use: j.use, first: j.first, since: j.since, open: true, sizes: map[string]int64{}, full: map[string]bool{},
-			most: sweepBytes, mostKeys: sweepKeysMost,
+			bytes: sweepBytes, keys: sweepKeysMost,
 		}
 		l.s.mu.Lock()
 		l.s.useLocked(e.use)
@@ -362,7 +408,7 @@ func (l *loop) routed(j *job) {
 	}
 	e.n++
 	e.ends = append(e.ends, j.next)
-	for key, n := range j.sizes {
+	for key, n := range j.sizes.all {
 		l.grow(e, key, n)
 	}
 	if j.tail && r.closing != "" {
@@ -520,7 +566,7 @@ func (l *loop) plan(e *epoch) (keys []keyBytes, all bool, err error) {
 		}
 	}
 	bytes := int64(0)
-	for w := e.walk; w.more && (len(keys) == 0 || bytes+w.ahead.bytes <= e.most && len(keys) < e.mostKeys); {
+	for w := e.walk; w.more && (len(keys) == 0 || bytes+w.ahead.bytes <= e.bytes && len(keys) < e.keys); {
 		keys = append(keys, w.ahead)
 		bytes += w.ahead.bytes
 		if err := w.step(); err != nil {
@@ -579,9 +625,7 @@ func (l *loop) keysCut(e *epoch, j *job) {
 	case src.Kind == buffer.SourceKey:
 		e.cuts++
 		if key := string(j.keys[0].key); e.open {
-			if e.sizes[key] -= j.keys[0].bytes; e.sizes[key] <= 0 {
-				delete(e.sizes, key)
-			}
+			e.shrink(key, j.keys[0].bytes)
 		}
 	case src.All:
 		l.routes.epochs = slices.DeleteFunc(l.routes.epochs, func(k *epoch) bool { return k == e })
@@ -593,10 +637,28 @@ func (l *loop) keysCut(e *epoch, j *job) {
 	}
 }
 
+// shrink notes that rows of a key are under a manifest.
+func (e *epoch) shrink(key string, bytes int64) {
+	left := e.sizes[key] - bytes
+	if e.sizes[key] = left; left <= 0 {
+		delete(e.sizes, key)
+		if key[0] != roleError {
+			e.active--
+		}
+	}
+	if left+bytes < e.most {
+		return
+	}
+	e.most = 0
+	for _, n := range e.sizes {
+		e.most = max(e.most, n)
+	}
+}
+
 // troubled notes that keys of an epoch cannot be cut now. Their rows stay in its runs.
 func (l *loop) troubled(e *epoch, now time.Time, err error) {
 	if _, ok := errors.AsType[*packError](err); ok { // what is smaller may fit
-		e.most, e.mostKeys = max(e.most/2, 1), max(e.mostKeys/2, 1)
+		e.bytes, e.keys = max(e.bytes/2, 1), max(e.keys/2, 1)
 	}
 	if e.open {
 		if errors.Is(err, buffer.ErrEpochFull) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"hydrant/buffer"
+	"hydrant/partition"
 	"hydrant/prefix"
 	"hydrant/record"
 	"hydrant/transform"
@@ -117,7 +118,18 @@ func (f *function) count() int {
 // no route.
 type scatter struct{ p *Pipeline }
 
-func (s scatter) Route(row record.Row, metadata map[string]string) (string, *transform.Failure) {
+func (s scatter) NewRouter(partition.Mark) Router                     { return s }
+func (s scatter) Watermark(partition.Mark, int64) (at int64, ok bool) { return 0, false }
+func (s scatter) Resume(int64, int64) partition.Mark                  { return partition.Mark{} }
+func (s scatter) Mark() partition.Mark                                { return partition.Mark{} }
+func (s scatter) Rewind(partition.Mark)                               {}
+
+func (s scatter) Route(row record.Row, metadata map[string]string) (partition.Placed, *transform.Failure) {
+	route, failure := s.route(row, metadata)
+	return partition.Placed{Key: partition.Key{Prefix: route, Hash: buffer.KeyHash([]byte(route))}}, failure
+}
+
+func (s scatter) route(row record.Row, metadata map[string]string) (string, *transform.Failure) {
 	if strings.HasPrefix(string(row.Data), "lost") {
 		return "", &transform.Failure{Type: metadataExtractionFailed, Code: "Test.Lost", Message: "no route"}
 	}

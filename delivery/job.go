@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"hydrant/buffer"
+	"hydrant/partition"
 	"hydrant/record"
 )
 
@@ -36,18 +37,23 @@ type job struct {
 	head    buffer.ManifestHead
 	reason  string
 	// Of routeRows.
-	epoch      *epoch           // that the run belongs to, nil: to a new one; also of cutKey and sweepKeys
-	since      time.Time        // when its first row was first seen
-	tail       bool             // the epoch closes with it
-	spilled    bool             // the run is to be written, though it could stay in memory
-	memory     int64            // that its rows may take before they are written
-	objects    bool             // it is to be objects, and no run
-	run        run              // nil until the rows have been routed
-	runHead    buffer.RunHead   // of the run
-	sizes      map[string]int64 // bytes of Data by key of the run
-	routed     int64            // bytes of Data in it, but for error lines
-	results    [3]int64         // what functions decided, by outcome
-	routeCodes failedCodes      // of rows that did not get as far as a format
+	epoch      *epoch          // that the run belongs to, nil: to a new one; also of cutKey and sweepKeys
+	since      time.Time       // when its first row was first seen
+	tail       bool            // the epoch closes with it
+	spilled    bool            // the run is to be written, though it could stay in memory
+	memory     int64           // that its rows may take before they are written
+	objects    bool            // it is to be objects, and no run
+	run        run             // nil until the rows have been routed
+	runHead    buffer.RunHead  // of the run
+	sizes      keySizes        // of the run
+	router     Router          // of the version's scheme, nil: none
+	mark       partition.Mark  // that it starts from
+	reached    partition.Mark  // that it comes to
+	known      map[string]bool // partitions of the epoch, where the pipeline's bound is hard
+	late       int64           // rows
+	routed     int64           // bytes of Data in it, but for error lines
+	results    [3]int64        // what functions decided, by outcome
+	routeCodes failedCodes     // of rows that did not get as far as a format
 	// Of cutKey and sweepKeys.
 	consumer consumer
 	keys     []keyBytes

@@ -19,7 +19,7 @@ type keyBytes struct {
 func (j *job) keyed(yield func(key []byte, size int64, row buffer.RunRow) error) (err error) {
 	if j.kind == routeRows {
 		for key, row := range j.run.Sorted() {
-			if err := yield(key, j.sizes[string(key)], row); err != nil {
+			if err := yield(key, j.sizes.of(key), row); err != nil {
 				return err
 			}
 		}

@@ -43,6 +43,8 @@ type loop struct {
 	gain     float64 // bytes after transform for each byte of Data, so far
 	failures int     // cuts in a row that failed
 	retryAt  time.Time
+	spread   float64 // partitions for each byte of Data, so far; < 0: not known
+	guide    guide
 	routes   routes
 	spills   spills
 	wg       sync.WaitGroup
@@ -50,7 +52,7 @@ type loop struct {
 
 func newLoop(s *stream, m *Manager, retire func() bool) *loop {
 	return &loop{
-		s: s, workers: m.workers, depth: m.workers.n + 1, budget: m.hooks, shares: m.shares, retire: retire, ratio: 1, gain: 1,
+		s: s, workers: m.workers, depth: m.workers.n + 1, budget: m.hooks, shares: m.shares, retire: retire, ratio: 1, gain: 1, spread: -1,
 		spills: spills{done: make(chan error, 1)},
 	}
 }

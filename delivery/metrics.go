@@ -46,6 +46,7 @@ type metrics struct {
 	attempts     *prometheus.CounterVec
 	alarms       *prometheus.CounterVec
 	replacements *prometheus.CounterVec
+	late         *prometheus.CounterVec
 	seconds      *prometheus.HistogramVec
 	objects      *prometheus.HistogramVec
 	hooks        hookMetrics
@@ -61,6 +62,8 @@ type snapshot struct {
 	account account
 	bytes   int64 // delivered
 	keys    int
+	mark    float64 // watermark, seconds since the Unix epoch
+	timed   bool    // there is one
 	batches int
 	failing bool
 }
@@ -77,6 +80,7 @@ func newMetrics() *metrics {
 		attempts:     counter("delivery_attempts_total", "Attempts to put an object into the destination, by outcome.", "sink", "outcome"),
 		alarms:       counter("delivery_alarms_total", "Events in delivery that a person has to look at; the log has each kind at most every 5 minutes.", "kind"),
 		replacements: counter("objects_replaced_total", "Objects that were given up for their key; their bytes went to another one."),
+		late:         counter("late_records_total", "Records whose event time was before the stream's watermark when they arrived, delivered or not."),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "hydrant_delivery_seconds",
 			Help:    "Duration of attempts that stored an object.",
@@ -92,7 +96,7 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return append([]prometheus.Collector{m, m.cuts, m.failures, m.attempts, m.alarms, m.replacements, m.seconds, m.objects}, m.hooks.collectors()...)
+	return append([]prometheus.Collector{m, m.cuts, m.failures, m.attempts, m.alarms, m.replacements, m.late, m.seconds, m.objects}, m.hooks.collectors()...)
 }
 
 // appear starts a stream's labels at zero, as far as their values are known before they happen.
@@ -104,6 +108,7 @@ func (m *metrics) appear(stream string) {
 		m.alarms.WithLabelValues(stream, k)
 	}
 	m.replacements.WithLabelValues(stream)
+	m.late.WithLabelValues(stream)
 	m.objects.WithLabelValues(stream)
 }
 
@@ -119,7 +124,7 @@ func (m *metrics) destination(stream, kind string) {
 func (m *metrics) vanish(stream string) {
 	labels := prometheus.Labels{"stream": stream}
 	for _, v := range []*prometheus.MetricVec{m.cuts.MetricVec, m.failures.MetricVec, m.attempts.MetricVec, m.alarms.MetricVec,
-		m.replacements.MetricVec, m.seconds.MetricVec, m.objects.MetricVec} {
+		m.replacements.MetricVec, m.late.MetricVec, m.seconds.MetricVec, m.objects.MetricVec} {
 		v.DeletePartialMatch(labels)
 	}
 	m.hooks.vanish(labels)
@@ -153,6 +158,7 @@ func (m *metrics) alarm(stream, kind string) { m.alarms.WithLabelValues(stream, 
 // cut counts a manifest that was made.
 func (m *metrics) cut(stream string, j *job, man *buffer.Manifest) {
 	m.decided(stream, j.results)
+	m.late.WithLabelValues(stream).Add(float64(j.late))
 	// A sweep counts with its last manifest, and a run is no batch.
 	if j.reason != "" && (j.kind == cutRange || j.kind == cutKey || j.objects || j.head.Source.All) {
 		m.cuts.WithLabelValues(stream, j.reason).Inc()
@@ -178,7 +184,7 @@ func (m *metrics) attempt(stream, kind, outcome string, took time.Duration) {
 
 // descriptions of the metrics that are read.
 type descriptions struct {
-	delivered, bytes, dropped, unaccounted, freshness, backlog, backlogBytes, keys, batches, failing *prometheus.Desc
+	delivered, bytes, dropped, unaccounted, freshness, backlog, backlogBytes, keys, watermark, batches, failing *prometheus.Desc
 }
 
 func newDescriptions() descriptions {
@@ -191,6 +197,7 @@ func newDescriptions() descriptions {
 		backlog:      describe("backlog_records", "Records that are accepted and not delivered yet."),
 		backlogBytes: describe("backlog_bytes", "Bytes that are accepted and not delivered yet: of records while they wait, of objects once they are made."),
 		keys:         describe("active_partitions", "Keys of objects that the waiting records will go to."),
+		watermark:    describe("watermark_timestamp_seconds", "Event time, in seconds since 1970, before which no record is expected any more; absent where there is none."),
 		batches:      describe("outstanding_batches", "Batches of objects that are made and not delivered yet."),
 		failing:      describe("destination_failing", "1 while the last attempts speak against the destination.", "sink"),
 	}
@@ -203,7 +210,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	d := &m.read
-	for _, desc := range []*prometheus.Desc{d.delivered, d.bytes, d.dropped, d.unaccounted, d.freshness, d.backlog, d.backlogBytes, d.keys, d.batches, d.failing} {
+	for _, desc := range []*prometheus.Desc{d.delivered, d.bytes, d.dropped, d.unaccounted, d.freshness, d.backlog, d.backlogBytes, d.keys, d.watermark, d.batches, d.failing} {
 		ch <- desc
 	}
 }
@@ -227,6 +234,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		put(d.backlog, prometheus.GaugeValue, float64(a.backlog))
 		put(d.backlogBytes, prometheus.GaugeValue, float64(a.backlogBytes))
 		put(d.keys, prometheus.GaugeValue, float64(s.keys))
+		if s.timed {
+			put(d.watermark, prometheus.GaugeValue, s.mark)
+		}
 		put(d.batches, prometheus.GaugeValue, float64(s.batches))
 		age := 0.0
 		if a.oldest != 0 {
@@ -250,6 +260,11 @@ func (m *Manager) snapshots() []snapshot {
 	for i, s := range all {
 		s.mu.Lock()
 		out[i] = snapshot{stream: s.name, account: s.accountLocked(), bytes: s.deliveredBytes, keys: s.keys, batches: len(s.batches)}
+		if s.scheme != nil {
+			var at int64
+			at, out[i].timed = s.scheme.Watermark(s.mark, time.Now().UnixMicro())
+			out[i].mark = float64(at) / 1e6
+		}
 		if s.cur.pipe != nil {
 			out[i].kind = s.cur.pipe.Destination.Kind
 		}

@@ -187,6 +187,9 @@ func (s *modelStore) Route(c claim, rn run, h buffer.RunHead) error {
 		}
 	}
 	s.take(k, h.Next)
+	if h.Watermark != 0 {
+		st.watermark = h.Watermark
+	}
 	st.totals.Dropped += h.Counts.Dropped
 	return nil
 }

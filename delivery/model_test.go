@@ -35,15 +35,16 @@ type modelDisk struct {
 }
 
 type modelStream struct {
-	def      buffer.Stream
-	versions map[uint64]buffer.Stream
-	rows     []modelRow // waiting and claimed: all at and above position
-	raw      uint64     // rows below are in raw runs
-	position uint64
-	next     uint64
-	epoch    uint64
-	totals   buffer.Totals
-	epochs   []*modelEpoch // that have not ended
+	def       buffer.Stream
+	versions  map[uint64]buffer.Stream
+	rows      []modelRow // waiting and claimed: all at and above position
+	raw       uint64     // rows below are in raw runs
+	position  uint64
+	next      uint64
+	epoch     uint64
+	totals    buffer.Totals
+	epochs    []*modelEpoch // that have not ended
+	watermark int64
 }
 
 type modelRow struct {
@@ -346,6 +347,8 @@ func (c *modelConsumer) Totals() buffer.Totals {
 	return t
 }
 
+func (c *modelConsumer) Watermark() int64 { defer c.lock()(); return c.st.watermark }
+
 func (c *modelConsumer) NewEpoch() uint64 {
 	defer c.lock()()
 	c.st.epoch++
@@ -609,6 +612,9 @@ func (s *modelStore) Cut(c claim, packs []pack, h buffer.ManifestHead) (*buffer.
 	k.c.claims = k.c.claims[1:]
 	k.c.st.position = h.Next
 	k.c.st.rows = slices.Clone(k.c.st.rows[len(k.rows):])
+	if h.Watermark != 0 {
+		k.c.st.watermark = h.Watermark
+	}
 	t := &k.c.st.totals
 	t.OK += h.Counts.OK
 	t.Failed += h.Counts.Failed

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"hydrant/buffer"
+	"hydrant/partition"
 	"hydrant/record"
 	"hydrant/transform"
 	"hydrant/transform/hook"
@@ -67,6 +68,9 @@ func MakePlan(ctx context.Context, stream string, number uint64, p *Pipeline, ro
 	}
 	if p.Routed() {
 		j.kind, j.objects, j.use = routeRows, true, &version{}
+		if p.Scheme != nil {
+			j.router = p.Scheme.NewRouter(partition.Mark{})
+		}
 		var err error
 		if j.use.invokers, err = invokers(p); err != nil {
 			return plan, err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hydrant/buffer"
+	"hydrant/partition"
 	"hydrant/prefix"
 	"hydrant/record"
 	"hydrant/transform"
@@ -17,18 +18,27 @@ import (
 
 // Keys of routed runs. The buffer sorts and compares them and knows nothing of them.
 //
-//	data   0x01, the rendered prefix but for its random strings
-//	error  0x02, the error output type, 0x00, the rendered error prefix likewise
+//	data       0x01, the rendered prefix but for its random strings
+//	error      0x02, the error output type, 0x00, the rendered error prefix likewise
+//	partition  0x03, the rendered prefix likewise, the partition's hash 16: two partitions may have one prefix
 //
 // Rows under an error key are finished lines of the error output.
 const (
-	roleData  = 1
-	roleError = 2
+	roleData      = 1
+	roleError     = 2
+	rolePartition = 3
+
+	hashLength = 16
 )
 
-// dataKey and errorKey of a run, appended to dst.
+// appendDataKey appends the key of rows that go where their arrival says.
 func appendDataKey(dst []byte, route string) []byte {
 	return append(append(dst, roleData), route...)
+}
+
+// appendPartitionKey appends that of a partition.
+func appendPartitionKey(dst []byte, k *partition.Key) []byte {
+	return append(append(append(dst, rolePartition), k.Prefix...), k.Hash[:]...)
 }
 
 func appendErrorKey(dst []byte, errorType, route string) []byte {
@@ -46,21 +56,61 @@ func parseKey(key []byte) (role byte, errorType, route string, err error) {
 			if kind, rest, ok := bytes.Cut(key[1:], []byte{0}); ok {
 				return roleError, string(kind), string(rest), nil
 			}
+		case rolePartition:
+			if end := len(key) - hashLength; end > 0 {
+				return rolePartition, "", string(key[1:end]), nil
+			}
 		}
 	}
 	return 0, "", "", fmt.Errorf("run has a key %.100q that this version cannot read", key)
 }
 
-// Router says where a row goes. It is safe for concurrent use.
-type Router interface {
-	// Route returns the prefix of the row's object, rendered but for its random strings, or why there is none. metadata
-	// are the partition keys that functions gave.
-	Route(row record.Row, metadata map[string]string) (route string, failure *transform.Failure)
+// keySizes adds up bytes of Data by key of a run.
+type keySizes struct {
+	index  map[string]int
+	bytes  []int64
+	active int // keys that are not of the error output
+}
+
+func (k *keySizes) reset() { *k = keySizes{index: map[string]int{}} }
+
+func (k *keySizes) add(key []byte, n int64) {
+	i, known := k.index[string(key)]
+	if !known {
+		i = len(k.bytes)
+		k.index[string(key)] = i
+		k.bytes = append(k.bytes, 0)
+		if key[0] != roleError {
+			k.active++
+		}
+	}
+	k.bytes[i] += n
+}
+
+func (k *keySizes) has(key []byte) bool {
+	_, known := k.index[string(key)]
+	return known
+}
+
+func (k *keySizes) of(key []byte) int64 {
+	if i, known := k.index[string(key)]; known {
+		return k.bytes[i]
+	}
+	return 0
+}
+
+// all gives the keys in no order.
+func (k *keySizes) all(yield func(key string, bytes int64) bool) {
+	for key, i := range k.index {
+		if !yield(key, k.bytes[i]) {
+			return
+		}
+	}
 }
 
 // Routed tells whether rows pass through routed runs: because a function has a say, or because their prefixes lie
 // scattered. What decides such rows is asked once.
-func (p *Pipeline) Routed() bool { return len(p.Hooks) > 0 || p.Router != nil }
+func (p *Pipeline) Routed() bool { return len(p.Hooks) > 0 || p.Scheme != nil }
 
 // routing is the ending of a flow: it puts rows into a run, under their keys. Not safe for concurrent use.
 type routing struct {
@@ -69,7 +119,8 @@ type routing struct {
 
 	arrival arrivals
 	errors  map[string]*errorRoute // by type: there are a few
-	checked map[string]error       // what the destination says of routes
+	checked map[string]error       // what the destination says of routes of arrivals
+	opened  int                    // partitions that the epoch did not have
 	key     []byte
 	line    []byte
 }
@@ -99,39 +150,48 @@ func (a *arrivals) of(p *Pipeline, arrived int64) string {
 // maxChecked bounds the routes of which a routing remembers what the destination says.
 const maxChecked = 10_000
 
-// destinationOf is a row's route, or why it has none.
-func (r *routing) destinationOf(row record.Row, metadata map[string]string) (string, *transform.Failure) {
-	p := r.j.pipe
-	var route string
-	if p.Router == nil {
-		route = r.arrival.of(p, row.Arrived)
-	} else {
-		var failure *transform.Failure
-		if route, failure = p.Router.Route(row, metadata); failure != nil {
-			return "", failure
+// keyOf appends the key of a row, or says why it has none.
+func (r *routing) keyOf(dst []byte, row record.Row, metadata map[string]string) ([]byte, *transform.Failure) {
+	j := r.j
+	if j.router != nil {
+		placed, failure := j.router.Route(row, metadata)
+		if placed.Late || failure != nil && failure.Type == partition.Late {
+			j.late++
 		}
+		if failure != nil {
+			return dst, failure
+		}
+		dst = appendPartitionKey(dst, &placed.Key)
+		if j.known != nil && !j.sizes.has(dst) && !j.known[string(dst)] {
+			if len(j.known)+r.opened >= j.pipe.MaxActive {
+				return dst, &transform.Failure{Type: activePartitionExceeded, Code: codeActivePartitions, Message: messageActivePartitions}
+			}
+			r.opened++
+		}
+		return dst, nil
 	}
+	p := j.pipe
+	route := r.arrival.of(p, row.Arrived)
 	refused, known := r.checked[route]
 	if !known {
 		if len(r.checked) >= maxChecked {
 			clear(r.checked)
 		}
-		_, refused = p.routedKey(route, r.j.name, r.j.version, row.Arrived)
+		_, refused = p.routedKey(route, j.name, j.version, row.Arrived)
 		r.checked[route] = refused
 	}
 	if refused != nil {
-		return "", &transform.Failure{Type: metadataExtractionFailed, Code: codeObjectKey, Message: refused.Error()}
+		return dst, &transform.Failure{Type: metadataExtractionFailed, Code: codeObjectKey, Message: refused.Error()}
 	}
-	return route, nil
+	return appendDataKey(dst, route), nil
 }
 
 // deliver implements ending.
 func (r *routing) deliver(row record.Row, metadata map[string]string, counts bool) error {
-	route, failure := r.destinationOf(row, metadata)
-	if failure != nil {
+	var failure *transform.Failure
+	if r.key, failure = r.keyOf(r.key[:0], row, metadata); failure != nil {
 		return r.fail(&failedPart{Row: row, Failure: *failure, Attempts: 1, Ended: time.Now()}, counts)
 	}
-	r.key = appendDataKey(r.key[:0], route)
 	r.j.routed += int64(len(row.Data))
 	if counts {
 		r.j.runHead.Counts.OK++
@@ -158,7 +218,7 @@ func (r *routing) append(row record.Row, counts bool) error {
 		return &packError{fmt.Errorf("route a row: %w", err)}
 	}
 	r.j.reach = row.Seq
-	r.j.sizes[string(r.key)] += int64(len(row.Data))
+	r.j.sizes.add(r.key, int64(len(row.Data)))
 	return nil
 }
 
@@ -190,7 +250,11 @@ func appendFailedPart(dst []byte, f *failedPart) []byte {
 // route runs the rows of a job's claim through the pipeline and into a run.
 func (j *job) route(ctx context.Context, budget *hook.Budget) {
 	j.codes, j.raw, j.routed, j.reach = j.codes[:0], 0, 0, j.first
-	j.sizes, j.runHead.Counts = map[string]int64{}, buffer.Counts{}
+	j.sizes.reset()
+	j.runHead.Counts, j.late = buffer.Counts{}, 0
+	if j.router != nil {
+		j.router.Rewind(j.mark) // rows that are routed again are judged as if for the first time
+	}
 	r, err := j.store.NewRun(buffer.RunRouted, j.memory)
 	if err != nil {
 		j.err = &packError{fmt.Errorf("start a run: %w", err)}
@@ -214,6 +278,10 @@ func (j *job) route(ctx context.Context, budget *hook.Budget) {
 	j.run, j.raw, j.routeCodes = r, j.bytes, slices.Clone(j.codes)
 	j.results = f.results
 	h := &j.runHead
+	if j.router != nil {
+		j.reached = j.router.Mark()
+		h.Watermark = j.watermark()
+	}
 	h.Kind, h.Counts.Dropped, h.Lost = buffer.RunRouted, f.parts.dropped, j.claim.Lost()
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"hydrant/buffer"
 	"hydrant/format"
+	"hydrant/partition"
 	"hydrant/prefix"
 	"hydrant/record"
 	"hydrant/sinks"
@@ -266,6 +267,8 @@ type spec struct {
 	Hook2    string // and through this one after that
 	Scatter  bool   // rows are routed by their first letter
 	Most     int    // routes at which everything is delivered early
+	Hard     bool   // or at which new ones go to the error output
+	Keyed    bool   // rows are JSON and are routed by what the prefix names; their event time is t, late ones are quarantined
 }
 
 func (s spec) bytes() []byte {
@@ -318,7 +321,7 @@ func (w *world) open(s buffer.Stream) (*Pipeline, error) {
 		}
 	}
 	if c.Scatter {
-		p.Router, p.MaxActive = scatter{p}, c.Most
+		p.Scheme, p.MaxActive, p.Hard = scatter{p}, c.Most, c.Hard
 	}
 	if c.Size == 0 {
 		p.Size = 1 << 20
@@ -333,7 +336,11 @@ func (w *world) open(s buffer.Stream) (*Pipeline, error) {
 		c.Kind = "s3"
 	}
 	var err error
-	if p.Prefix, err = prefix.Parse(c.Prefix, prefix.Prefix); err != nil {
+	kind := prefix.Prefix
+	if c.Keyed {
+		kind = prefix.PartitionedPrefix
+	}
+	if p.Prefix, err = prefix.Parse(c.Prefix, kind); err != nil {
 		return nil, err
 	}
 	if p.ErrorPrefix, err = prefix.Parse(c.Errors, prefix.ErrorOutputPrefix); err != nil {
@@ -345,6 +352,20 @@ func (w *world) open(s buffer.Stream) (*Pipeline, error) {
 		}
 	}
 	p.Destination = Destination{ID: s.Name + "/data/" + c.Kind, Kind: c.Kind, Place: c.Place, Sink: w.shops[c.Shop]}
+	if c.Keyed {
+		keys := map[string]string{}
+		for _, k := range p.Prefix.Keys() {
+			keys[k.Name] = "." + k.Name
+		}
+		made, err := partition.New(partition.Options{
+			Prefix: p.Prefix, Keys: keys, Check: func(text string) error { return p.CheckPrefix(s.Name, text) },
+			EventTime: &partition.EventTime{Field: "t", Formats: []string{"rfc3339"}, AllowedLateness: time.Hour, Quarantine: true},
+		})
+		if err != nil {
+			return nil, err
+		}
+		p.Scheme, p.MaxActive, p.Hard = Partitioned(made), c.Most, c.Hard
+	}
 	if w.adapt != nil {
 		w.adapt(p, s)
 	}

@@ -60,6 +60,7 @@ type consumer interface {
 	Take(next uint64, max int64) claim // nil when nothing waits
 	Epochs() []buffer.Epoch
 	Totals() buffer.Totals
+	Watermark() int64
 	NewEpoch() uint64
 }
 

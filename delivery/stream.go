@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"hydrant/buffer"
+	"hydrant/partition"
 	"hydrant/transform/hook"
 )
 
@@ -57,7 +58,9 @@ type stream struct {
 	deliveredBytes    int64 // of data objects, by this process
 
 	epochs     []buffer.Epoch // whose runs have rows under no manifest
-	keys       int            // open keys of the epoch
+	keys       int            // open partitions of the epoch
+	scheme     Scheme         // of the last rows that were routed by one; nil: none were
+	mark       partition.Mark // after them
 	deliveries ring
 	failures   ring
 	cutErr     string // why the last cut failed, "" when it did not
