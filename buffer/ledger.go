@@ -294,6 +294,7 @@ func (l *ledger) applyManifest(e *manifestEvent) error {
 	s.draw = max(s.draw, s.next)
 	c.used(e.Head.Epoch)
 	c.add(e.Head.Counts, 1)
+	l.begin(e) // before an epoch ends with it, which may be the last that names its version
 	if e.Head.Source.Kind == SourceRange {
 		c.lost += e.Head.Lost
 		c.reach(e.Head.Watermark)
@@ -301,7 +302,6 @@ func (l *ledger) applyManifest(e *manifestEvent) error {
 	} else {
 		l.applyKeys(s, c, &e.Head)
 	}
-	l.begin(e)
 	return nil
 }
 

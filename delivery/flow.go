@@ -37,9 +37,10 @@ type flow struct {
 	invokers []*hook.Invoker
 	budget   *hook.Budget
 
-	stages []*flowStage
-	mu     sync.Mutex // guards what follows, and is held over each call of the ending
-	parts  parts
+	stages  []*flowStage
+	reading sync.Mutex // held while rows are read: a claim is for one goroutine at a time
+	mu      sync.Mutex // guards what follows, and is held over each call of the ending
+	parts   parts
 	// results are what functions decided, by outcome.
 	results [3]int64
 }
@@ -128,7 +129,7 @@ func (f *flow) run(ctx context.Context) (err error) {
 		}
 	}()
 	rows := 0
-	for row := range f.rows() {
+	for row := range f.read() {
 		if rows++; rows%checkRows == 0 && ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -149,6 +150,23 @@ func (f *flow) run(ctx context.Context) (err error) {
 		}
 	}
 	return nil
+}
+
+// read iterates over the rows. Several iterations may be under way, on goroutines of their own.
+func (f *flow) read() iter.Seq[record.Row] {
+	if len(f.hooks) == 0 {
+		return f.rows()
+	}
+	return func(yield func(record.Row) bool) {
+		f.reading.Lock()
+		defer f.reading.Unlock()
+		f.rows()(func(row record.Row) bool {
+			f.reading.Unlock()
+			ok := yield(row)
+			f.reading.Lock()
+			return ok
+		})
+	}
 }
 
 // start runs a row through the first processors.
@@ -251,7 +269,7 @@ func (s *flowStage) original(row record.Row, from origin) ([]byte, error) {
 		return from.part, nil
 	}
 	if s.next == nil {
-		s.next, s.stop = iter.Pull(s.f.rows())
+		s.next, s.stop = iter.Pull(s.f.read())
 		s.row, s.ok = s.next()
 	}
 	for s.ok && s.row.Seq < row.Seq {

@@ -18,6 +18,7 @@ import (
 	"hydrant/partition"
 	"hydrant/prefix"
 	"hydrant/record"
+	"hydrant/sinks"
 	"hydrant/transform"
 	"hydrant/transform/hook"
 )
@@ -450,6 +451,29 @@ func TestVersionsDoNotMix(t *testing.T) {
 		}
 		equal(t, "objects", got, map[string]string{"A": ".old", "b": ".new", "c": ".new", "d": ".none"})
 		w.balanced("s", 4)
+	})
+}
+
+// What was made of an epoch of an older version is delivered under that after a restart, though the epoch has ended.
+func TestManifestOutlivesItsEpoch(t *testing.T) {
+	hookWorld(t, map[string]spec{"s": {Hook: "f", Interval: time.Hour, Ext: ".old"}}, map[string]*function{"f": {}}, func(t *testing.T, w *world) {
+		w.put("s", "a")
+		time.Sleep(routeEvery + time.Second)
+		w.shop().set(always(refusal(sinks.NotStored, "SlowDown")))
+		w.apply(map[string]spec{"s": {Interval: time.Hour, Ext: ".new"}})
+		time.Sleep(time.Second)
+		if st := w.status("s"); len(st.Batches) != 1 {
+			t.Fatalf("%+v", st)
+		}
+		w.restart()
+		w.shop().set(nil)
+		time.Sleep(time.Minute)
+		w.balanced("s", 1)
+		for key := range w.shop().objects {
+			if extensionOf(key) != ".old" {
+				t.Errorf("key %q", key)
+			}
+		}
 	})
 }
 

@@ -45,6 +45,8 @@ type sentRecord struct {
 	bad   bool // does not fit columns
 
 	found string // key of the object that has it; under ledger.mu
+	said  string // what a function said of it last, "" for none; under ledger.mu
+	asked int    // how often it was asked; under ledger.mu
 }
 
 // seq of an acknowledged record.

@@ -415,7 +415,7 @@ func (w *world) flush(p *process, name string) {
 	case err == nil:
 		w.log.mu.Lock()
 		for _, rec := range before {
-			if rec.found == "" {
+			if rec.found == "" && rec.said != "Dropped" {
 				w.violated("a flush of %q is done, but record %d (call at %v) is not there", name, rec.seq(), rec.call.begun)
 				break
 			}
@@ -495,9 +495,12 @@ func (l *life) empty(p *process, when string) {
 	if packs := p.disk.fs.Files(dataDir + "/packs"); len(packs) > 0 && w.lastFault.Load() < p.began {
 		w.violated("packs are left %s: %v", when, packs)
 	}
+	if runs := p.disk.fs.Files(dataDir + "/runs"); len(runs) > 0 && w.lastFault.Load() < p.began {
+		w.violated("runs are left %s: %v", when, runs)
+	}
 	w.checkStatus(p)
 	for _, s := range p.m.Streams() {
-		if s.BacklogRecords != 0 || s.Accepted != s.Delivered+s.Failed {
+		if s.BacklogRecords != 0 || s.Accepted != s.Delivered+s.Failed+s.Dropped {
 			w.violated("stream %q has a backlog %s: %+v", s.Name, when, s)
 		}
 		if s.State == "deleting" {

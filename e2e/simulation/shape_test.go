@@ -12,6 +12,7 @@ import (
 	"hydrant/format/parquet"
 	"hydrant/format/text"
 	"hydrant/prefix"
+	"hydrant/transform/hook"
 )
 
 // shape is what a seed decides about a life before it begins.
@@ -29,6 +30,7 @@ type shape struct {
 	pace     time.Duration // about what a step takes
 
 	// what may happen
+	hooks                                                                                        bool
 	sickness, clocks, changes, removals, moves, refusals, foreign, denials, late, broken, floods bool
 }
 
@@ -98,6 +100,8 @@ type spec struct {
 	Place    string
 	Refuse   string // keys with this in them are not valid
 	Broken   bool   // cannot be opened until the world is healed
+	Hook     bool   // records go through a function that answers differently each time
+	Scatter  bool   // and lie scattered over some prefixes
 
 	stream string // that it is drawn for
 }
@@ -128,6 +132,9 @@ func (s *shape) draw(r *rand.Rand, rev int, place string) *spec {
 	}
 	if s.broken && r.IntN(3) == 0 {
 		p.Broken = true
+	}
+	if s.hooks {
+		p.Hook, p.Scatter = rev%3 != 0, rev%2 == 0
 	}
 	if s.floods {
 		p.Size, p.FileSize, p.Interval, p.Format, p.Refuse, p.Broken = 1, 0, time.Second, "lines", "", false
@@ -201,6 +208,16 @@ func (p *process) open(v buffer.Stream) (*delivery.Pipeline, error) {
 			ID: v.Name + "/data/fake", Kind: "fake", Place: s.Place,
 			Sink: &sink{p: p, place: p.w.store.place(s.Place), refuse: s.Refuse},
 		},
+	}
+	if s.Hook {
+		retries := 2
+		pipe.Hooks = []delivery.Hook{{
+			Options: hook.Options{Carrier: &whim{p: p, rev: s.Rev}, Retries: &retries, Concurrency: 3, Timeout: 5 * time.Second},
+			Size:    hook.MinSize, Interval: 700 * time.Millisecond,
+		}}
+	}
+	if s.Scatter {
+		pipe.Router = scatter{pipe}
 	}
 	if pipe.Prefix, pipe.ErrorPrefix, err = s.templates(v.Name); err != nil {
 		return nil, err

@@ -117,6 +117,8 @@ func newWorld(seed uint64, all bool) *world {
 		versions: map[string]versionSeen{},
 		log:      newLedger(),
 	}
+	// Not of r: lives that once showed a fault stay what they are, but for this.
+	w.shape.hooks = rand.New(rand.NewPCG(seed, hooksSalt)).Float64() < 0.4 && !w.shape.floods
 	if w.reloads() {
 		w.shape.forReloads(seed)
 	}
@@ -435,7 +437,7 @@ func (w *world) trigger(t trigger, p *process) {
 // checkStatus looks at the accounts of a process that runs.
 func (w *world) checkStatus(p *process) {
 	for _, s := range p.m.Streams() {
-		if s.Unaccounted != 0 || s.Accepted != s.Delivered+s.Failed+s.Dropped+s.BacklogRecords || s.BacklogRecords < 0 || s.Dropped != 0 {
+		if s.Unaccounted != 0 || s.Accepted != s.Delivered+s.Failed+s.Dropped+s.BacklogRecords || s.BacklogRecords < 0 || s.Dropped != 0 && !w.shape.hooks {
 			w.violated("the accounts of stream %q do not balance: %+v", s.Name, s)
 		}
 	}

@@ -3,11 +3,12 @@ package hook
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/url"
 	"strings"
 	"syscall"
@@ -198,7 +199,10 @@ func pause(ctx context.Context, attempt int, after time.Duration) error {
 	if attempt < 10 {
 		d = min(d, firstPause<<attempt)
 	}
-	d = d/2 + rand.N(d/2+1)
+	// From the one source of randomness that a test can make predictable.
+	var raw [8]byte
+	rand.Read(raw[:]) // never fails
+	d = d/2 + time.Duration(binary.LittleEndian.Uint64(raw[:])%uint64(d/2+1))
 	d = max(d, min(after, longestAfter))
 	t := time.NewTimer(d)
 	defer t.Stop()
