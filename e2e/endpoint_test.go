@@ -11,11 +11,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"hydrant/e2e/parts"
 	"hydrant/sinks/http/receiver"
 )
 
@@ -214,5 +216,36 @@ func TestEndpointPlain(t *testing.T) {
 	}
 	if broken := r.Broken(); len(broken) > 0 {
 		t.Errorf("rules that were broken:\n%s", strings.Join(broken, "\n"))
+	}
+}
+
+// Telegraf's input for the protocol takes every record, and none with another key.
+func TestEndpointTelegraf(t *testing.T) {
+	for _, encoding := range []string{"gzip", "none"} {
+		g := parts.StartTelegraf(t, "secret-key")
+		d := configure(t, endpointStream(g.URL, "access_key: secret-key, content_encoding: "+encoding, "")).start()
+		const n = 300
+		for i := range n {
+			d.mustPut("web", fmt.Sprintf(`{"n":%d}`, i))
+		}
+		d.flush("web")
+		d.balance("web", n, 0)
+		eventually(t, "Telegraf has written all", func() bool { return len(g.Values(t, "n")) >= n })
+		got := g.Values(t, "n")
+		slices.Sort(got)
+		for i := range n {
+			if len(got) != n || got[i] != float64(i) {
+				t.Fatalf("%s: Telegraf has %d records, want 0 to %d once each", encoding, len(got), n-1)
+			}
+		}
+		d.kill()
+	}
+	g := parts.StartTelegraf(t, "secret-key")
+	d := configure(t, endpointStream(g.URL, "access_key: other-key, retry_duration: 0s", "")).start()
+	d.mustPut("web", `{"n":1}`)
+	d.flush("web")
+	d.balance("web", 1, 1)
+	if lines := backedUp(t, filepath.Join(d.dir, "backup")); len(lines) != 1 || !strings.Contains(fmt.Sprint(lines[0]["errorMessage"]), "Status 401.") {
+		t.Errorf("backup: %v", lines)
 	}
 }
