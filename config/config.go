@@ -215,6 +215,9 @@ type Stream struct {
 	Source Source `key:"source"`
 	// What happens to records before they are written, in order. See docs/transforms.md.
 	Transform []Processor `key:"transform"`
+	// Which records share objects: partition keys in the prefix, and times that records say themselves. See
+	// docs/partitioning.md.
+	Partition *Partition `key:"partition"`
 	// How records are written into objects.
 	Format Format `key:"format"`
 	// When what waits is cut into objects: by size or by time, whichever comes first.
@@ -229,10 +232,6 @@ type Stream struct {
 	Tests []Test `key:"tests" spec:"-"`
 
 	_ later `keys:"exactly_once"`
-
-	// Which records share objects: partition keys in the prefix, and times that records say themselves. See
-	// docs/partitioning.md.
-	Partition *Partition `key:"partition" later:"true"`
 }
 
 // StreamLimits bound one stream. Nothing that was accepted is lost by them.

@@ -195,7 +195,7 @@ func TestFaults(t *testing.T) {
 		{"unknown key", with("dat_dir: x"), "1:1: dat_dir: is not a known key (did you mean data_dir?)"},
 		{"unknown key, camel case", with("dataDir: x"), "1:1: dataDir: is not a known key (did you mean data_dir?)"},
 		{"unknown key, nothing near", with("log: { colour: red }"), "1:8: log.colour: is not a known key (known here: level or format)"},
-		{"unknown key in a list", stream("    colour: red\n"), "4:5: streams[0].colour: is not a known key (known here: name, tags, limits, source, transform, format, buffer, destination, backup, tests, exactly_once or partition)"},
+		{"unknown key in a list", stream("    colour: red\n"), "4:5: streams[0].colour: is not a known key (known here: name, tags, limits, source, transform, partition, format, buffer, destination, backup, tests or exactly_once)"},
 		{"key twice", with("on_damage: stop\non_damage: stop"), "2:1: on_damage: is given twice; the first is at 1:1"},
 		{"key twice in a flow", with("log: { level: info, level: warn }"), "1:21: log.level: is given twice; the first is at 1:8"},
 

@@ -74,11 +74,26 @@ func TestPartition(t *testing.T) {
 	bad("keys: { a: .a }", Stream{Destination: Destination{HTTP: &HTTPDestination{}}}, `partition: is of streams whose destination is file or s3 (take it out: this destination has no prefix)`)
 }
 
-// A stream's partition is refused by name as long as streams do not do what it says, and leaves no trace in specs.
-func TestPartitionIsRefused(t *testing.T) {
-	_, err := Decode("hydrant.yaml", []byte("streams:\n  - name: s\n    partition: { keys: { a: .a } }\n    destination: { file: { path: /l } }\n"), noEnv)
-	if err == nil || !strings.Contains(err.Error(), "streams[0].partition: is not supported yet") {
-		t.Errorf("got %v", err)
+// A stream's partition is in its spec, whole, and comes back from there; without one there is no trace of it.
+func TestPartitionInSpec(t *testing.T) {
+	const text = `streams:
+  - name: s
+    partition:
+      keys: { b: .b, a: ".a | tostring" }
+      event_time: { field: ts, formats: [unix_s, "yyyy/MM/dd HH:mm"], time_zone: Europe/Berlin, allowed_lateness: 90m, late: quarantine }
+      max_active: 7
+      hard: true
+    destination: { file: { path: /l, prefix: "!{partitionKeyFromQuery:a}/!{partitionKeyFromQuery:b}/" } }
+`
+	s := &decode(t, text).Config.Streams[0]
+	spec := s.Spec()
+	const want = `"partition":{"keys":{"a":".a | tostring","b":".b"},"event_time":{"field":"ts","formats":["unix_s","yyyy/MM/dd HH:mm"],"time_zone":"Europe/Berlin","allowed_lateness":"90m","late":"quarantine"},"max_active":"7","hard":true}`
+	if !strings.Contains(string(spec), want) {
+		t.Errorf("spec %s\nwant %s", spec, want)
+	}
+	back, err := ParseSpec("s", spec)
+	if err != nil || !reflect.DeepEqual(back.Partition, s.Partition) || string(back.Spec()) != string(spec) {
+		t.Errorf("got %+v, %v\nwant %+v", back, err, s.Partition)
 	}
 	if spec := string(decode(t, smallest).Config.Streams[0].Spec()); strings.Contains(spec, "partition") {
 		t.Errorf("spec %s", spec)

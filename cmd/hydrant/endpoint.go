@@ -103,14 +103,14 @@ func (p *parts) backup(pipe *delivery.Pipeline, now *settings, inFile string, s 
 	var own delivery.Pipeline // of which only what names error objects is taken
 	switch {
 	case b.File != nil:
-		flaws = append(flaws, names(&own, "backup.file", b.File.Prefix, b.File.ErrorOutputPrefix, b.File.TimeZone, "")...)
+		flaws = append(flaws, names(&own, prefix.Prefix, "backup.file", b.File.Prefix, b.File.ErrorOutputPrefix, b.File.TimeZone, "")...)
 		sink, err := file.New(file.Options{Path: b.File.Path, Log: p.log})
 		if err != nil {
 			return append(flaws, flaw{"backup.file", "", err.Error(), ""})
 		}
 		pipe.Errors = delivery.Destination{Kind: "file", Place: b.File.Path, Sink: sink}
 	case b.S3 != nil:
-		flaws = append(flaws, names(&own, "backup.s3", b.S3.Prefix, b.S3.ErrorOutputPrefix, b.S3.TimeZone, "")...)
+		flaws = append(flaws, names(&own, prefix.Prefix, "backup.s3", b.S3.Prefix, b.S3.ErrorOutputPrefix, b.S3.TimeZone, "")...)
 		sink, err := newRenewable(p, now, inFile, b.S3)
 		if err != nil {
 			return append(flaws, flaw{"backup.s3", "", err.Error(), ""})

@@ -17,6 +17,7 @@ import (
 	"hydrant/format"
 	"hydrant/format/parquet"
 	"hydrant/format/text"
+	"hydrant/partition"
 	"hydrant/prefix"
 	"hydrant/sinks/file"
 	"hydrant/sinks/s3"
@@ -28,6 +29,7 @@ type parts struct {
 	now           atomic.Pointer[settings]
 	encoderMemory int64                // bytes that one encoder may hold; 0: its own default
 	hookMemory    int64                // bytes for all functions together
+	routeMemory   int64                // bytes for the prefixes that one stream remembers
 	secrets       controlplane.Secrets // of streams that were made over the API; nil: none
 	log           *slog.Logger
 }
@@ -42,6 +44,13 @@ type settings struct {
 func newParts(c *config.Config, log *slog.Logger) *parts {
 	p := &parts{log: log, hookMemory: int64(c.Limits.Memory) / memoryShares}
 	p.renew(c, func(string) bool { return false })
+	partitioned := int64(0)
+	for i := range c.Streams {
+		if c.Streams[i].Partition != nil {
+			partitioned++
+		}
+	}
+	p.routeMemory = min(max(int64(c.Limits.Memory)/memoryShares/2/max(partitioned, 1), minRouteMemory), partition.DefaultCacheBytes)
 	share := int64(c.Limits.Memory) * encodeShare / memoryShares
 	p.encoderMemory = max(share/int64(encodeWorkers(int64(c.Limits.Memory))), parquet.MinMemoryLimit)
 	return p
@@ -171,16 +180,16 @@ func texts(s *config.Stream) (flaws []flaw) {
 	var pipe delivery.Pipeline
 	_, flaws = chain(s.Transform, slog.New(slog.DiscardHandler))
 	if d := s.Destination.File; d != nil {
-		flaws = append(flaws, names(&pipe, "destination.file", d.Prefix, d.ErrorOutputPrefix, "UTC", "")...)
+		flaws = append(flaws, names(&pipe, kindOf(s), "destination.file", d.Prefix, d.ErrorOutputPrefix, "UTC", "")...)
 	}
 	if d := s.Destination.S3; d != nil {
-		flaws = append(flaws, names(&pipe, "destination.s3", d.Prefix, d.ErrorOutputPrefix, "UTC", "")...)
+		flaws = append(flaws, names(&pipe, kindOf(s), "destination.s3", d.Prefix, d.ErrorOutputPrefix, "UTC", "")...)
 	}
 	if b := s.Backup; b != nil && b.File != nil {
-		flaws = append(flaws, names(&pipe, "backup.file", b.File.Prefix, b.File.ErrorOutputPrefix, "UTC", "")...)
+		flaws = append(flaws, names(&pipe, prefix.Prefix, "backup.file", b.File.Prefix, b.File.ErrorOutputPrefix, "UTC", "")...)
 	}
 	if b := s.Backup; b != nil && b.S3 != nil {
-		flaws = append(flaws, names(&pipe, "backup.s3", b.S3.Prefix, b.S3.ErrorOutputPrefix, "UTC", "")...)
+		flaws = append(flaws, names(&pipe, prefix.Prefix, "backup.s3", b.S3.Prefix, b.S3.ErrorOutputPrefix, "UTC", "")...)
 	}
 	if c := s.Format.Parquet; c != nil && c.Schema.Resolved() {
 		if _, err := parseSchema(c.Schema); err != nil {
@@ -205,7 +214,7 @@ func (p *parts) pipeline(now *settings, inFile string, s *config.Stream) (*deliv
 	flaws = append(flaws, more...)
 	switch d := &s.Destination; {
 	case d.File != nil:
-		more = names(pipe, "destination.file", d.File.Prefix, d.File.ErrorOutputPrefix, d.File.TimeZone, d.File.FileExtension)
+		more = names(pipe, kindOf(s), "destination.file", d.File.Prefix, d.File.ErrorOutputPrefix, d.File.TimeZone, d.File.FileExtension)
 		pipe.Destination = destination(s.Name, "file", d.File.Path)
 		sink, err := file.New(file.Options{Path: d.File.Path, Log: p.log})
 		if err != nil {
@@ -213,7 +222,7 @@ func (p *parts) pipeline(now *settings, inFile string, s *config.Stream) (*deliv
 		}
 		pipe.Destination.Sink = sink
 	case d.S3 != nil:
-		more = names(pipe, "destination.s3", d.S3.Prefix, d.S3.ErrorOutputPrefix, d.S3.TimeZone, d.S3.FileExtension)
+		more = names(pipe, kindOf(s), "destination.s3", d.S3.Prefix, d.S3.ErrorOutputPrefix, d.S3.TimeZone, d.S3.FileExtension)
 		pipe.Destination = destination(s.Name, "s3", d.S3.Endpoint+" "+d.S3.Bucket)
 		pipe.RetryDuration = time.Duration(d.S3.RetryDuration)
 		sink, err := newRenewable(p, now, inFile, d.S3)
@@ -225,6 +234,9 @@ func (p *parts) pipeline(now *settings, inFile string, s *config.Stream) (*deliv
 		more = p.endpoint(pipe, inFile, s)
 	default:
 		panic("bug: a stream without a destination came through the decoder")
+	}
+	if s.Partition != nil && pipe.Prefix != nil {
+		more = append(more, p.partition(pipe, s)...)
 	}
 	if s.Backup != nil {
 		more = append(more, p.backup(pipe, now, inFile, s)...)
@@ -266,14 +278,26 @@ func destination(stream, kind, place string) delivery.Destination {
 	return delivery.Destination{ID: stream + "/data/" + kind, Kind: kind, Place: place}
 }
 
+// kindOf is the kind of a stream's prefix.
+func kindOf(s *config.Stream) prefix.Kind {
+	if s.Partition != nil {
+		return prefix.PartitionedPrefix
+	}
+	return prefix.Prefix
+}
+
 // names parses prefixes and what else object names are made of.
-func names(pipe *delivery.Pipeline, path, data, errs, zone, extension string) (flaws []flaw) {
+func names(pipe *delivery.Pipeline, kind prefix.Kind, path, data, errs, zone, extension string) (flaws []flaw) {
 	pipe.FileExtension = extension
 	var err error
 	if pipe.TimeZone, err = time.LoadLocation(zone); err != nil {
 		flaws = append(flaws, flaw{path + ".time_zone", zone, err.Error(), "write an IANA name, like UTC or Europe/Berlin"})
 	}
-	if pipe.Prefix, pipe.ErrorPrefix, err = prefix.ParsePair(data, errs); err == nil {
+	parse := prefix.ParsePair
+	if kind == prefix.PartitionedPrefix {
+		parse = prefix.ParsePartitionedPair
+	}
+	if pipe.Prefix, pipe.ErrorPrefix, err = parse(data, errs); err == nil {
 		return flaws
 	}
 	before := len(flaws)
@@ -282,7 +306,7 @@ func names(pipe *delivery.Pipeline, path, data, errs, zone, extension string) (f
 			flaws = append(flaws, prefixFlaw(path+"."+key, text, err))
 		}
 	}
-	add("prefix", data, prefix.Prefix)
+	add("prefix", data, kind)
 	add("error_output_prefix", errs, prefix.ErrorOutputPrefix)
 	if len(flaws) == before { // each is right alone
 		flaws = append(flaws, prefixFlaw(path+".error_output_prefix", errs, err))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"hydrant/config"
+	"hydrant/delivery"
 	"hydrant/partition"
 	"hydrant/prefix"
 )
@@ -16,13 +17,34 @@ type routing struct {
 	template *prefix.Template // its prefix, parsed as prefix.PartitionedPrefix
 	location *time.Location   // its time_zone
 	hooks    bool             // transform has an entry whose answers may carry partition keys
-	trusting bool             // the format parses every row strictly
 	check    func(prefix string) error
+	cache    int // bytes
+}
+
+// minRouteMemory is the least that a stream's prefixes may take.
+const minRouteMemory = 256 << 10
+
+// partition makes the part of a pipeline that says where rows go.
+func (p *parts) partition(pipe *delivery.Pipeline, s *config.Stream) []flaw {
+	at := "destination.file"
+	if s.Destination.S3 != nil {
+		at = "destination.s3"
+	}
+	made, flaws := scheme(s.Partition, routing{
+		at: at, template: pipe.Prefix, location: pipe.TimeZone, hooks: len(pipe.Hooks) > 0,
+		check: func(text string) error { return pipe.CheckPrefix(s.Name, text) },
+		cache: int(p.routeMemory),
+	})
+	if made != nil {
+		pipe.Scheme = delivery.Partitioned(made)
+		pipe.MaxActive, pipe.Hard = int(s.Partition.MaxActive), s.Partition.Hard
+	}
+	return flaws
 }
 
 // scheme compiles a partition block.
 func scheme(c *config.Partition, r routing) (*partition.Scheme, []flaw) {
-	o := partition.Options{Prefix: r.template, Location: r.location, Keys: c.Keys, Hooks: r.hooks, Trusting: r.trusting, Check: r.check}
+	o := partition.Options{Prefix: r.template, Location: r.location, Keys: c.Keys, Hooks: r.hooks, Check: r.check, CacheBytes: r.cache}
 	if t := c.EventTime; t != nil {
 		zone, err := time.LoadLocation(t.TimeZone)
 		if err != nil {
