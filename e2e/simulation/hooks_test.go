@@ -8,7 +8,9 @@ import (
 	hashes "hash/fnv"
 	"time"
 
+	"hydrant/buffer"
 	"hydrant/delivery"
+	"hydrant/partition"
 	"hydrant/prefix"
 	"hydrant/record"
 	"hydrant/transform"
@@ -96,9 +98,15 @@ func (f *whim) draw(id string, asked int) uint64 {
 // scatter spreads records over some prefixes.
 type scatter struct{ p *delivery.Pipeline }
 
-func (s scatter) Route(row record.Row, _ map[string]string) (string, *transform.Failure) {
-	zone := s.p.TimeZone
-	return s.p.Prefix.Route(prefix.Values{Time: time.UnixMicro(row.Arrived).In(zone)}) + fmt.Sprintf("k=%d/", row.Seq%5), nil
+func (s scatter) NewRouter(partition.Mark) delivery.Router            { return s }
+func (s scatter) Watermark(partition.Mark, int64) (at int64, ok bool) { return 0, false }
+func (s scatter) Resume(int64, int64) partition.Mark                  { return partition.Mark{} }
+func (s scatter) Mark() partition.Mark                                { return partition.Mark{} }
+func (s scatter) Rewind(partition.Mark)                               {}
+
+func (s scatter) Route(row record.Row, _ map[string]string) (partition.Placed, *transform.Failure) {
+	route := s.p.Prefix.Route(prefix.Values{Time: time.UnixMicro(row.Arrived).In(s.p.TimeZone)}) + fmt.Sprintf("k=%d/", row.Seq%5)
+	return partition.Placed{Key: partition.Key{Prefix: route, Hash: buffer.KeyHash([]byte(route))}}, nil
 }
 
 // checkSaid checks that a record is where the function said last. The caller holds w.log.mu.

@@ -217,7 +217,7 @@ func (p *process) open(v buffer.Stream) (*delivery.Pipeline, error) {
 		}}
 	}
 	if s.Scatter {
-		pipe.Router = scatter{pipe}
+		pipe.Scheme = scatter{pipe}
 	}
 	if pipe.Prefix, pipe.ErrorPrefix, err = s.templates(v.Name); err != nil {
 		return nil, err
