@@ -401,3 +401,40 @@ func firstDifference(a, b []string) string {
 	}
 	return "the length"
 }
+
+// A new version's pace and place hold for what an older one has cut, also in the process after.
+func TestEndpointFollowsTheNewestVersion(t *testing.T) {
+	pace := Pace{InFlight: 1}
+	atEndpoint(t, pace, func(t *testing.T, w *world, e *endpoint) {
+		moved := newEndpoint(t)
+		first := w.adapt
+		w.adapt = func(p *Pipeline, s buffer.Stream) {
+			first(p, s)
+			if s.Version > 1 {
+				p.Destination.Sink, p.Destination.Place, p.Destination.Pace.InFlight = moved, "elsewhere", 4
+			}
+		}
+		e.set(down)
+		moved.set(down)
+		rows := batches(w, 6)
+		time.Sleep(time.Minute)
+		w.apply(map[string]spec{"s": {Interval: -2, Kind: "http"}})
+		time.Sleep(10 * time.Minute)
+		if n := len(moved.attempts); n != 4 {
+			t.Errorf("%d requests are tried at the new place, want 4", n)
+		}
+		w.restart()
+		time.Sleep(10 * time.Minute)
+		if n := len(moved.attempts); n != 4 {
+			t.Errorf("after a restart %d requests are tried at the new place, want 4", n)
+		}
+		moved.set(nil)
+		w.flush("s")
+		got := moved.rows()
+		slices.Sort(got)
+		if !slices.Equal(got, rows) || len(e.rows()) != 0 {
+			t.Errorf("got %q, and %q at the old place", got, e.rows())
+		}
+		w.balanced("s", 6)
+	})
+}

@@ -65,19 +65,19 @@ func (s *stream) lanesLocked(v *version) {
 	// Where the place has no name, nobody knows whether two versions have the same.
 	own := "#" + strconv.FormatUint(v.number, 10)
 	if v.pipe == nil {
-		v.data = s.outletLocked(own, nil)
+		v.data = s.outletLocked(v, own, nil)
 		v.errors = v.data
 		return
 	}
-	v.data = s.outletLocked(own, &v.pipe.Destination)
+	v.data = s.outletLocked(v, own, &v.pipe.Destination)
 	v.errors = v.data
 	if v.pipe.Errors.Sink != nil {
-		v.errors = s.outletLocked(own+" errors", &v.pipe.Errors)
+		v.errors = s.outletLocked(v, own+" errors", &v.pipe.Errors)
 	}
 }
 
 // outletLocked is the queue for a destination; own is its key where the place has no name.
-func (s *stream) outletLocked(own string, d *Destination) outlet {
+func (s *stream) outletLocked(v *version, own string, d *Destination) outlet {
 	o := outlet{place: own}
 	switch {
 	case d == nil:
@@ -86,12 +86,14 @@ func (s *stream) outletLocked(own string, d *Destination) outlet {
 	case d.Place != "":
 		o.place = d.ID + " " + d.Place
 	}
-	if o.lane = s.lanes[o.place]; o.lane == nil {
+	var known bool
+	if o.lane, known = s.lanes[o.place]; !known {
 		o.lane = s.up.newLane()
 		s.up.pause(o.lane, s.def.State == buffer.Paused)
 		s.lanes[o.place] = o.lane
 	}
-	if d != nil {
+	// The version in force says how fast a place is sent to, whatever others deliver there too.
+	if d != nil && (!known || v.number == s.def.Version) {
 		s.up.pace(o.lane, d.Pace)
 	}
 	return o
