@@ -38,6 +38,9 @@ func (j *job) keyed(yield func(key []byte, size int64, row buffer.RunRow) error)
 			if err != nil {
 				return fmt.Errorf("read the runs of epoch %d: %w", j.epoch.number, err)
 			}
+			if sabotageAskAgain && k.key[0] == roleData && !j.askAgain(&row) {
+				continue
+			}
 			if err := yield(k.key, k.bytes, row); err != nil {
 				return err
 			}

@@ -2,6 +2,8 @@
 
 package delivery
 
+import "hydrant/buffer"
+
 // Faults that a build with the tag "sabotage" can switch on, to show that the tests notice them. Here they
 // are constants, so nothing of them is left in the program. To send an object before its manifest is durable
 // is none of them: the buffer gives nobody the bytes of one before.
@@ -14,6 +16,9 @@ const (
 	sabotageAllSlots     = false // let one destination have all upload slots
 	sabotageWaitForStore = false // wait for the destinations at the start
 	sabotageMixEpochs    = false // let a new version go on with the epoch of the one before
+	sabotageAskAgain     = false // ask a function once more about what stands in a run
 )
 
 func (m *Manager) waitForStores() {}
+
+func (j *job) askAgain(row *buffer.RunRow) bool { return true }

@@ -3,11 +3,16 @@
 package delivery
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"time"
 
+	"hydrant/buffer"
+	"hydrant/record"
 	"hydrant/sinks"
+	"hydrant/transform"
+	"hydrant/transform/hook"
 )
 
 // The faults of sabotage_off.go; HYDRANT_SABOTAGE names the one that is on.
@@ -20,6 +25,7 @@ var (
 	sabotageAllSlots     = sabotaged("one-destination-takes-all-slots")
 	sabotageWaitForStore = sabotaged("start-waits-for-stores")
 	sabotageMixEpochs    = sabotaged("versions-mixed-in-an-epoch")
+	sabotageAskAgain     = sabotaged("hook-called-again-after-its-run")
 )
 
 func sabotaged(name string) bool { return os.Getenv("HYDRANT_SABOTAGE") == name }
@@ -36,4 +42,18 @@ func (m *Manager) waitForStores() {
 			cancel()
 		}
 	}
+}
+
+// askAgain has the function decide about a row of a run once more, and tells whether the row is left.
+func (j *job) askAgain(row *buffer.RunRow) (left bool) {
+	if len(j.use.invokers) == 0 {
+		return true
+	}
+	err := j.use.invokers[0].Invoke(context.Background(), []record.Row{row.Row}, func(o *hook.Outcome) error {
+		if left = o.Outcome == transform.Ok; left {
+			row.Data = bytes.Clone(o.Row.Data)
+		}
+		return nil
+	})
+	return left && err == nil
 }

@@ -64,8 +64,9 @@ func (w *world) judge(key string, meta map[string]string, body []byte) {
 		w.checkSaid(name, s, rec)
 		rec.found = key
 		if rec.call.acked {
-			// Rows that do not fit are found key by key, and gathered in one object.
-			if rec.seq() <= last && !((s.Hook || s.Scatter) && name.errorType == "format-conversion-failed") {
+			// Rows that do not fit, or for whose key there is no name, are found key by key, and gathered in one object.
+			byKey := (s.Hook || s.Scatter) && (name.errorType == "format-conversion-failed" || name.errorType == "metadata-extraction-failed")
+			if rec.seq() <= last && !byKey {
 				w.violated("%q is not in the order of sequences: %d after %d", key, rec.seq(), last)
 			}
 			last = rec.seq()

@@ -19,6 +19,8 @@ var sabotages = []string{
 	"config-swap-in-two-steps",
 	"one-destination-takes-all-slots",
 	"start-waits-for-stores",
+	"versions-mixed-in-an-epoch",
+	"hook-called-again-after-its-run",
 	// of the buffer, as far as whole lives show them
 	"unlink-before-commit",
 	"progress-lost-over-checkpoint",
