@@ -33,8 +33,6 @@ type endpoint struct {
 	bodies   map[string]string // what was sent under an id
 	taken    []string          // rows, in the order in which their requests were first taken
 	ids      []string          // of requests taken
-	now      int
-	most     int // at a time
 }
 
 func newEndpoint(t testing.TB) *endpoint {
@@ -83,6 +81,19 @@ func (e *endpoint) set(fault func(id string, rows []string, attempt int) error) 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.fault = fault
+}
+
+// tried is the number of requests that have come, forget begins to count anew.
+func (e *endpoint) tried() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.attempts)
+}
+
+func (e *endpoint) forget() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.attempts = map[string]int{}
 }
 
 func (e *endpoint) rows() []string {
@@ -308,11 +319,9 @@ func TestEndpointInFlight(t *testing.T) {
 		e.set(down)
 		rows := batches(w, 10)
 		time.Sleep(10 * time.Minute)
-		e.mu.Lock()
-		if len(e.attempts) != 3 {
-			t.Errorf("%d requests were tried, want 3", len(e.attempts))
+		if n := e.tried(); n != 3 {
+			t.Errorf("%d requests were tried, want 3", n)
 		}
-		e.mu.Unlock()
 		e.set(nil)
 		w.flush("s")
 		got := e.rows()
@@ -420,12 +429,13 @@ func TestEndpointFollowsTheNewestVersion(t *testing.T) {
 		time.Sleep(time.Minute)
 		w.apply(map[string]spec{"s": {Interval: -2, Kind: "http"}})
 		time.Sleep(10 * time.Minute)
-		if n := len(moved.attempts); n != 4 {
+		if n := moved.tried(); n != 4 {
 			t.Errorf("%d requests are tried at the new place, want 4", n)
 		}
+		moved.forget()
 		w.restart()
 		time.Sleep(10 * time.Minute)
-		if n := len(moved.attempts); n != 4 {
+		if n := moved.tried(); n != 4 {
 			t.Errorf("after a restart %d requests are tried at the new place, want 4", n)
 		}
 		moved.set(nil)
