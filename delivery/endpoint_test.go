@@ -365,14 +365,14 @@ func TestEndpointHalves(t *testing.T) {
 // order.
 func TestEndpointCrashes(t *testing.T) {
 	atEndpoint(t, Pace{InFlight: 1}, func(t *testing.T, w *world, e *endpoint) {
-		r := rand.New(rand.NewPCG(3, 4))
+		r, luck := rand.New(rand.NewPCG(3, 4)), rand.New(rand.NewPCG(5, 6)) // luck is the endpoint's
 		e.set(func(_ string, rows []string, _ int) error {
 			e.lost = false
 			switch {
 			case len(rows) > 4:
 				return refusal(sinks.TooLarge, "413")
-			case r.IntN(4) == 0:
-				e.lost = r.IntN(2) == 0
+			case luck.IntN(4) == 0:
+				e.lost = luck.IntN(2) == 0
 				return refusal(sinks.Unknown, "reset")
 			}
 			return nil
