@@ -122,7 +122,7 @@ func parseSpec(v buffer.Stream) (*config.Stream, error) {
 // check tells what of a stream cannot be delivered here.
 func (p *parts) check(s *config.Stream) error {
 	pipe, flaws := p.pipeline(p.now.Load(), "", s)
-	if err := postponed(s, flaws); err != nil {
+	if err := joined(flaws); err != nil {
 		return err
 	}
 	return closeSinks(pipe)
