@@ -326,8 +326,11 @@ func (k *Claim) consumed() {
 	c.claims = c.claims[1:]
 	c.base = k.next
 	if c.position < k.next {
-		var gone sum
-		c.measure(&gone, c.head, c.position, k.next, 1<<62)
+		gone := sum{k.whole.rows - k.below.rows, k.whole.data - k.below.data}
+		if c.position != k.mid { // some of them have been spilled
+			gone = sum{}
+			c.measure(&gone, c.head, c.position, k.next, 1<<62)
+		}
 		c.leave(gone, k.next)
 	}
 	k.unkeep(0)
