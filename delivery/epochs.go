@@ -53,6 +53,10 @@ func (s *shares) run() int64 {
 	return min(max(s.memory*4/16*3/8/int64(max(s.count(), 1)), 1<<20), routeBytes)
 }
 
+// sweepKeys is the keys of one manifest of a sweep: each is an object, of which the manifest knows about as much as a page has
+// bytes while it is sent.
+func (s *shares) sweepKeys() int { return int(min(max(s.memory>>19, 2), sweepKeysMost)) }
+
 // routes is what the loop knows of the epochs that have runs.
 type routes struct {
 	s      *stream
@@ -98,7 +102,7 @@ func (l *loop) remember(ver *version) {
 	list := s.consumer.Epochs()
 	for i, k := range list {
 		s.mu.Lock()
-		e := &epoch{number: k.Number, use: s.versionLocked(k.Version), n: uint32(len(k.Runs)), first: k.First, bound: k.Bound, bytes: sweepBytes, keys: sweepKeysMost}
+		e := &epoch{number: k.Number, use: s.versionLocked(k.Version), n: uint32(len(k.Runs)), first: k.First, bound: k.Bound, bytes: sweepBytes, keys: l.shares.sweepKeys()}
 		s.useLocked(e.use)
 		s.mu.Unlock()
 		for _, run := range k.Runs {
@@ -399,7 +403,7 @@ func (l *loop) routed(j *job) {
 	if e == nil {
 		e = &epoch{
 			number: j.head.Epoch, use: j.use, first: j.first, since: j.since, open: true, sizes: map[string]int64{}, full: map[string]bool{},
-			bytes: sweepBytes, keys: sweepKeysMost,
+			bytes: sweepBytes, keys: l.shares.sweepKeys(),
 		}
 		l.s.mu.Lock()
 		l.s.useLocked(e.use)

@@ -236,11 +236,8 @@ func (e *modelEpoch) left(key []byte, n int) bool {
 	if e.closedAt > 0 && e.bound != nil && bytes.Compare(key, e.bound) <= 0 {
 		return false
 	}
-	return uint32(n) > e.cuts[buffer.KeyHash(key)] || sabotageSweepAll
+	return uint32(n) > e.cuts[buffer.KeyHash(key)]
 }
-
-// sabotageSweepAll has sweeps take what size cuts have taken: see TestModelSeesFaults.
-var sabotageSweepAll bool
 
 func (s *modelStore) CutKeys(c consumer, packs []pack, h buffer.ManifestHead) (*buffer.Manifest, error) {
 	s.disk.mu.Lock()

@@ -28,6 +28,10 @@ var sabotages = []string{
 	"reuse-sequence",
 	"pack-no-sync",
 	"pack-no-dir-sync",
+	"ignore-size-cuts",
+	"size-cuts-lost-over-checkpoint",
+	"unlink-runs-at-first-sweep",
+	"spill-twice",
 }
 
 // huntFor is how long a fault may stay unnoticed.
