@@ -158,6 +158,17 @@ func byPrefix(data string) (result, out string) {
 	return "Ok", data
 }
 
+// stored is the body of each object.
+func (s *shop) stored() map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[string]string{}
+	for key, o := range s.objects {
+		out[key] = string(o.body)
+	}
+	return out
+}
+
 func hookWorld(t *testing.T, streams map[string]spec, functions map[string]*function, f func(t *testing.T, w *world)) {
 	t.Helper()
 	for _, b := range backends {
@@ -214,7 +225,7 @@ func TestHookErrorLines(t *testing.T) {
 		var lines []string
 		for _, key := range w.shop().keys() {
 			if strings.HasPrefix(key, "errors/processing-failed/") {
-				lines = append(lines, slices.Collect(strings.Lines(string(w.shop().objects[key].body)))...)
+				lines = append(lines, slices.Collect(strings.Lines(w.shop().stored()[key]))...)
 			}
 		}
 		line := func(raw string) string {
@@ -307,8 +318,11 @@ func TestDeadHook(t *testing.T) {
 			w.put("dead", "d")
 			c.press(buffer.PressureRing | buffer.PressureMemory)
 			time.Sleep(2 * pressureAge)
-			if c.spilled != 3 {
-				t.Errorf("%d rows were spilled under pressure, want 3: also those that the function has", c.spilled)
+			unlock := c.lock()
+			spilled := c.spilled
+			unlock()
+			if spilled != 3 {
+				t.Errorf("%d rows were spilled under pressure, want 3: also those that the function has", spilled)
 			}
 			c.press(0)
 		}
@@ -346,7 +360,7 @@ func TestKeysAreCutBySize(t *testing.T) {
 		w.balanced("s", 26)
 		for _, key := range w.shop().keys() {
 			letter := key[strings.Index(key, "p=")+2]
-			for line := range strings.Lines(string(w.shop().objects[key].body)) {
+			for line := range strings.Lines(w.shop().stored()[key]) {
 				if line[0] != letter {
 					t.Errorf("%q is under %s", line, key)
 				}
@@ -366,11 +380,13 @@ func TestSweep(t *testing.T) {
 		time.Sleep(routeEvery + time.Second)
 		w.put("s", rows[:30]...)
 		time.Sleep(routeEvery + time.Second)
+		w.m.lookup("s").mu.Lock()
 		for _, e := range w.m.lookup("s").epochs {
 			if len(e.Runs) != 2 || e.Records != 930 {
 				t.Errorf("epoch %+v", e)
 			}
 		}
+		w.m.lookup("s").mu.Unlock()
 		w.restart()
 		w.flush("s")
 		w.balanced("s", 930)
@@ -446,8 +462,8 @@ func TestVersionsDoNotMix(t *testing.T) {
 		w.apply(map[string]spec{"s": {Interval: time.Hour, Ext: ".none"}})
 		time.Sleep(time.Second)
 		got := map[string]string{}
-		for key, o := range w.shop().objects {
-			got[strings.TrimSpace(string(o.body))] = extensionOf(key)
+		for key, body := range w.shop().stored() {
+			got[strings.TrimSpace(body)] = extensionOf(key)
 		}
 		equal(t, "objects", got, map[string]string{"A": ".old", "b": ".new", "c": ".new", "d": ".none"})
 		w.balanced("s", 4)
@@ -469,7 +485,7 @@ func TestManifestOutlivesItsEpoch(t *testing.T) {
 		w.shop().set(nil)
 		time.Sleep(time.Minute)
 		w.balanced("s", 1)
-		for key := range w.shop().objects {
+		for _, key := range w.shop().keys() {
 			if extensionOf(key) != ".old" {
 				t.Errorf("key %q", key)
 			}
