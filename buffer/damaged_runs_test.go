@@ -124,13 +124,6 @@ func TestDamagedRuns(t *testing.T) {
 	frame := func(kind string, n int, header bool) func(*damagedRuns) {
 		return func(x *damagedRuns) { spoil(x.t.(*testing.T), x.disk, pick(x.t.(*testing.T), x.disk, kind, n), header) }
 	}
-	f("nothing", func(*damagedRuns) {}, all, 0, 0)
-	f("RUN routed", frame("RUN", 1, false), all, 0, 1)
-	f("RUN raw", frame("RUN", 3, false), all, 0, 1)
-	f("RUN raw of a run that is dead", frame("RUN", 0, false), "", 0, 0)
-	f("header of a RUN", frame("RUN", 1, true), "", 0, 0)
-	f("MANIFEST of a key", frame("MANIFEST", 0, false), all, 0, 1)
-	f("MANIFEST of a key that has ended", frame("MANIFEST", 1, false), "", 0, 0)
 	remove := func(file func(*damagedRuns) string) func(*damagedRuns) {
 		return func(x *damagedRuns) {
 			if err := x.disk.Remove(file(x)); err != nil {
@@ -138,6 +131,22 @@ func TestDamagedRuns(t *testing.T) {
 			}
 		}
 	}
+	f("nothing", func(*damagedRuns) {}, all, 0, 0)
+	f("RUN routed", frame("RUN", 1, false), all, 0, 1)
+	f("RUN raw", frame("RUN", 3, false), all, 0, 1)
+	f("RUN raw of a run that is dead", frame("RUN", 0, false), all, 0, 1)
+	f("RUN raw that is missing", func(x *damagedRuns) {
+		frame("RUN", 3, false)(x)
+		remove(func(x *damagedRuns) string { return x.raw })(x)
+	}, "2:a0 | 5:a1 7:a2 | 6:b1 | 4:c0", 1, 1)
+	f("RUN routed that is missing", func(x *damagedRuns) {
+		frame("RUN", 1, false)(x)
+		remove(func(x *damagedRuns) string { return x.path(1) })(x)
+	}, "", 0, 0)
+
+	f("header of a RUN", frame("RUN", 1, true), "", 0, 0)
+	f("MANIFEST of a key", frame("MANIFEST", 0, false), all, 0, 1)
+	f("MANIFEST of a key that has ended", frame("MANIFEST", 1, false), "", 0, 0)
 	raw := func(x *damagedRuns) string { return x.raw }
 	f("run 1 is missing", remove(func(x *damagedRuns) string { return x.path(1) }), "2:a0 | 5:a1 7:a2 | 6:b1 | 8:c1", 1, 0)
 	f("run 2 is missing", remove(func(x *damagedRuns) string { return x.path(2) }), "2:a0 | 4:c0 8:c1", 3, 0)

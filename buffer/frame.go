@@ -25,7 +25,8 @@ import (
 // frame was built: a frame proves that all below it had been acknowledged.
 //
 // The mark of a MANIFEST, REPLACE or RUN is the first 8 bytes of the id of the new manifest or run, so that what its
-// payload said is found in the footer of a file, or is known to be in none. 0: written before there were marks.
+// payload said is found in the footer of a file, or is known to be in none. The lowest bit of a run's mark is its kind.
+// 0: written before there were marks.
 //
 // The header's checksum starts from a salt that is drawn once for the data directory. Recovery may have to
 // look for the next header among bytes that producers chose, and nobody outside can make one.

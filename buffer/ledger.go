@@ -526,7 +526,7 @@ func markOf(e event) int64 {
 	case *manifestEvent:
 		return mark(e.Head.ID)
 	case *runEvent:
-		return mark(e.Ref.ID)
+		return runMark(e.Ref.ID, e.Head.Kind)
 	case *replaceEvent:
 		if e.New != nil {
 			return mark(e.New.Head.ID)
@@ -535,7 +535,12 @@ func markOf(e event) int64 {
 	return 0
 }
 
-// mark of a manifest or a run; never 0.
+// runMark is the mark of a run, which says of which kind it is; never 0.
+func runMark(id RunID, kind RunKind) int64 {
+	return cmp.Or(mark(id)&^1|int64(kind), 2)
+}
+
+// mark of a manifest; never 0.
 func mark(id [16]byte) int64 {
 	return cmp.Or(int64(binary.LittleEndian.Uint64(id[:])), 1)
 }

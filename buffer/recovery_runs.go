@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -64,7 +65,8 @@ func (r *recovery) readRun(id RunID) (*runContent, *rawRows, error) {
 }
 
 // rebuildRun finds what a damaged RUN said in the footer of the run with its mark. Where there is none the run has
-// died since, and it is not known which rows it had taken from where.
+// died since. Of a raw one that is enough: what comes behind it in the journal makes it dead again, or its rows are lost.
+// Of a routed one it is not known which epoch it was of.
 func (r *recovery) rebuildRun(p *replayer, s *oldSegment, h *frameHead) error {
 	entries, err := r.b.fs.ReadDir(path.Join(r.b.dir, runsDir))
 	if err != nil {
@@ -72,7 +74,7 @@ func (r *recovery) rebuildRun(p *replayer, s *oldSegment, h *frameHead) error {
 	}
 	for _, e := range entries {
 		id, ok := runKind.parse(e.Name)
-		if !ok || mark(id) != h.Arrived {
+		if !ok || runMark(id, RunRaw)&^1 != h.Arrived&^1 {
 			continue
 		}
 		k := r.run(id)
@@ -89,7 +91,19 @@ func (r *recovery) rebuildRun(p *replayer, s *oldSegment, h *frameHead) error {
 		}
 		return nil
 	}
-	return r.fatal()
+	if h.Arrived&1 != int64(RunRaw) {
+		return r.fatal()
+	}
+	dead := &runEvent{
+		Head: RunHead{Incarnation: h.Incarnation, Consumer: h.Consumer, Kind: RunRaw, First: h.First, Next: h.next()},
+		Ref:  runRef{ID: RunID(binary.LittleEndian.AppendUint64(make([]byte, 8), h.LSN))},
+		Sum:  runSum{Rows: int64(h.Count), Records: int64(h.Count)},
+	}
+	p.taken(h.Incarnation, h.next())
+	if err := p.l.apply(dead); err != nil {
+		return p.stop(s, int64(h.LSN-s.base), h, err.Error())
+	}
+	return nil
 }
 
 // judgeRuns reads the footers of all runs that the ledger names. One that is missing or damaged is gone: its rows are

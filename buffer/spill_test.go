@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"hydrant/buffer/forgetfs"
 )
@@ -507,4 +510,108 @@ func TestSpillOvertaken(t *testing.T) {
 		}
 		x.balanced(s)
 	})
+}
+
+// While one goroutine spills, another takes claims, gives some back in part or whole, and cuts or routes the others:
+// each row is decided once, in order.
+func TestSpillConcurrently(t *testing.T) {
+	x := openBench(t, Options{geometry: geometry{slot: 1 << 20, limit: 6, first: 4}})
+	s := x.define("s")
+	c := x.Consumer(s.Incarnation, Main)
+	const calls, each = 300, 5
+	spilled := int64(0)
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := range calls {
+			var rows []string
+			for j := range each {
+				rows = append(rows, fmt.Sprintf("%d.%s", i*each+j, strings.Repeat("x", (i*37+j*11)%200)))
+			}
+			x.append("s", rows...)
+		}
+	})
+	wg.Go(func() {
+		for r := rand.New(rand.NewPCG(1, 2)); ctx.Err() == nil; {
+			n, err := c.Spill(ctx, int64(r.IntN(5000)))
+			if err != nil && ctx.Err() == nil {
+				t.Errorf("spill: %v", err)
+				return
+			}
+			spilled += n
+			if n == 0 {
+				select {
+				case <-ctx.Done():
+				case <-time.After(time.Millisecond):
+				}
+			}
+		}
+	})
+	next, cuts := 0, 0
+	for r := rand.New(rand.NewPCG(3, 4)); next < calls*each && !t.Failed(); {
+		k := c.Take(0, int64(r.IntN(8000)))
+		if k == nil {
+			<-c.Changed()
+			continue
+		}
+		if second := c.Take(0, int64(r.IntN(3000))); second != nil {
+			if r.IntN(2) == 0 {
+				first, _ := second.Range()
+				second.Trim(first + uint64(r.IntN(4)))
+			}
+			if n := len(c.claims); n > 0 && c.claims[n-1] == second {
+				second.Release()
+			}
+		}
+		first, end := k.Range()
+		if r.IntN(3) == 0 && end > first+1 {
+			end = first + 1 + r.Uint64N(end-first-1)
+			k.Trim(end)
+		}
+		at := next
+		for row := range k.Rows() {
+			if !strings.HasPrefix(string(row.Data), fmt.Sprintf("%d.", at)) || row.Seq != uint64(at+1) {
+				t.Errorf("row %d is %.20q, want row %d", row.Seq, row.Data, at)
+				break
+			}
+			at++
+		}
+		if at != int(end)-1 {
+			t.Errorf("claim [%d, %d) ends at row %d", first, end, at)
+		}
+		switch r.IntN(4) {
+		case 0:
+			k.Release()
+			continue
+		case 1:
+			run, err := x.NewRun(RunRouted, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h := RunHead{Incarnation: s.Incarnation, Kind: RunRouted, Version: 1, Epoch: c.NewEpoch(), N: 1, First: first, Next: end, Counts: Counts{Dropped: int64(end - first)}}
+			if err := run.Seal(h); err != nil {
+				t.Fatal(err)
+			}
+			if err := x.Route(k, run, h); err != nil {
+				t.Fatal(err)
+			}
+		default:
+			x.cutClaim(s, k)
+		}
+		next = at
+		cuts++
+	}
+	stop()
+	wg.Wait()
+	got := c.Totals()
+	if got.Accepted != calls*each || got.OK+got.Dropped != calls*each || got.Waiting != 0 {
+		t.Errorf("totals %+v", got)
+	}
+	if f := x.front.stats(); f.Used != 0 || f.Reserved != 0 {
+		t.Errorf("the front has %+v", f)
+	}
+	if st := x.space.stats(); st.Rows != 0 {
+		t.Errorf("the disk has %+v", st)
+	}
+	t.Logf("%d cuts, %d rows spilled", cuts, spilled)
 }
