@@ -7,6 +7,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"hydrant/buffer"
@@ -34,7 +35,21 @@ const (
 // shares are what routed streams may take of limits.memory.
 type shares struct {
 	memory int64
-	count  func() int // of routed streams; not to be called with the lock of one held
+	count  func() int // of routed streams, which takes the lock of each
+
+	mu      sync.Mutex // guards what follows; before those of streams
+	counted time.Time
+	n       int
+}
+
+// streams is how many share. It was counted in the last second, as every loop asks whenever it looks around.
+func (s *shares) streams() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := time.Now(); s.counted.IsZero() || now.Sub(s.counted) >= time.Second {
+		s.counted, s.n = now, s.count()
+	}
+	return int64(max(s.n, 1))
 }
 
 // claim is the bytes of Data that a route job takes: all streams together a quarter of the front, which has six parts of
@@ -44,13 +59,13 @@ func (s *shares) claim(hooks bool) int64 {
 	if hooks {
 		most = hookBytes
 	}
-	return min(max(s.memory*6/16/4/int64(max(s.count(), 1)), 1<<20), most)
+	return min(max(s.memory*6/16/4/s.streams(), 1<<20), most)
 }
 
 // run is the bytes that a run may gather before they are written: all streams together three eighths of what
 // encoders have, which is four parts of sixteen.
 func (s *shares) run() int64 {
-	return min(max(s.memory*4/16*3/8/int64(max(s.count(), 1)), 1<<20), routeBytes)
+	return min(max(s.memory*4/16*3/8/s.streams(), 1<<20), routeBytes)
 }
 
 // sweepKeys is the keys of one manifest of a sweep: each is an object, of which the manifest knows about as much as a page has

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -144,6 +145,7 @@ type whim struct {
 	last map[string]string // what it said of each record last: the result, or ProcessingFailed where the call failed
 	many map[string]int    // how often it was asked
 	hang chan struct{}     // not nil: it answers nobody before this is closed
+	well bool              // it does not fail
 }
 
 func (w *whim) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
@@ -166,6 +168,9 @@ func (w *whim) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	hang := w.hang
 	fate, wait := w.r.IntN(12), time.Duration(w.r.IntN(60))*time.Millisecond
+	if w.well {
+		fate, wait = 11, 0
+	}
 	for i := range batch.Records {
 		b := &batch.Records[i]
 		b.Result = []string{"Ok", "Ok", "Dropped", "ProcessingFailed"}[w.r.IntN(4)]
@@ -290,7 +295,7 @@ streams:
 func TestDeadFunction(t *testing.T) {
 	w, url := newWhim(t)
 	w.hang = make(chan struct{})
-	d := configure(t, fmt.Sprintf(`limits: { memory: 128MiB, disk: 2GiB }
+	d := configure(t, fmt.Sprintf(`limits: { memory: 128MiB, disk: 1GiB }
 streams:
   - name: dead
     transform: [ { http: { url: %q, retries: 100, timeout: 15m } } ]
@@ -302,7 +307,7 @@ streams:
     destination: { file: { path: lake, prefix: "well/" } }
 `, url))
 	d.start()
-	const calls, rows = 64, 500
+	const calls, rows = 40, 500
 	pad := strings.Repeat("y", 4000)
 	put := func(stream string, from, n int) {
 		t.Helper()
@@ -322,23 +327,31 @@ streams:
 		}
 		t.Fatal("the daemon refuses puts for good")
 	}
-	for i := range calls { // 128 MB: more than the ring and the memory have
+	began := time.Now()
+	for i := range calls { // 80 MB: more than the ring and the memory have
 		put("dead", i*rows, rows)
 	}
+	t.Logf("puts took %v", time.Since(began))
 	put("well", 0, 10)
 	d.flush("well")
+	t.Logf("and the other stream was delivered after %v", time.Since(began))
 	d.balance("well", 10, 0)
 	if s := d.status("dead"); s.Backlog != calls*rows {
 		t.Errorf("%+v", s)
 	}
+	if runs, err := filepath.Glob(filepath.Join(d.data, "runs", "*.run")); err != nil || len(runs) == 0 {
+		t.Errorf("nothing has been moved to disk: %v", err)
+	}
 	d.kill()
 	w.mu.Lock()
 	close(w.hang)
-	w.hang = nil
+	w.hang, w.well = nil, true
 	w.mu.Unlock()
 	d.start()
 	put("dead", calls*rows, 1)
+	began = time.Now()
 	d.flush("dead")
+	t.Logf("what waited was delivered in %v", time.Since(began))
 	s := d.status("dead")
 	if s.Accepted != calls*rows+1 || s.Delivered+s.Failed+s.Dropped != s.Accepted || s.Unaccounted != 0 || s.Delivered == 0 {
 		t.Errorf("%+v", s)
