@@ -90,6 +90,7 @@ func TestConnections(t *testing.T) {
 		t.Helper()
 		l := `{listener="` + part + `"} `
 		text := "# HELP hydrant_connections Open connections of clients.\n# TYPE hydrant_connections gauge\nhydrant_connections" + l + open +
+			"\n# HELP hydrant_connections_evicted_total Connections without a request that were closed to make room for another.\n# TYPE hydrant_connections_evicted_total counter\nhydrant_connections_evicted_total" + l + "0" +
 			"\n# HELP hydrant_connections_limit Connections of clients that may be open at a time.\n# TYPE hydrant_connections_limit gauge\nhydrant_connections_limit" + l + limit +
 			"\n# HELP hydrant_connections_refused_total Connections that were closed at once, because as many as may be were open.\n# TYPE hydrant_connections_refused_total counter\nhydrant_connections_refused_total" + l + refused + "\n"
 		if err := testutil.CollectAndCompare(c, strings.NewReader(text)); err != nil {

@@ -142,6 +142,7 @@ func (d *daemon) serve(o listening, h http.Handler) (_ *server, err error) {
 		return context.Background()
 	}
 	s.bound = access.NewConnections(o.name, o.most, d.log.With("component", o.name))
+	s.http.ConnState = s.bound.Follow
 	if err := d.register([]prometheus.Collector{s.bound}); err != nil {
 		return nil, err
 	}
