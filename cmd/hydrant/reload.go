@@ -204,9 +204,11 @@ func (r *reloader) applyStreams(ctx context.Context) {
 	p, log := r.pending, r.d.log
 	err := r.d.applyStreams(p.next)
 	if err == nil {
-		if err = r.d.plane.Adopt(ctx, p.next.AWS); !errors.Is(err, buffer.ErrFailing) {
+		tables, cancel := context.WithTimeout(ctx, lookUpLimit)
+		if err = r.d.plane.Adopt(tables, p.next.AWS); !errors.Is(err, buffer.ErrFailing) {
 			err = nil // it has said which streams keep what they had, and no other try would change that
 		}
+		cancel()
 	}
 	switch {
 	case err == nil:

@@ -258,6 +258,9 @@ func TestTablesOfTheAPI(t *testing.T) {
 	}
 	f("gone", "Entity Not Found: table db.gone (Service: AWSGlue; Error Code: EntityNotFoundException)")
 	f("set", `The schema is invalid. Table db.set: column "a": unknown type "set"`)
+	table.Region = "@127.0.0.1:9999/"
+	f("clicks", `region "@127.0.0.1:9999/" is not the name of a region`)
+	table.Region = ""
 	catalog.denied = true
 	f("clicks", "Access was denied when calling Glue. Please ensure that the role specified in the data format conversion configuration has the necessary permissions. Insufficient permission(s) on table: table db.clicks (Service: AWSGlue; Error Code: AccessDeniedException)")
 	server.Close()

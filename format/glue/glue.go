@@ -14,6 +14,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -50,7 +51,7 @@ type Columns struct {
 
 // Options of a Catalog. Checked once by New, never changed afterwards.
 type Options struct {
-	Region      string // required
+	Region      string // required; may come from a caller of the API
 	Endpoint    string // base URL; "": AWS's own
 	RoleARN     string // is assumed with the credentials of the AWS chain; "": they are used as they are
 	STSEndpoint string // base URL of the service that the role is assumed at; "": AWS's own
@@ -59,10 +60,17 @@ type Options struct {
 // Catalog reads tables. Safe for concurrent use; it holds no connections between calls.
 type Catalog struct{ o Options }
 
+// regionName is what may stand in the name of a host. Hosts of AWS are named by the region, and anything else in it could
+// name another host, which credentials would then be shown to.
+var regionName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`)
+
 // New returns a Catalog. It makes no connection.
 func New(o Options) (*Catalog, error) {
 	if o.Region == "" {
 		return nil, errors.New("glue: a region is needed")
+	}
+	if !regionName.MatchString(o.Region) {
+		return nil, fmt.Errorf("region %.80q is not the name of a region: it has 1 to 63 letters, digits and hyphens, like eu-west-1", o.Region)
 	}
 	return &Catalog{o}, nil
 }

@@ -208,6 +208,24 @@ func TestMisbehaviour(t *testing.T) {
 	}
 }
 
+// A region that comes from a caller of the API cannot name another host.
+func TestRegions(t *testing.T) {
+	long := strings.Repeat("r", 63)
+	for region, right := range map[string]bool{
+		"eu-west-1": true, "us-gov-east-1": true, "r": true, long: true,
+		"": false, long + "r": false, "-eu": false, "eu-": false, "eu west": false, "eu_west": false, "eu-west-1\n": false, "é": false,
+		"@127.0.0.1:9999/": false, "x.example.com": false, "eu-west-1/": false, "eu-west-1#": false, "eu-west-1?": false, "eu-west-1:443": false, "%40": false,
+	} {
+		_, err := New(Options{Region: region})
+		if (err == nil) != right {
+			t.Errorf("%q: %v, want it to be taken: %v", region, err, right)
+		}
+		if err != nil && len(err.Error()) > 300 {
+			t.Errorf("%q: an error of %d bytes", region, len(err.Error()))
+		}
+	}
+}
+
 // A role is assumed with the credentials of the environment, and the table is asked for with its own.
 func TestRole(t *testing.T) {
 	c := &catalog{tables: map[string]string{"web.clicks@LATEST": clicks}}
