@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -13,6 +14,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/firehose"
+	"github.com/aws/aws-sdk-go-v2/service/firehose/types"
 
 	"hydrant/e2e/parts"
 )
@@ -180,4 +185,105 @@ func firstLines(text []byte, n int) []byte {
 func (d *daemon) flushAwayIn(stream string, limit time.Duration) {
 	d.t.Helper()
 	d.call("POST", d.admin+"/v1/streams/"+stream+"/flush?timeout="+limit.String(), "")
+}
+
+// A dynamically partitioned stream is created over the API and delivers: values are printed as Firehose prints them, null, missing
+// and empty ones fail, and so does the 501st partition, whose place is free after a delivery.
+func TestChecklist16And17DynamicPartitioning(t *testing.T) {
+	t.Parallel()
+	store := parts.MinIO(t)
+	store.CreateBucket(t, "lake")
+	d := configure(t, fmt.Sprintf("aws: { endpoints: { s3: %q } }\nstreams: []\n", store.Endpoint))
+	d.env = []string{"AWS_ACCESS_KEY_ID=" + store.AccessKey, "AWS_SECRET_ACCESS_KEY=" + store.SecretKey}
+	d.start()
+	client := firehoseClient(d.api, 1)
+	ctx := t.Context()
+	processor := func(kind types.ProcessorType, parameters ...string) types.Processor {
+		p := types.Processor{Type: kind}
+		for i := 0; i < len(parameters); i += 2 {
+			p.Parameters = append(p.Parameters, types.ProcessorParameter{ParameterName: types.ProcessorParameterName(parameters[i]), ParameterValue: &parameters[i+1]})
+		}
+		return p
+	}
+	create := func(name, query string) error {
+		_, err := client.CreateDeliveryStream(ctx, &firehose.CreateDeliveryStreamInput{DeliveryStreamName: &name,
+			ExtendedS3DestinationConfiguration: &types.ExtendedS3DestinationConfiguration{
+				BucketARN: aws.String("arn:aws:s3:::lake"), RoleARN: aws.String("arn:aws:iam::123456789012:role/r"),
+				Prefix:                           aws.String(name + "/c=!{partitionKeyFromQuery:customer}/d=!{partitionKeyFromQuery:day}/"),
+				ErrorOutputPrefix:                aws.String("errors/!{firehose:error-output-type}/"),
+				DynamicPartitioningConfiguration: &types.DynamicPartitioningConfiguration{Enabled: aws.Bool(true)},
+				ProcessingConfiguration: &types.ProcessingConfiguration{Enabled: aws.Bool(true), Processors: []types.Processor{
+					processor(types.ProcessorTypeRecordDeAggregation, "SubRecordType", "JSON"),
+					processor(types.ProcessorTypeMetadataExtraction, "MetadataExtractionQuery", query, "JsonParsingEngine", "JQ-1.6"),
+					processor(types.ProcessorTypeAppendDelimiterToRecord),
+				}},
+			}})
+		return err
+	}
+	if err := create("bad", `{customer:.c|, day:.d}`); err == nil || !strings.Contains(err.Error(), "InvalidArgumentException") {
+		t.Errorf("a query that is none: %v", err)
+	}
+	if err := create("s", `{customer:.c, day:.t[0:10]}`); err != nil {
+		t.Fatal(err)
+	}
+	put := func(records ...string) {
+		t.Helper()
+		in := &firehose.PutRecordBatchInput{DeliveryStreamName: aws.String("s")}
+		for _, r := range records {
+			in.Records = append(in.Records, types.Record{Data: []byte(r)})
+		}
+		if out, err := client.PutRecordBatch(ctx, in); err != nil || *out.FailedPutCount != 0 {
+			t.Fatal(out, err)
+		}
+	}
+	row := func(customer string) string { return `{"c":` + customer + `,"t":"2026-07-13T14:00:00Z"}` }
+	put(row(`"acme"`)+row("7"), row("1.0")+"\n"+row("true"), row(`"a/b"`), row(`"é"`), row(`"acme"`), row("null"), row(`""`), `{"t":"2026-07-13"}`, row("[1]"), `{"c":"x"}`)
+	d.flush("s")
+	list := func(prefix string) map[string]string { // texts by folder
+		t.Helper()
+		found := map[string]string{}
+		for o, err := range store.Objects(t, "lake") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(o.Key, prefix) {
+				found[o.Key[:strings.LastIndexByte(o.Key, '/')+1]] += string(store.Get(t, "lake", o.Key))
+			}
+		}
+		return found
+	}
+	want := map[string]string{}
+	for value, text := range map[string]string{"acme": row(`"acme"`) + "\n" + row(`"acme"`), "7": row("7"), "1": row("1.0"), "true": row("true"), "a/b": row(`"a/b"`), "é": row(`"é"`)} {
+		want["s/c="+value+"/d=2026-07-13/"] = text
+	}
+	if got := list("s/"); !maps.Equal(got, want) {
+		t.Errorf("objects\n got %q\nwant %q", got, want)
+	}
+	for _, text := range list("errors/") {
+		for line := range strings.Lines(text) {
+			if !strings.Contains(line, `"errorCode":"DynamicPartitioning.MetadataExtractionFailed","errorMessage":"partitionKeys values must `) {
+				t.Errorf("error line %s", line)
+			}
+		}
+	}
+
+	rows := make([]string, 500)
+	for i := range rows {
+		rows[i] = row(fmt.Sprintf(`"k%d"`, i))
+	}
+	put(rows...)
+	put(row(`"k500"`), row(`"k0"`))
+	d.flush("s")
+	if n := len(list("s/c=k")); n != 500 {
+		t.Errorf("%d partitions were delivered, want 500", n)
+	}
+	over := list("errors/activePartitionExceeded/")
+	if len(over) != 1 || !strings.Contains(over["errors/activePartitionExceeded/"], `"errorCode":"DynamicPartitioning.ActivePartitionsLimitExceeded","errorMessage":"The number of active partitions has exceeded the configured limit"`) {
+		t.Errorf("above the limit: %q", over)
+	}
+	put(row(`"k500"`))
+	d.flush("s")
+	if got := list("s/c=k500/"); len(got) != 1 {
+		t.Errorf("after a delivery: %q", got)
+	}
 }

@@ -1,13 +1,17 @@
 package firehose
 
 import (
+	"encoding/json"
 	"strconv"
 	"strings"
 )
 
+// queryKey is a key of an object that a jq query builds, with the query for its value.
+type queryKey struct{ name, value string }
+
 // queryKeys are the keys of a jq query that builds one object with plainly written keys, which nearly all
 // queries for partition keys are: {a:.x, "b":(.y|tostring), c}. ok is false for every other query.
-func queryKeys(query string) (keys []string, ok bool) {
+func queryKeys(query string) (keys []queryKey, ok bool) {
 	q := strings.TrimSpace(query)
 	if !strings.HasPrefix(q, "{") || !strings.HasSuffix(q, "}") {
 		return nil, false
@@ -18,11 +22,10 @@ func queryKeys(query string) (keys []string, ok bool) {
 		if q == "" {
 			return keys, len(keys) > 0
 		}
-		key, rest := queryKey(q)
+		key, rest := readQueryKey(q)
 		if key == "" {
 			return nil, false
 		}
-		keys = append(keys, key)
 		value, more, end := queryValue(rest)
 		if !end {
 			return nil, false
@@ -30,6 +33,10 @@ func queryKeys(query string) (keys []string, ok bool) {
 		if value = strings.TrimSpace(value); value != "" && value[0] != ':' {
 			return nil, false
 		}
+		if value = strings.TrimSpace(strings.TrimPrefix(value, ":")); value == "" {
+			value = valueOf(".", key)
+		}
+		keys = append(keys, queryKey{key, value})
 		if q = more; q == "" {
 			return keys, true
 		}
@@ -39,8 +46,17 @@ func queryKeys(query string) (keys []string, ok bool) {
 	}
 }
 
-// queryKey reads the key that q begins with, a word or a string without interpolation; "" where there is none.
-func queryKey(q string) (key, rest string) {
+// valueOf is the query for a member of what another query gives.
+func valueOf(query, key string) string {
+	text, err := json.Marshal(key)
+	if err != nil {
+		panic("bug: a text has no JSON: " + err.Error())
+	}
+	return query + "[" + string(text) + "]" // what JSON escapes jq reads
+}
+
+// readQueryKey reads the key that q begins with, a word or a string without interpolation; "" where there is none.
+func readQueryKey(q string) (key, rest string) {
 	if q[0] == '"' {
 		quoted, err := strconv.QuotedPrefix(q)
 		if err != nil {

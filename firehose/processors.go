@@ -147,21 +147,12 @@ func (d *Document) partitioning() error {
 	if !d.partitions() {
 		return nil
 	}
-	fromQuery, fromLambda := partitionKeys(d.conf.text("Prefix"))
+	fromQuery, fromLambda := d.partitionKeys()
 	if len(fromQuery)+len(fromLambda) == 0 {
 		return invalid("S3 Prefix should contain Dynamic Partitioning namespaces when Dynamic Partitioning is enabled")
 	}
-	query, hasLambda := "", false
-	if c := d.conf.sub(processingMember); c.boolean("Enabled") {
-		for _, p := range c.list("Processors") {
-			switch p := p.(tree); p.text("Type") {
-			case extraction:
-				query = parameters(p)["MetadataExtractionQuery"]
-			case lambda:
-				hasLambda = true
-			}
-		}
-	}
+	query := d.query()
+	_, hasLambda := d.enabled(lambda)
 	switch {
 	case len(fromLambda) > 0 && !hasLambda:
 		return invalid("S3 Prefix takes %s from a Lambda processor, and there is none.", fromLambda[0])
@@ -172,13 +163,15 @@ func (d *Document) partitioning() error {
 	if !ok {
 		return nil // only jq itself can say
 	}
+	var names []string
 	for _, k := range keys {
-		if !slices.Contains(fromQuery, k) {
+		names = append(names, k.name)
+		if !slices.Contains(fromQuery, k.name) {
 			return invalid("MetaDataExtraction JQ Query can't contain keys that are not present in the S3 Prefix expression")
 		}
 	}
 	for _, k := range fromQuery {
-		if !slices.Contains(keys, k) {
+		if !slices.Contains(names, k) {
 			return invalid("S3 Prefix takes %s from the MetaDataExtraction JQ Query, which has no such key.", k)
 		}
 	}

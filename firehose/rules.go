@@ -3,7 +3,6 @@ package firehose
 import (
 	"errors"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
@@ -83,24 +82,18 @@ func (d *Document) bucketPrefixes() error {
 	return nil
 }
 
-// partitionExpression is a partition key in a prefix, which package prefix does not evaluate.
-var partitionExpression = regexp.MustCompile(`!\{(partitionKeyFromQuery|partitionKeyFromLambda):([^{}]+)\}`)
-
-// partitionStandIn is an expression that package prefix takes as a partition key's place: as short as a value
-// can be.
-const partitionStandIn = "!{timestamp:'k'}"
-
 func checkPrefixes(b tree, partitioned bool) error {
 	text := b.text("Prefix")
-	if partitionExpression.MatchString(text) {
-		if !partitioned {
-			return invalid("S3 Prefix can contain Dynamic Partitioning namespaces only when Dynamic Partitioning is enabled")
-		}
-		text = partitionExpression.ReplaceAllString(text, partitionStandIn)
+	validate := prefix.ValidatePair
+	if partitioned {
+		validate = prefix.ValidatePartitionedPair
 	}
-	err := prefix.ValidatePair(text, b.text(errorOutputPrefixMember), true)
+	err := validate(text, b.text(errorOutputPrefixMember), true)
 	if err == nil {
 		return nil
+	}
+	if p, other := prefix.Parse(text, prefix.PartitionedPrefix); !partitioned && other == nil && len(p.Keys()) > 0 {
+		return invalid("S3 Prefix can contain Dynamic Partitioning namespaces only when Dynamic Partitioning is enabled")
 	}
 	var e *prefix.Error
 	if errors.As(err, &e) {
@@ -109,13 +102,17 @@ func checkPrefixes(b tree, partitioned bool) error {
 	return invalid("%s", err)
 }
 
-// partitionKeys are the keys of a prefix, by namespace.
-func partitionKeys(text string) (fromQuery, fromLambda []string) {
-	for _, m := range partitionExpression.FindAllStringSubmatch(text, -1) {
-		if m[1] == "partitionKeyFromQuery" {
-			fromQuery = append(fromQuery, m[2])
+// partitionKeys are the keys of the prefix, by namespace.
+func (d *Document) partitionKeys() (fromQuery, fromLambda []string) {
+	p, err := prefix.Parse(d.conf.text("Prefix"), prefix.PartitionedPrefix)
+	if err != nil {
+		return nil, nil // which is said elsewhere
+	}
+	for _, k := range p.Keys() {
+		if k.Namespace == prefix.FromQuery {
+			fromQuery = append(fromQuery, k.Name)
 		} else {
-			fromLambda = append(fromLambda, m[2])
+			fromLambda = append(fromLambda, k.Name)
 		}
 	}
 	return fromQuery, fromLambda

@@ -249,7 +249,11 @@ func TestQueryKeys(t *testing.T) {
 	f := func(query, want string) {
 		t.Helper()
 		keys, ok := queryKeys(query)
-		got := strings.Join(keys, " ")
+		var names []string
+		for _, k := range keys {
+			names = append(names, k.name)
+		}
+		got := strings.Join(names, " ")
 		if !ok {
 			got = "-"
 		}

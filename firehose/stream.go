@@ -59,6 +59,7 @@ func (d *Document) ConfigWithSchema(name string, aws config.AWS, schema config.S
 		},
 	}
 	s.Transform = d.transform()
+	s.Partition = d.partition()
 	if d.converts() {
 		s.Format.Parquet = d.parquet(schema)
 	} else {
@@ -166,15 +167,13 @@ func (d *Document) deliverable() error {
 	switch {
 	case d.kind == redshift:
 		return refuse("", "delivery into Redshift is yet to come.")
-	case d.partitions():
-		return refuse(partitioningMember, "dynamic partitioning is yet to come.")
 	case d.conf.text("S3BackupMode") == enabled, d.conf.text("S3BackupMode") == allData:
 		return refuse("S3BackupMode", "backup of source records is yet to come.")
 	}
 	if c := d.conf.sub(processingMember); c.boolean("Enabled") {
 		for _, p := range c.list("Processors") {
 			switch kind := p.(tree).text("Type"); kind {
-			case appendDelimiter, decompression, logProcessing:
+			case appendDelimiter, decompression, logProcessing, deaggregation, extraction:
 			default:
 				return refuse(processingMember, "the processor "+kind+" is yet to come.")
 			}
@@ -191,20 +190,70 @@ func (d *Document) deliverable() error {
 
 // transform is what processors do before the format, in the service's order, whatever order they are given in.
 func (d *Document) transform() []config.Processor {
-	c := d.conf.sub(processingMember)
-	if !c.boolean("Enabled") || !has(c, decompression) {
-		return nil
-	}
-	how := config.DecompressGzip
-	for _, p := range c.list("Processors") {
-		if p := p.(tree); p.text("Type") == logProcessing {
+	var list []config.Processor
+	if _, ok := d.enabled(decompression); ok {
+		how := config.DecompressGzip
+		if p, ok := d.enabled(logProcessing); ok {
 			how = config.DecompressLogs
-			if parameters(p)["DataMessageExtraction"] == "true" {
+			if p["DataMessageExtraction"] == "true" {
 				how = config.DecompressMessages
 			}
 		}
+		list = append(list, config.Processor{Decompress: &how})
 	}
-	return []config.Processor{{Decompress: &how}}
+	if p, ok := d.enabled(deaggregation); ok {
+		how := config.DeaggregateJSON
+		if p["SubRecordType"] == subRecordDelimit {
+			how = config.Deaggregate(p["Delimiter"])
+		}
+		list = append(list, config.Processor{Deaggregate: &how})
+	}
+	return list
+}
+
+// enabled are the parameters of the processor of a type, if processing has one and is enabled.
+func (d *Document) enabled(kind string) (map[string]string, bool) {
+	c := d.conf.sub(processingMember)
+	if c.boolean("Enabled") {
+		for _, p := range c.list("Processors") {
+			if p := p.(tree); p.text("Type") == kind {
+				return parameters(p), true
+			}
+		}
+	}
+	return nil, false
+}
+
+// query is that of the MetadataExtraction processor, or "".
+func (d *Document) query() string {
+	p, _ := d.enabled(extraction)
+	return p["MetadataExtractionQuery"]
+}
+
+// activePartitions is Firehose's quota. Records that would open a partition above it go to the error output.
+const activePartitions = 500
+
+// partition is dynamic partitioning, or nil: what the query says, key by key.
+func (d *Document) partition() *config.Partition {
+	if !d.partitions() {
+		return nil
+	}
+	p := &config.Partition{MaxActive: activePartitions, Hard: true}
+	fromQuery, _ := d.partitionKeys()
+	query := d.query()
+	keys, plain := queryKeys(query)
+	for _, name := range fromQuery {
+		if p.Keys == nil {
+			p.Keys = map[string]string{}
+		}
+		if !plain {
+			p.Keys[name] = valueOf("("+query+")", name)
+		}
+	}
+	for _, k := range keys {
+		p.Keys[k.name] = k.value
+	}
+	return p
 }
 
 // text is the format of records as they came.

@@ -57,6 +57,19 @@ func TestConfig(t *testing.T) {
 	f(plain(`transform=[{"decompress":"gzip"}]`), local, s3, processorsOf(gunzip))
 	f(base(`{"text":{"delimiter":"between","compression":"none"}}`, `transform=[{"decompress":{"cloudwatch_logs":{"extract":"messages"}}}]`), local, s3, processorsOf(newline, splitLogs, gunzip))
 	f(plain(`transform=[{"decompress":"cloudwatch_logs"}]`), local, s3, processorsOf(gunzip, strings.Replace(splitLogs, "True", "false", 1)))
+	// Dynamic partitioning. Each key of the query becomes a query of its own.
+	parted := func(keys, prefix string, edits ...string) string {
+		return plain(append([]string{`partition={"keys":` + keys + `,"max_active":"500","hard":true}`, `destination.s3.prefix="` + prefix + `"`,
+			`destination.s3.error_output_prefix="errors/!{firehose:error-output-type}/"`, `buffer.size="128MiB"`}, edits...)...)
+	}
+	query := func(text string) string { return processorsOf(strings.Replace(jqCustomer, "{customer:.c}", text, 1)) }
+	f(parted(`{"customer":".c"}`, "c=!{partitionKeyFromQuery:customer}/"), local, partitioned(t))
+	const two = "!{partitionKeyFromQuery:a b}/!{partitionKeyFromQuery:c}/"
+	f(parted(`{"a b":"(.x|f(1,2))","c":".[\"c\"]"}`, two), local, partitioned(t), ext+`Prefix="`+two+`"`, query(`{ \"a b\" : (.x|f(1,2)), c }`))
+	f(parted(`{"a b":"(. as $x | {\"a b\":.b,c:1})[\"a b\"]","c":"(. as $x | {\"a b\":.b,c:1})[\"c\"]"}`, two), local, partitioned(t), ext+`Prefix="`+two+`"`, query(`. as $x | {\"a b\":.b,c:1}`))
+	f(parted(`{"customer":".c"}`, "c=!{partitionKeyFromQuery:customer}/", `transform=[{"decompress":"gzip"},{"deaggregate":{"delimited":"IyMjIw=="}}]`),
+		local, partitioned(t), processorsOf(jqCustomer, strings.Replace(splitJSON, `"JSON"}`, `"DELIMITED"},`+parameter("Delimiter", "IyMjIw=="), 1), gunzip))
+	f(parted(`{"customer":".c"}`, "c=!{partitionKeyFromQuery:customer}/", `transform=[{"deaggregate":"json"}]`), local, partitioned(t), processorsOf(splitJSON, jqCustomer))
 	f(plain(), local, s3, ext+`ProcessingConfiguration={"Enabled":false,"Processors":[`+newline+`,`+lambdaWith()+`]}`)
 }
 
@@ -164,7 +177,6 @@ func TestNotDeliverable(t *testing.T) {
 	f("redshiftDestinationConfiguration", "delivery into Redshift is yet to come.", toRed)
 	f("httpEndpointDestinationConfiguration.s3BackupMode", "backup of source records is yet to come.", toHTTP, httpd+`S3BackupMode="AllData"`)
 	f("httpEndpointDestinationConfiguration.processingConfiguration", "the processor Lambda is yet to come.", toHTTP, httpd+`ProcessingConfiguration={"Enabled":true,"Processors":[`+lambdaWith()+`]}`)
-	f(extPath+".dynamicPartitioningConfiguration", "dynamic partitioning is yet to come.", partitioned(t))
 	f(extPath+".s3BackupMode", "backup of source records is yet to come.", s3, ext+`S3BackupMode="Enabled"`, ext+`S3BackupConfiguration={"RoleARN":"`+role+`","BucketARN":"`+bucket+`"}`)
 	f(extPath+".processingConfiguration", "the processor Lambda is yet to come.", s3, processorsOf(newline, lambdaWith()))
 	f(extPath+".dataFormatConversionConfiguration.schemaConfiguration", "the AWS Glue table db.clicks cannot be read. Declare the stream with its schema in the configuration file.",
