@@ -178,13 +178,26 @@ func addressOf(a net.Addr) netip.Addr {
 	if !ok {
 		return netip.Addr{}
 	}
-	addr := t.AddrPort().Addr().Unmap().WithZone("")
+	return network(t.AddrPort().Addr())
+}
+
+func network(addr netip.Addr) netip.Addr {
+	addr = addr.Unmap().WithZone("")
 	if addr.Is6() {
 		if p, err := addr.Prefix(64); err == nil {
 			return p.Addr()
 		}
 	}
 	return addr
+}
+
+// Network is what counts as one address where callers share something, of the RemoteAddr of a request.
+func Network(remote string) netip.Addr {
+	a, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.Addr{} // a socket
+	}
+	return network(a.Addr())
 }
 
 // refuse counts, and tells the log at most once a minute.

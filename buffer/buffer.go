@@ -491,6 +491,14 @@ func (b *Buffer) LimitDisk(limits map[string]int64) {
 // AdmitBody reserves memory for a request body of n bytes before it is read, or says *record.Refusal.
 func (b *Buffer) AdmitBody(n int64) (release func(), err error) { return b.space.admitBody(n) }
 
+// BodyBudget is how many bytes of bodies AdmitBody has reserved at a time at most.
+func (b *Buffer) BodyBudget() int64 {
+	if b.space.o.Sealed {
+		return b.space.bodies / 2
+	}
+	return b.space.bodies
+}
+
 // Append stores the records of a call in a stream and returns when they are durable (I1). All or none
 // are stored, or the first Receipt.Count where the call's Limiter says so; it is asked after earlier attempts have
 // been looked for. The batch and its buffer belong to the Buffer until Append returns, and the buffer for ever where

@@ -631,6 +631,9 @@ func TestBodiesWithSealedCopies(t *testing.T) {
 		if key != nil {
 			budget /= 2
 		}
+		if n := x.BodyBudget(); n != budget {
+			t.Errorf("a budget of %d, want %d", n, budget)
+		}
 		first, err := x.AdmitBody(budget - 100)
 		if err != nil {
 			t.Fatal(err)

@@ -2,10 +2,10 @@ package sources
 
 import "hydrant/record"
 
-// BodyAdmitter reserves memory for n bytes of a request body before they are read, or says *record.Refusal.
-// It must be safe for concurrent use.
+// BodyAdmitter reserves memory for n bytes of the body of a request before they are read, or says *record.Refusal. remote
+// is the request's RemoteAddr. It must be safe for concurrent use.
 type BodyAdmitter interface {
-	AdmitBody(n int64) (release func(), err error)
+	AdmitBody(remote string, n int64) (release func(), err error)
 }
 
 // Limits knows the rates that streams are limited to. It must be safe for concurrent use.

@@ -18,12 +18,12 @@ import (
 
 // apiHandler is the Firehose API and the plain one over the delivery manager.
 func (d *daemon) apiHandler() (http.Handler, error) {
-	d.puts = sources.NewMetrics(d.plane.Names)
+	d.puts, d.bodies = sources.NewMetrics(d.plane.Names), sources.NewShares(d.buffer)
 	h, err := directput.New(directput.Options{
 		Appender:  d.manager,
 		Directory: directory{d.manager, d.plane, d.log},
 		Control:   control{d.plane},
-		Admitter:  d.buffer,
+		Admitter:  d.bodies,
 		Limits:    &d.limits,
 		Access:    d.apiGuard,
 		Audit:     d.audit,

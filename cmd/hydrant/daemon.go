@@ -49,6 +49,7 @@ type daemon struct {
 	plane   *controlplane.Plane
 	limits  throttle.Streams // rates of streams
 	puts    *sources.Metrics // of all ways in
+	bodies  *sources.Shares  // of all ways in
 	api     *server
 	admin   *server
 

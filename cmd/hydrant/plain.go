@@ -12,7 +12,7 @@ func (d *daemon) withPlain(firehose http.Handler) (http.Handler, error) {
 	plain, err := plainhttp.New(plainhttp.Options{
 		Appender: d.manager,
 		Known:    func(name string) bool { _, known := d.manager.Definition(name); return known },
-		Admitter: d.buffer,
+		Admitter: d.bodies,
 		Limits:   &d.limits,
 		Access:   d.apiGuard,
 		Metrics:  d.puts,

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -128,7 +129,10 @@ func (s *store) Describe(name string) (Description, bool) {
 	return d, ok
 }
 
-func (s *store) AdmitBody(n int64) (release func(), err error) {
+func (s *store) AdmitBody(remote string, n int64) (release func(), err error) {
+	if _, err := netip.ParseAddrPort(remote); err != nil {
+		s.t.Errorf("a body of %q: %v", remote, err)
+	}
 	if s.admit != nil {
 		if err := s.admit(n); err != nil {
 			return nil, err

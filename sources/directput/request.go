@@ -109,7 +109,7 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, most int) (b 
 	}()
 	from := h.pace(w, r)
 	if n := r.ContentLength; n >= 0 {
-		if b.release, err = h.admit(n); err != nil {
+		if b.release, err = h.admit(r, n); err != nil {
 			return b, err
 		}
 		b.bytes = h.bufs.Get(int(n))[:n]
@@ -120,7 +120,7 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, most int) (b 
 	}
 	for size := 64 << 10; ; size *= 2 {
 		size := min(size, most+1) // one byte more tells that it is too long
-		release, err := h.admit(int64(size))
+		release, err := h.admit(r, int64(size))
 		if err != nil {
 			return b, err
 		}
@@ -152,11 +152,11 @@ func fill(r io.Reader, p []byte) (n int, err error) {
 }
 
 // admit reserves memory for a body.
-func (h *Handler) admit(n int64) (release func(), err error) {
+func (h *Handler) admit(r *http.Request, n int64) (release func(), err error) {
 	if h.o.Admitter == nil {
 		return func() {}, nil
 	}
-	release, err = h.o.Admitter.AdmitBody(n)
+	release, err = h.o.Admitter.AdmitBody(r.RemoteAddr, n)
 	if refusal, ok := errors.AsType[*record.Refusal](err); ok {
 		return nil, errRefused(refusal)
 	}

@@ -104,10 +104,10 @@ func (b *body) free() {
 }
 
 // get returns an empty body with room for n bytes, which are admitted first.
-func (h *Handler) get(n int) (body, error) {
+func (h *Handler) get(remote string, n int) (body, error) {
 	b := body{bufs: h.bufs}
 	if h.o.Admitter != nil {
-		release, err := h.o.Admitter.AdmitBody(int64(n))
+		release, err := h.o.Admitter.AdmitBody(remote, int64(n))
 		if refusal, ok := errors.AsType[*record.Refusal](err); ok {
 			return b, errRefused(refusal)
 		}
@@ -132,9 +132,9 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, c coding) (bo
 	from := h.pace(w, r)
 	n := int(r.ContentLength)
 	if n < 0 {
-		return h.readAll(from, 64<<10, most, errBody, func() error { return errBodyTooLarge(true) })
+		return h.readAll(r.RemoteAddr, from, 64<<10, most, errBody, func() error { return errBodyTooLarge(true) })
 	}
-	b, err := h.get(n)
+	b, err := h.get(r.RemoteAddr, n)
 	if err != nil {
 		return b, err
 	}
@@ -148,10 +148,10 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, c coding) (bo
 
 // readAll reads r to its end into buffers that double, from one of first bytes on, and at most most bytes. failed
 // makes the answer to an error of r, and tooLong that to more bytes.
-func (h *Handler) readAll(r io.Reader, first, most int, failed func(error) error, tooLong func() error) (b body, err error) {
+func (h *Handler) readAll(remote string, r io.Reader, first, most int, failed func(error) error, tooLong func() error) (b body, err error) {
 	for size := first; ; size *= 2 {
 		size := min(size, most+1) // one byte more tells that it is too long
-		grown, err := h.get(size)
+		grown, err := h.get(remote, size)
 		if err != nil {
 			b.free()
 			return body{}, err
@@ -201,12 +201,12 @@ func newDecoders() (*decoders, error) {
 const deflateMost = 1032
 
 // decode returns what a compressed body holds. It takes no more memory than is admitted, and none beyond MaxBody.
-func (h *Handler) decode(raw []byte, c coding) (body, error) {
+func (h *Handler) decode(remote string, raw []byte, c coding) (body, error) {
 	if len(raw) == 0 {
 		return body{}, errMalformed("The body is empty, and its Content-Encoding says that it is compressed.")
 	}
 	if c == zstandard {
-		return h.decodeZstd(raw)
+		return h.decodeZstd(remote, raw)
 	}
 	failed := func(err error) error {
 		return errMalformed("The body is not what its Content-Encoding says: %v.", err)
@@ -226,7 +226,7 @@ func (h *Handler) decode(raw []byte, c coding) (body, error) {
 	// The last bytes say how long the last member is, which is mostly the only one.
 	said := int64(binary.LittleEndian.Uint32(raw[max(len(raw)-4, 0):]))
 	first := min(said+1, int64(len(raw))*deflateMost, MaxBody+1)
-	return h.readAll(z, int(max(first, 4<<10)), MaxBody, func(err error) error { return failed(early(err)) }, errDecodedTooLarge)
+	return h.readAll(remote, z, int(max(first, 4<<10)), MaxBody, func(err error) error { return failed(early(err)) }, errDecodedTooLarge)
 }
 
 // early says in words of its own that something ended too soon.
@@ -242,7 +242,7 @@ func early(err error) error {
 const maxBlock = 128 << 10
 
 // decodeZstd decodes into a buffer of the size that the body says it has, or of a guess, and then of the largest.
-func (h *Handler) decodeZstd(raw []byte) (body, error) {
+func (h *Handler) decodeZstd(remote string, raw []byte) (body, error) {
 	size := min(8*len(raw)+4<<10, MaxBody)
 	var header zstd.Header
 	if err := header.Decode(raw); err == nil && header.HasFCS {
@@ -252,7 +252,7 @@ func (h *Handler) decodeZstd(raw []byte) (body, error) {
 		size = int(header.FrameContentSize)
 	}
 	for {
-		b, err := h.get(size + maxBlock)
+		b, err := h.get(remote, size+maxBlock)
 		if err != nil {
 			return body{}, err
 		}

@@ -231,7 +231,7 @@ func FuzzDecode(f *testing.F) {
 		if gz {
 			c = gzipped
 		}
-		b, err := h.decode(body, c)
+		b, err := h.decode("192.0.2.1:1", body, c)
 		if err == nil && len(b.bytes) > MaxBody {
 			t.Fatalf("%d bytes", len(b.bytes))
 		}

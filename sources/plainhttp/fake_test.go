@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -72,7 +73,10 @@ func (s *store) Append(_ context.Context, stream string, c record.Call) (r recor
 	return r, true, nil
 }
 
-func (s *store) AdmitBody(n int64) (release func(), err error) {
+func (s *store) AdmitBody(remote string, n int64) (release func(), err error) {
+	if _, err := netip.ParseAddrPort(remote); err != nil {
+		s.t.Errorf("a body of %q: %v", remote, err)
+	}
 	if s.admit != nil {
 		if err := s.admit(n); err != nil {
 			return nil, err

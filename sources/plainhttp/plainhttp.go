@@ -134,7 +134,7 @@ func (h *Handler) put(w http.ResponseWriter, r *http.Request) (answer []byte, er
 		}
 	}
 	if coding != identity {
-		decoded, err := h.decode(body.bytes, coding)
+		decoded, err := h.decode(r.RemoteAddr, body.bytes, coding)
 		if err != nil {
 			return nil, err
 		}

@@ -19,6 +19,7 @@ import (
 	"hydrant/access"
 	"hydrant/buffer"
 	"hydrant/record"
+	"hydrant/sources"
 )
 
 const (
@@ -193,7 +194,7 @@ func TestIdempotencyKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return x, newHandler(t, nil, func(o *Options) { o.Appender, o.Admitter, o.Limits = x, x, l }), in.Incarnation
+		return x, newHandler(t, nil, func(o *Options) { o.Appender, o.Admitter, o.Limits = x, sources.NewShares(x), l }), in.Incarnation
 	}
 	x, h, incarnation := open()
 	defer func() { x.Close() }()
