@@ -34,11 +34,13 @@ var _ BodyAdmitter = (*Shares)(nil)
 // NewShares returns the shares of a Memory, of which there is to be one for all that read bodies.
 func NewShares(m Memory) *Shares { return &Shares{memory: m, held: map[netip.Addr]int64{}} }
 
-// AdmitBody implements BodyAdmitter. One body of an address is never too large for its share.
+// AdmitBody implements BodyAdmitter. One body of an address is never too large for its share; what it has more than that is
+// not taken from the others' part, so that where memory is small the limit is passed by the rest of one body.
 func (s *Shares) AdmitBody(remote string, n int64) (release func(), err error) {
 	from, budget := access.Network(remote), s.memory.BodyBudget()
+	share := budget - budget/reserve
 	s.mu.Lock()
-	if before := s.held[from]; before > 0 && before+n > budget-budget/reserve {
+	if before := s.held[from]; before > 0 && before+n > share {
 		s.mu.Unlock()
 		return nil, &record.Refusal{Reason: "memory", Message: "The memory for request bodies that one address may have is full. Send the call again."}
 	}
@@ -51,7 +53,7 @@ func (s *Shares) AdmitBody(remote string, n int64) (release func(), err error) {
 			delete(s.held, from)
 		}
 	}
-	inner, err := s.memory.AdmitBody(n)
+	inner, err := s.memory.AdmitBody(min(n, share))
 	if err != nil {
 		back()
 		return nil, err

@@ -56,7 +56,11 @@ func TestShares(t *testing.T) {
 	for _, f := range releases {
 		f()
 	}
-	admit(a, 800, true)() // the only one of its address
+	whole := admit(a, 5000, true) // the only one of its address
+	admit(a, 1, false)
+	admit(b, 101, false)
+	admit(b, 100, true)() // the others' part is theirs all the same
+	whole()
 	admit("[2001:db8::1]:1", 700, true)
 	admit("[2001:db8::2]:1", 1, false) // the same network
 	admit("[2001:db8:0:1::1]:1", 100, true)
