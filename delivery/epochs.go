@@ -309,7 +309,15 @@ func (l *loop) routeBytes() int64 {
 	case l.spread < 0:
 		most = min(most, firstBytes)
 	case l.spread > 0:
-		most = min(most, max(int64(jobKeys/l.spread), 1<<20))
+		keys := jobKeys
+		if e := l.routes.last(); p.MaxActive > 0 && !p.Hard { // so that the epoch closes soon after that many are active
+			room := p.MaxActive
+			if e != nil {
+				room -= e.active
+			}
+			keys = min(keys, max(room, p.MaxActive/16))
+		}
+		most = min(most, max(int64(float64(keys)/l.spread), 1<<20))
 	}
 	return most
 }

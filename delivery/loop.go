@@ -325,7 +325,12 @@ func (l *loop) learn(j *job) {
 		}
 	}
 	if from > 0 && j.output > 0 {
-		l.ratio = l.ratio*3/4 + float64(j.output)/float64(from)/4
+		w := 0.25
+		if f := j.pipe.FileSize; f > 0 && (j.kind == cutKey || j.kind == sweepKeys) {
+			// Small objects are worse compressed, and say little about those that file_size is for.
+			w *= min(float64(j.output)/float64(len(j.keys))/float64(f), 1)
+		}
+		l.ratio = l.ratio*(1-w) + float64(j.output)/float64(from)*w
 	}
 }
 

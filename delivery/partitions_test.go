@@ -187,6 +187,36 @@ func TestHardBound(t *testing.T) {
 	})
 }
 
+// Nobody knows at first how small rows become: the first object of file_size is not made a sixth of its size all the same. Then
+// that is known, of other partitions too.
+func TestFileSizeOfPartitions(t *testing.T) {
+	keyedWorld(t, spec{FileSize: 1000, Interval: time.Hour, Short: 16}, func(t *testing.T, w *world) {
+		put := func(k string, n int) {
+			t.Helper()
+			for range n {
+				w.put("s", `{"k":"`+k+`","t":"2000-01-01T00:00:00Z","pad":"`+strings.Repeat("x", 54)+`"}`) // 100 bytes, of which 17 are written
+			}
+			time.Sleep(routeEvery + 2*cutEvery)
+		}
+		put("a", 20)
+		if n := len(w.shop().keys()); n != 0 {
+			t.Fatalf("%d objects of 340 bytes", n)
+		}
+		put("a", 40)
+		put("b", 58) // 986 bytes
+		keys := w.shop().keys()
+		if len(keys) != 1 || len(w.shop().objects[keys[0]].body) != 60*17 {
+			t.Fatalf("objects %q", keys)
+		}
+		put("b", 1)
+		if n := len(w.shop().keys()); n != 2 {
+			t.Errorf("%d objects", n)
+		}
+		w.flush("s")
+		w.balanced("s", 119)
+	})
+}
+
 // Through crashes at random moments, sweeps and size cuts included, no row is lost, twice, or in a wrong partition.
 func TestPartitionsSurviveCrashes(t *testing.T) {
 	for _, b := range backends {

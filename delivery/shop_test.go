@@ -35,9 +35,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type lines struct {
 	extension string
 	gate      func() // called for a row that begins with "wait"
+	short     int    // bytes of a row that are written; 0: all
 }
 
-func (f lines) NewEncoder() format.Encoder { return &lineEncoder{gate: f.gate} }
+func (f lines) NewEncoder() format.Encoder { return &lineEncoder{gate: f.gate, short: f.short} }
 func (f lines) Extension() string          { return f.extension }
 func (f lines) ContentEncoding() string    { return "" }
 func (f lines) SchemaVersion() string      { return "s1" }
@@ -47,6 +48,7 @@ type lineEncoder struct {
 	stats format.Stats
 	buf   []byte
 	gate  func()
+	short int
 	broke bool
 }
 
@@ -68,7 +70,11 @@ func (e *lineEncoder) Append(row record.Row) error {
 	if bytes.HasPrefix(row.Data, []byte("wait")) {
 		e.gate()
 	}
-	e.buf = append(append(e.buf[:0], row.Data...), '\n')
+	data := row.Data
+	if e.short > 0 {
+		data = data[:min(e.short, len(data))]
+	}
+	e.buf = append(append(e.buf[:0], data...), '\n')
 	n, err := e.w.Write(e.buf)
 	e.stats.Bytes += int64(n)
 	e.stats.Rows++
@@ -268,6 +274,7 @@ type spec struct {
 	Scatter  bool   // rows are routed by their first letter
 	Most     int    // routes at which everything is delivered early
 	Hard     bool   // or at which new ones go to the error output
+	Short    int    // bytes of a row that the format writes; 0: all
 	Keyed    bool   // rows are JSON and are routed by what the prefix names; their event time is t, late ones are quarantined
 }
 
@@ -306,7 +313,7 @@ func (w *world) open(s buffer.Stream) (*Pipeline, error) {
 	if c.Fail != "" {
 		return nil, errors.New(c.Fail)
 	}
-	p := &Pipeline{Format: lines{extension: c.Ext, gate: w.gate}, Size: c.Size, FileSize: c.FileSize, Interval: c.Interval, FileExtension: c.FileExt}
+	p := &Pipeline{Format: lines{extension: c.Ext, gate: w.gate, short: c.Short}, Size: c.Size, FileSize: c.FileSize, Interval: c.Interval, FileExtension: c.FileExt}
 	if c.Words {
 		p.Transform = words(w.t)
 	}

@@ -184,6 +184,9 @@ func (l *loop) finishEpochs(ctx context.Context) bool {
 				return false
 			}
 			j := e.jobs[0]
+			if l.premature(e, j) {
+				continue
+			}
 			m, err := l.cutKeys(j)
 			if err != nil {
 				if j.cancel(); !l.poisoned(ctx, j, err) {
@@ -196,6 +199,27 @@ func (l *loop) finishEpochs(ctx context.Context) bool {
 			l.learn(j)
 			l.keysCut(e, j)
 			l.s.committed(j, m)
+		}
+	}
+	return true
+}
+
+// premature forgets a size cut whose object would be much smaller than file_size, since nobody knew how small rows become: its
+// rows stay in their runs until there are enough. What it has taught holds for all keys, so this happens about once.
+func (l *loop) premature(e *epoch, j *job) bool {
+	f := j.pipe.FileSize
+	if j.kind != cutKey || !e.open || j.err != nil || f <= 0 || j.output >= f*3/4 || j.output == 0 || j.keys[0].key[0] == roleError ||
+		l.routes.closing != "" || float64(j.output) > 0.9*l.ratio*float64(j.input) {
+		return false
+	}
+	l.ratio = float64(j.output) / float64(j.input)
+	j.cancel()
+	j.abort()
+	e.jobs = e.jobs[1:]
+	l.s.release(j.use)
+	for key := range e.full {
+		if e.sizes[key] < l.fullAt(j.pipe, key) {
+			delete(e.full, key)
 		}
 	}
 	return true
