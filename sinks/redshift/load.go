@@ -24,8 +24,9 @@ func (s *Sink) checkParts(parts []sinks.Part) error {
 			return fmt.Errorf("the part's id %q is not made of 1 to %d letters, digits and / _ . : -", p.ID, maxID)
 		case seen[p.ID]:
 			return fmt.Errorf("the part %q is there twice", p.ID)
-		case !objectPattern.MatchString(p.Key):
-			return fmt.Errorf("the part %q has the key %q, which no manifest can name", p.ID, p.Key)
+		}
+		if err := s.loadable(p.Key); err != nil {
+			return fmt.Errorf("the part %q: %w", p.ID, err)
 		}
 		seen[p.ID] = true
 	}
@@ -69,6 +70,14 @@ func (s *Sink) finish(ctx context.Context, parts []sinks.Part, errs []error, aga
 			set = append(set, i)
 		}
 		l.load(ctx, set)
+	}
+	if ctx.Err() == nil {
+		return
+	}
+	for i, err := range errs { // a server that was told to stop has an error of its own for that
+		if e, ok := errors.AsType[*sinks.Error](err); ok && e.Class != sinks.RefusedObject {
+			errs[i] = &sinks.Error{Class: sinks.Unknown, Code: e.Code, Err: err}
+		}
 	}
 }
 

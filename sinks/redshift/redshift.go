@@ -168,11 +168,12 @@ func (s *Sink) Put(ctx context.Context, o sinks.Object) error { return s.o.Stagi
 // Verify asks whether the object is stored where COPY finds it.
 func (s *Sink) Verify(ctx context.Context, o sinks.Object) error { return s.o.Staging.Verify(ctx, o) }
 
-// ValidateKey tells whether the bucket takes the key and a manifest of COPY can name it.
-func (s *Sink) ValidateKey(key string) error {
-	if err := s.o.Staging.ValidateKey(key); err != nil {
-		return err
-	}
+// ValidateKey tells whether the bucket takes the key. Keys of objects that are to be loaded are nameable in a manifest by
+// the prefix that New has checked; of others, such as those of the error output, the bucket asks no more.
+func (s *Sink) ValidateKey(key string) error { return s.o.Staging.ValidateKey(key) }
+
+// loadable tells whether a manifest of COPY can name the key.
+func (s *Sink) loadable(key string) error {
 	if !objectPattern.MatchString(key) {
 		return fmt.Errorf("the key %q has other characters than A-Z a-z 0-9 = / _ . -, and COPY's manifest does not say how they are read", key)
 	}

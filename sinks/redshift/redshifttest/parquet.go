@@ -208,11 +208,17 @@ func (l *loader) parquetNested(e entry, f *parquet.File, columns []*parquet.Colu
 	line := int64(0)
 	r := parquet.NewGenericReader[any](f, f.Schema())
 	defer r.Close()
+	plain := parquet.NewReader(f)
+	defer plain.Close()
+	one := make([]parquet.Row, 1)
 	buf := make([]any, 64)
 	for {
 		n, err := r.Read(buf)
 		for _, v := range buf[:n] {
 			line++
+			if k, err := plain.ReadRows(one); k != 1 {
+				return internal(15001, "Spectrum Scan Error", fmt.Sprintf("File '%s': %v", e.url(), err))
+			}
 			row, ok := v.(map[string]any)
 			if !ok {
 				return internal(15001, "Spectrum Scan Error", fmt.Sprintf("a row is %T", v))
@@ -223,10 +229,12 @@ func (l *loader) parquetNested(e entry, f *parquet.File, columns []*parquet.Colu
 					out = append(out, '\t')
 				}
 				t, v := &l.columns[i], row[c.Name()]
-				if c.Leaf() {
-					value := parquet.ValueOf(v)
-					if s, ok := v.(string); ok && c.Type().Kind() == parquet.ByteArray {
-						value = parquet.ByteArrayValue([]byte(s))
+				if c.Leaf() { // from the row as it is stored: the other reader rounds decimals
+					var value parquet.Value
+					for _, x := range one[0] {
+						if x.Column() == c.Index() {
+							value = x
+						}
 					}
 					var code int
 					var reason string

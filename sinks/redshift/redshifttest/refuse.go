@@ -185,7 +185,9 @@ type edit struct {
 // the names that the front's schema has for them.
 func rewrite(sql string, tokens []token) string {
 	var edits []edit
-	cut := func(first, last int) { edits = append(edits, edit{tokens[first].from, tokens[last].to, ""}) }
+	cut := func(first, last int) {
+		edits = append(edits, edit{tokens[first].from, tokens[min(last, len(tokens)-1)].to, ""})
+	}
 	closing := func(i int) int { // of the parenthesis at i
 		depth := 0
 		for ; i < len(tokens); i++ {
@@ -254,7 +256,7 @@ func rewrite(sql string, tokens []token) string {
 			i = last
 		case "varchar", "text":
 			switch {
-			case opens(i+1) && tokens[i+2].is("max"):
+			case opens(i+1) && i+2 < len(tokens) && tokens[i+2].is("max"):
 				edits = append(edits, edit{tokens[i+2].from, tokens[i+2].to, "65535"})
 			case !opens(i + 1):
 				edits = append(edits, edit{t.from, t.to, "varchar(256)"})
@@ -270,6 +272,9 @@ func rewrite(sql string, tokens []token) string {
 	var b strings.Builder
 	at := 0
 	for _, e := range edits {
+		if e.from = max(e.from, at); e.to <= e.from { // of a statement that makes no sense
+			continue
+		}
 		b.WriteString(sql[at:e.from])
 		b.WriteString(e.with)
 		at = e.to
