@@ -76,9 +76,15 @@ streams:
 	idle := resident(d.cmd.Process.Pid)
 	watched := d.watch()
 	d.fill(t, "clicks", size, func(i uint64) string { return strconv.FormatUint(min(mix(i)%4, 1), 10) })
+	stored := func() []string { return withSuffix(walk(t, filepath.Join(d.dir, "lake")), ".parquet") }
+	for objects, since := -1, time.Now(); time.Since(since) < 20*time.Second; <-time.After(time.Second) { // what is full by then
+		if n := len(stored()); n != objects {
+			objects, since = n, time.Now()
+		}
+	}
 	u := watched()
 	var sizes []int64
-	for _, path := range withSuffix(walk(t, filepath.Join(d.dir, "lake")), ".parquet") {
+	for _, path := range stored() {
 		sizes = append(sizes, length(t, path)>>20)
 	}
 	slices.Sort(sizes)

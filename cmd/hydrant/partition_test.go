@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,5 +58,25 @@ func TestScheme(t *testing.T) {
 	}
 	if _, failure = router.Route(record.Row{Arrived: 1e15, Data: []byte(`{"c":1,"d":"2001/09/08 20:46"}`)}, map[string]string{"l": "x"}); failure == nil || failure.Type != partition.Late {
 		t.Errorf("got %v", failure)
+	}
+}
+
+// The example says what it makes of its sample, late and unreadable times included.
+func TestPartitionsExample(t *testing.T) {
+	const dir = "../../examples/partitions/"
+	sample, err := os.Open(dir + "sample.ndjson")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sample.Close()
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"plan", "-c", dir + "hydrant.yaml"}, sample, &out, &errs); code != 1 {
+		t.Errorf("exit code %d: %s", code, &errs)
+	}
+	for _, want := range []string{"3 delivered, 0 dropped, 2 to the error output", " flights/from=DTW/day=2001-01-01/", " flights/from=DTW/day=2001-01-02/", " flights/from=HNL/day=2001-01-01/",
+		" errors/late/", " errors/metadata-extraction-failed/", "Hydrant.Late", "Hydrant.EventTime"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, &out)
+		}
 	}
 }
