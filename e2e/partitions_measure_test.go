@@ -88,11 +88,12 @@ streams:
 		sizes = append(sizes, length(t, path)>>20)
 	}
 	slices.Sort(sizes)
+	reasons := d.reasons("clicks")
 	d.flushFor("clicks", 10*time.Minute)
 	if len(sizes) == 0 {
 		t.Fatalf("%d MB make no object of %d MiB", size/1e6, target)
 	}
-	t.Logf("objects of %d MiB: median %d, all %d; above idle %d MiB", target, sizes[len(sizes)/2], sizes, (u.memory-idle)>>20)
+	t.Logf("objects of %d MiB: median %d, all %d; above idle %d MiB; cut %s", target, sizes[len(sizes)/2], sizes, (u.memory-idle)>>20, reasons)
 }
 
 func length(t *testing.T, path string) int64 {

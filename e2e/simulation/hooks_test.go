@@ -6,14 +6,11 @@ import (
 	"errors"
 	"fmt"
 	hashes "hash/fnv"
+	"strconv"
 	"time"
 
-	"hydrant/buffer"
 	"hydrant/delivery"
 	"hydrant/partition"
-	"hydrant/prefix"
-	"hydrant/record"
-	"hydrant/transform"
 	"hydrant/transform/hook"
 )
 
@@ -95,18 +92,29 @@ func (f *whim) draw(id string, asked int) uint64 {
 	return h.Sum64() >> 3
 }
 
-// scatter spreads records over some prefixes.
-type scatter struct{ p *delivery.Pipeline }
+// scatteredBy is the key by which records lie scattered: the length of their padding, modulo 5.
+const scatteredBy = ".pad | length % 5"
 
-func (s scatter) NewRouter(partition.Mark) delivery.Router            { return s }
-func (s scatter) Watermark(partition.Mark, int64) (at int64, ok bool) { return 0, false }
-func (s scatter) Resume(int64, int64) partition.Mark                  { return partition.Mark{} }
-func (s scatter) Mark() partition.Mark                                { return partition.Mark{} }
-func (s scatter) Rewind(partition.Mark)                               {}
+// scatter has the records of a pipeline routed by that key.
+func scatter(pipe *delivery.Pipeline, stream string) error {
+	s, err := partition.New(partition.Options{
+		Prefix: pipe.Prefix, Location: pipe.TimeZone, Keys: map[string]string{"k": scatteredBy},
+		Check: func(text string) error { return pipe.CheckPrefix(stream, text) },
+	})
+	if err != nil {
+		return err
+	}
+	pipe.Scheme = delivery.Partitioned(s)
+	return nil
+}
 
-func (s scatter) Route(row record.Row, _ map[string]string) (partition.Placed, *transform.Failure) {
-	route := s.p.Prefix.Route(prefix.Values{Time: time.UnixMicro(row.Arrived).In(s.p.TimeZone)}) + fmt.Sprintf("k=%d/", row.Seq%5)
-	return partition.Placed{Key: partition.Key{Prefix: route, Hash: buffer.KeyHash([]byte(route))}}, nil
+// scattered is the value of the key of a record.
+func scattered(data []byte) string {
+	var fields struct{ Pad string }
+	if err := json.Unmarshal(data, &fields); err != nil {
+		panic("bug: " + err.Error())
+	}
+	return strconv.Itoa(len(fields.Pad) % 5)
 }
 
 // checkSaid checks that a record is where the function said last. The caller holds w.log.mu.

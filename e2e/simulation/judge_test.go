@@ -172,7 +172,7 @@ func (n named) rows(s *spec, body []byte) ([][]byte, error) {
 	}
 }
 
-// checkRoute checks that a record lies under the date of its arrival, which was between the call's first
+// checkRoute checks that a record lies in its partition, and under the date of its arrival, which was between the call's first
 // attempt and its answer. The caller holds w.log.mu.
 func (w *world) checkRoute(n named, s *spec, rec *sentRecord) {
 	c := rec.call
@@ -195,8 +195,12 @@ func (w *world) checkRoute(n named, s *spec, rec *sentRecord) {
 	if err != nil {
 		panic("bug: " + err.Error())
 	}
+	var keys []string
+	if s.Scatter {
+		keys = []string{scattered(rec.data)}
+	}
 	for _, t := range []time.Time{c.wall, c.ackWall} {
-		if strings.HasPrefix(n.key, data.Route(prefix.Values{Time: t.In(zone)})) {
+		if strings.HasPrefix(n.key, data.Route(prefix.Values{Time: t.In(zone), Keys: keys})) {
 			return
 		}
 	}

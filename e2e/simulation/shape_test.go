@@ -101,7 +101,7 @@ type spec struct {
 	Refuse   string // keys with this in them are not valid
 	Broken   bool   // cannot be opened until the world is healed
 	Hook     bool   // records go through a function that answers differently each time
-	Scatter  bool   // and lie scattered over some prefixes
+	Scatter  bool   // and lie scattered over some partitions
 
 	stream string // that it is drawn for
 }
@@ -178,8 +178,12 @@ var formats = func() map[string]format.Format {
 
 // templates of a spec. Both carry the revision, so that an object shows under which one it was named.
 func (p *spec) templates(stream string) (data, errs *prefix.Template, err error) {
-	return prefix.ParsePair(
-		fmt.Sprintf("data/%s/r%d/!{timestamp:yyyy/MM/dd/HH}/", stream, p.Rev),
+	parse, keys := prefix.ParsePair, ""
+	if p.Scatter {
+		parse, keys = prefix.ParsePartitionedPair, "k=!{partitionKeyFromQuery:k}/"
+	}
+	return parse(
+		fmt.Sprintf("data/%s/r%d/!{timestamp:yyyy/MM/dd/HH}/%s", stream, p.Rev, keys),
 		fmt.Sprintf("fail/%s/r%d/!{firehose:error-output-type}/!{timestamp:yyyy}/", stream, p.Rev))
 }
 
@@ -216,11 +220,13 @@ func (p *process) open(v buffer.Stream) (*delivery.Pipeline, error) {
 			Size:    hook.MinSize, Interval: 700 * time.Millisecond,
 		}}
 	}
-	if s.Scatter {
-		pipe.Scheme = scatter{pipe}
-	}
 	if pipe.Prefix, pipe.ErrorPrefix, err = s.templates(v.Name); err != nil {
 		return nil, err
+	}
+	if s.Scatter {
+		if err := scatter(pipe, v.Name); err != nil {
+			return nil, err
+		}
 	}
 	return pipe, nil
 }
