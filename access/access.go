@@ -56,6 +56,8 @@ var operations = map[string]Action{
 	"FlushStream":                   Admin,
 	"PauseStream":                   Admin,
 	"ResumeStream":                  Admin,
+	"RetryBatch":                    Admin,
+	"DivertBatch":                   Admin,
 }
 
 // ActionOf tells which action an operation needs; false where there is no such operation.

@@ -1,7 +1,8 @@
 // Package admin is the listener for operators: metrics, health, a status page and the admin API.
 //
 // Requests flow in over HTTP, from people, scrapers and probes; what flows out is the state of the streams
-// and the metrics, and three orders flow to the streams: flush, pause, resume. Nothing is kept here, so
+// and the metrics, and orders flow to the streams: flush, pause, resume, and
+// for a single batch retry and divert. Nothing is kept here, so
 // nothing is lost in a crash: whether a stream is paused is durable where the order is carried out.
 package admin
 
@@ -34,6 +35,7 @@ type Streams interface {
 	// Pause and Resume are durable on return. Both are idempotent. ErrNotFound, or it could not be done.
 	Pause(name string) error
 	Resume(name string) error
+	Batches
 }
 
 // Errors of Streams that have an answer of their own.
@@ -137,7 +139,10 @@ func New(o Options) (*Handler, error) {
 	own.HandleFunc("POST /v1/streams/{name}/flush", h.audited("FlushStream", h.flush))
 	own.HandleFunc("POST /v1/streams/{name}/pause", h.audited("PauseStream", h.order("pause", Streams.Pause)))
 	own.HandleFunc("POST /v1/streams/{name}/resume", h.audited("ResumeStream", h.order("resume", Streams.Resume)))
-	for path, methods := range map[string]string{"/v1/streams": "GET, HEAD", "/v1/streams/{name}": "GET, HEAD", "/v1/streams/{name}/flush": "POST", "/v1/streams/{name}/pause": "POST", "/v1/streams/{name}/resume": "POST"} {
+	own.HandleFunc("GET /v1/streams/{name}/batches", allowed("ShowStatus", h.batches))
+	own.HandleFunc("POST /v1/streams/{name}/batches/{id}/retry", h.audited("RetryBatch", h.retryBatch))
+	own.HandleFunc("POST /v1/streams/{name}/batches/{id}/divert", h.audited("DivertBatch", h.divertBatch))
+	for path, methods := range map[string]string{"/v1/streams/{name}/batches": "GET, HEAD", "/v1/streams/{name}/batches/{id}/retry": "POST", "/v1/streams/{name}/batches/{id}/divert": "POST", "/v1/streams": "GET, HEAD", "/v1/streams/{name}": "GET, HEAD", "/v1/streams/{name}/flush": "POST", "/v1/streams/{name}/pause": "POST", "/v1/streams/{name}/resume": "POST"} {
 		own.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", methods)
 			fail(w, http.StatusMethodNotAllowed, r.Method+" is not allowed here, but "+methods)

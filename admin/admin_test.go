@@ -70,6 +70,40 @@ func (f *fake) Flush(ctx context.Context, name string) (Remaining, error) {
 func (f *fake) Pause(name string) error  { return f.do("pause", name) }
 func (f *fake) Resume(name string) error { return f.do("resume", name) }
 
+func (f *fake) Batches(name string) ([]Waiting, error) {
+	if err := f.do("batches", name); err != nil {
+		return nil, err
+	}
+	return []Waiting{{Manifest: "m1", Records: 2, Objects: 1, Pending: 1, Left: []PendingObject{{Key: "k", Role: "data", Place: "s3 b", Records: 2}}}}, nil
+}
+
+func (f *fake) batch(verb, name, id string) error {
+	if err := f.do(verb, name); err != nil {
+		return err
+	}
+	if id != "m1" {
+		return ErrNoBatch
+	}
+	return nil
+}
+
+func (f *fake) RetryBatch(name, id string) error {
+	if name == "paused" {
+		return ErrPaused
+	}
+	return f.batch("retry", name, id)
+}
+
+func (f *fake) DivertBatch(_ context.Context, name, id string, to DivertTo) (Diverted, error) {
+	if err := f.batch("divert", name, id); err != nil {
+		return Diverted{}, err
+	}
+	if f.stuck && !to.Force {
+		return Diverted{Objects: 1, Doubtful: []string{"k"}}, nil
+	}
+	return Diverted{Objects: 2, Records: 9}, nil
+}
+
 func handler(t *testing.T, s Streams, notReady string) *Handler {
 	t.Helper()
 	reg := prometheus.NewRegistry()

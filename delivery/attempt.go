@@ -67,7 +67,7 @@ func (s *stream) sending(ctx context.Context, t *task) (bounded context.Context,
 	bounded, cancel := context.WithTimeout(ctx, attemptTime+time.Duration(t.info().Size/attemptRate)*time.Second)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.def.State == buffer.Discarding {
+	if s.def.State == buffer.Discarding || t.wanted {
 		cancel()
 	}
 	s.sends[t] = cancel
@@ -370,7 +370,11 @@ const maxReason = 1000
 // replace puts the same bytes under another key into a manifest of their own. When it is durable the old
 // object is never sent again.
 func (s *stream) replace(ctx context.Context, t *task, key string, role buffer.Role, reason string) (outcome, time.Duration) {
-	head, p, err := s.copyObject(t, key, role)
+	to := t.info().Destination
+	if pipe := t.batch.use.pipe; role == buffer.Error && role != t.info().Role && pipe != nil {
+		to = pipe.errors().ID
+	}
+	head, p, err := s.copyObject(t, key, role, to)
 	if err != nil {
 		return s.notReplaced(ctx, t, err)
 	}
@@ -448,8 +452,8 @@ func (s *stream) replacement(t *task, role buffer.Role) buffer.ManifestHead {
 	return head
 }
 
-// copyObject writes the object's bytes into a new pack, under another key, and seals it.
-func (s *stream) copyObject(t *task, key string, role buffer.Role) (head buffer.ManifestHead, p pack, err error) {
+// copyObject writes the object's bytes into a new pack, under another key and for a destination, and seals it.
+func (s *stream) copyObject(t *task, key string, role buffer.Role, destination string) (head buffer.ManifestHead, p pack, err error) {
 	info, m := t.info(), t.batch.manifest
 	head = s.replacement(t, role)
 	r, err := s.store.OpenObject(m, t.object)
@@ -467,10 +471,7 @@ func (s *stream) copyObject(t *task, key string, role buffer.Role) (head buffer.
 		}
 	}()
 	object := info.ObjectHead
-	object.Key, object.Role = key, role
-	if pipe := t.batch.use.pipe; role == buffer.Error && pipe != nil {
-		object.Destination = pipe.errors().ID
-	}
+	object.Key, object.Role, object.Destination = key, role, destination
 	w, err := p.Begin(object)
 	if err != nil {
 		return head, nil, fmt.Errorf("begin %q: %w", key, err)

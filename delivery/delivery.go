@@ -89,6 +89,9 @@ type Pace struct {
 // that this package names no format and no sink.
 type Open func(s buffer.Stream) (*Pipeline, error)
 
+// Directory makes the sink of files under an absolute path, for objects that are diverted there. It does no I/O.
+type Directory func(path string) (sinks.Sink, error)
+
 // Options of a Manager.
 type Options struct {
 	Buffer *buffer.Buffer
@@ -96,7 +99,9 @@ type Options struct {
 	// Declares tells whether a stream is one that Apply makes and ends; nil: all are. The others live beside
 	// it, by Change.
 	Declares func(s buffer.Stream) bool
-	Workers  int   // encoders at work at once, all streams together; 0: number of cores
-	Memory   int64 // limits.memory, of which delivery uses its shares
-	Log      *slog.Logger
+	// Directory makes the sinks of directories that batches are diverted to; nil: they cannot be.
+	Directory Directory
+	Workers   int   // encoders at work at once, all streams together; 0: number of cores
+	Memory    int64 // limits.memory, of which delivery uses its shares
+	Log       *slog.Logger
 }

@@ -55,7 +55,7 @@ func (s *stream) giveUp(ctx context.Context, t *task, cause error, result outcom
 		}
 	}
 	head := s.replacement(t, buffer.Error)
-	p, key, err := s.errorObjects(t, head, func(b []byte, row record.Row) []byte {
+	p, key, err := s.errorObjects(t, t.batch.use.pipe, head, func(b []byte, row record.Row) []byte {
 		return appendEndpointFailed(b, row, t.attempts, code, message, ended)
 	})
 	if err != nil {
@@ -69,9 +69,9 @@ func (s *stream) giveUp(ctx context.Context, t *task, cause error, result outcom
 	return result, 0
 }
 
-// errorObjects writes the rows of a request as lines of the error output and seals them. key is the first object's.
-func (s *stream) errorObjects(t *task, head buffer.ManifestHead, line func([]byte, record.Row) []byte) (p pack, key string, err error) {
-	out := &errorOutput{j: &job{store: s.store, name: s.name, pipe: t.batch.use.pipe, version: t.batch.manifest.Version}}
+// errorObjects writes the rows of a request as lines of a pipeline's error output and seals them. key is the first object's.
+func (s *stream) errorObjects(t *task, pipe *Pipeline, head buffer.ManifestHead, line func([]byte, record.Row) []byte) (p pack, key string, err error) {
+	out := &errorOutput{j: &job{store: s.store, name: s.name, pipe: pipe, version: t.batch.manifest.Version}}
 	defer func() {
 		if err != nil {
 			out.abort()

@@ -46,6 +46,10 @@ type Manager struct {
 	begin   chan struct{} // Run has a loop to start
 	stopped chan struct{} // closed when Run has returned
 
+	directory Directory
+	ending    chan struct{}  // closed when Run is to return
+	orders    sync.WaitGroup // diversions under way; added to under mu
+
 	defining gate // held over each change of a stream, which takes a while; before mu
 
 	mu       sync.RWMutex // guards what follows
@@ -80,17 +84,19 @@ func newManager(o Options, st store) (*Manager, error) {
 		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
 	m := &Manager{
-		store:    st,
-		open:     o.Open,
-		ours:     o.Declares,
-		log:      o.Log,
-		workers:  newWorkers(o.Workers),
-		up:       newUploader(o.Memory),
-		metrics:  newMetrics(),
-		begin:    make(chan struct{}, 1),
-		defining: newGate(),
-		stopped:  make(chan struct{}),
-		streams:  map[string]*stream{},
+		store:     st,
+		open:      o.Open,
+		ours:      o.Declares,
+		log:       o.Log,
+		workers:   newWorkers(o.Workers),
+		up:        newUploader(o.Memory),
+		metrics:   newMetrics(),
+		begin:     make(chan struct{}, 1),
+		defining:  newGate(),
+		stopped:   make(chan struct{}),
+		ending:    make(chan struct{}),
+		directory: o.Directory,
+		streams:   map[string]*stream{},
 	}
 	m.metrics.collect = m.snapshots
 	m.shares = &shares{memory: o.Memory, count: m.routed}
@@ -306,6 +312,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Lock()
 	m.stopping = true
 	m.mu.Unlock()
+	m.endOrders()
 	wg.Wait()
 	for _, s := range m.all() {
 		s.closeSinks()
@@ -397,6 +404,7 @@ func (s *stream) end() {
 	for _, l := range s.lanes {
 		s.up.dropLane(l)
 	}
+	s.closeDivertedLocked()
 	s.metrics.vanish(s.name)
 	s.signalLocked()
 }
@@ -405,6 +413,7 @@ func (s *stream) end() {
 func (s *stream) closeSinks() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closeDivertedLocked()
 	for _, v := range s.versions {
 		s.closeSink(v)
 	}

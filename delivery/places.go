@@ -131,6 +131,14 @@ func (s *stream) formerPlaces(own *version, destination string) (list []place) {
 	return list
 }
 
+// laneLocked is the queue for an object.
+func (s *stream) laneLocked(t *task) *lane {
+	if v := s.divertedLocked(t.info().Destination); v != nil {
+		return v.lane
+	}
+	return t.batch.use.laneFor(t.info().Destination)
+}
+
 func (s *stream) retireLocked(v *version) {
 	if v.users > 0 || v == s.cur || s.versions[v.number] != v {
 		return
@@ -178,6 +186,14 @@ func (s *stream) placesFor(t *task) (to, first place, kind string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v, cur, want := t.batch.use, s.cur, t.info().Destination
+	if to := s.divertedLocked(want); to != nil {
+		if to.err != nil {
+			return place{}, place{}, "file", to.err
+		}
+		s.useLocked(v)
+		first = place{name: to.d.Place, sink: to.d.Sink, v: v}
+		return first, first, to.d.Kind, nil
+	}
 	if v.pipe == nil {
 		if s.reopenLocked(v); v.pipe == nil {
 			return to, first, "", v.err

@@ -299,6 +299,7 @@ type world struct {
 	gate      func() // of the encoders
 	functions map[string]*function
 	adapt     func(*Pipeline, buffer.Stream) // changes what open makes; nil: nothing
+	directory Directory
 
 	declares func(buffer.Stream) bool // Options.Declares
 }
@@ -385,7 +386,7 @@ func (w *world) start() {
 	if w.workers == 0 {
 		w.workers = 2
 	}
-	m, err := newManager(Options{Open: w.open, Declares: w.declares, Workers: w.workers, Memory: w.memory, Log: slog.New(slog.DiscardHandler)}, w.store)
+	m, err := newManager(Options{Open: w.open, Declares: w.declares, Directory: w.directory, Workers: w.workers, Memory: w.memory, Log: slog.New(slog.DiscardHandler)}, w.store)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -27,6 +27,7 @@ type stream struct {
 	metrics     *metrics
 	log         *slog.Logger
 	closers     *sync.WaitGroup // of sinks that are being closed
+	directory   Directory       // nil: none can be diverted to
 	poke        chan struct{}   // the loop has something new to look at
 
 	// cutting is held over each cut and each change of the version, so that no manifest names a version that
@@ -37,8 +38,9 @@ type stream struct {
 	def      buffer.Stream
 	cur      *version // of def.Version
 	versions map[uint64]*version
-	lanes    map[string]*lane // by place
-	inWork   []*job           // claims without a manifest, oldest first
+	lanes    map[string]*lane     // by place
+	diverts  map[string]*diverted // by path
+	inWork   []*job               // claims without a manifest, oldest first
 	batches  map[buffer.ManifestID]*batch
 	// former are the versions between the oldest that a manifest of an earlier process names and the one in force
 	// when this process began, of those that have one place the newest. While left > 0, which is how many objects an
@@ -87,12 +89,13 @@ type batch struct {
 	stream   *stream
 	manifest *buffer.Manifest
 	use      *version
-	number   uint64 // in order of making
-	reason   string // of the cut; "" after a restart
-	pending  int    // objects
-	records  int64  // in pending data and error objects
-	bytes    int64  // of pending objects
-	oldest   int64  // arrival of the oldest record, µs
+	number   uint64  // in order of making
+	reason   string  // of the cut; "" after a restart
+	pending  int     // objects
+	records  int64   // in pending data and error objects
+	bytes    int64   // of pending objects
+	tasks    []*task // of all objects that were pending when it was noted
+	oldest   int64   // arrival of the oldest record, µs
 	attempts int
 	err      string
 }
@@ -122,11 +125,13 @@ func newStream(m *Manager, def buffer.Stream, outstanding []*buffer.Manifest) *s
 		metrics:     m.metrics,
 		log:         m.log.With("stream", def.Name),
 		closers:     &m.closers,
+		directory:   m.directory,
 		poke:        make(chan struct{}, 1),
 		cutting:     newGate(),
 		def:         def,
 		versions:    map[uint64]*version{},
 		lanes:       map[string]*lane{},
+		diverts:     map[string]*diverted{},
 		batches:     map[buffer.ManifestID]*batch{},
 		sends:       map[*task]context.CancelFunc{},
 		changed:     make(chan struct{}),
@@ -285,6 +290,9 @@ func (s *stream) hurry() {
 	for _, l := range s.lanes {
 		s.up.hurry(l)
 	}
+	for _, v := range s.diverts {
+		s.up.hurry(v.lane)
+	}
 }
 
 // wake makes the loop look.
@@ -318,6 +326,7 @@ func (s *stream) addBatchLocked(m *buffer.Manifest, v *version, pending []int, r
 		}
 		tasks[i] = &task{batch: b, object: n}
 	}
+	b.tasks = tasks
 	s.batches[m.ID] = b
 	s.useLocked(v)
 	return b, tasks
@@ -326,9 +335,9 @@ func (s *stream) addBatchLocked(m *buffer.Manifest, v *version, pending []int, r
 // submitLocked queues tasks, each for its destination. first: before what waits there, in place of an object.
 func (s *stream) submitLocked(tasks []*task, first bool) {
 	for len(tasks) > 0 {
-		l := tasks[0].batch.use.laneFor(tasks[0].info().Destination)
+		l := s.laneLocked(tasks[0])
 		n := 1
-		for n < len(tasks) && tasks[n].batch.use.laneFor(tasks[n].info().Destination) == l {
+		for n < len(tasks) && s.laneLocked(tasks[n]) == l {
 			n++
 		}
 		if first {
@@ -343,6 +352,7 @@ func (s *stream) submitLocked(tasks []*task, first bool) {
 // endObjectLocked notes that one object of a batch has ended.
 func (s *stream) endObjectLocked(t *task) {
 	b, info := t.batch, t.info()
+	t.ended = true
 	for _, p := range t.places {
 		s.unuseLocked(p.v)
 	}

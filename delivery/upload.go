@@ -67,6 +67,12 @@ type task struct {
 	moved    bool      // the place that it was made for has been noted, as the stream has another one
 	left     bool      // an earlier process may have sent it
 	places   []place   // that may have it, as an answer was lost: looked at before it goes anywhere else
+	gone     bool      // it has ended
+	// seized is closed when the task is somebody's who is not the uploader; nil: nobody wants it.
+	seized chan struct{}
+
+	ended  bool // its object has; guarded by the stream's mutex, as is the next
+	wanted bool // somebody waits for the attempt to end
 }
 
 func (t *task) info() *buffer.ObjectInfo { return &t.batch.manifest.Objects[t.object] }
@@ -276,7 +282,9 @@ func (u *uploader) finish(s start, result outcome, began time.Time, after time.D
 	u.charged -= t.charge()
 	switch result {
 	case shutdown:
-		l.ready = append(l.ready, t) // for nobody: the dispatcher has stopped
+		if !t.hand() {
+			l.ready = append(l.ready, t) // for nobody: the dispatcher has stopped
+		}
 		return
 	case unwell:
 		// Those that were under way when the first one failed tell nothing new.
@@ -299,9 +307,14 @@ func (u *uploader) finish(s start, result outcome, began time.Time, after time.D
 	}
 	if result == done || result == givenUp {
 		l.end(t)
+		t.gone = true
+		t.hand()
 		return
 	}
 	t.failed = now
+	if t.hand() {
+		return
+	}
 	t.next = l.nextAttempt(t, now, after)
 	heap.Push(&l.later, t)
 }

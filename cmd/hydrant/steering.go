@@ -3,10 +3,15 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"os"
 
 	"hydrant/admin"
 	"hydrant/delivery"
 	"hydrant/record"
+	"hydrant/sinks"
+	"hydrant/sinks/file"
 )
 
 // steering shows the delivery manager as the admin API wants it.
@@ -51,6 +56,8 @@ func adminError(err error) error {
 		return admin.ErrNotFound
 	case errors.Is(err, delivery.ErrPaused):
 		return admin.ErrPaused
+	case errors.Is(err, delivery.ErrNoBatch):
+		return admin.ErrNoBatch
 	}
 	return err
 }
@@ -74,4 +81,50 @@ func events(in []delivery.DeliveryEvent) []admin.Event {
 		out[i] = admin.Event(e)
 	}
 	return out
+}
+
+func (s steering) Batches(name string) ([]admin.Waiting, error) {
+	list, err := s.m.Batches(name)
+	out := make([]admin.Waiting, len(list))
+	for i, b := range list {
+		left := make([]admin.PendingObject, len(b.Left))
+		for k, o := range b.Left {
+			left[k] = admin.PendingObject(o)
+		}
+		out[i] = admin.Waiting{
+			Manifest: b.Manifest, Version: b.Version, Records: b.Records, Bytes: b.Bytes, Objects: b.Objects, Pending: b.Pending,
+			Oldest: b.Oldest, Attempts: b.Attempts, Error: b.Error, Next: b.Next, Left: left,
+		}
+	}
+	return out, adminError(err)
+}
+
+func (s steering) RetryBatch(name, id string) error { return adminError(s.m.RetryBatch(name, id)) }
+
+func (s steering) DivertBatch(ctx context.Context, name, id string, to admin.DivertTo) (admin.Diverted, error) {
+	if err := divertable(to.Directory); err != nil {
+		return admin.Diverted{}, err
+	}
+	out, err := s.m.Divert(ctx, name, id, delivery.DivertTo(to))
+	return admin.Diverted(out), adminError(err)
+}
+
+// divertable wants the operator to have made the directory, so that a slip in its name fills no other disk.
+func divertable(directory string) error {
+	if directory == "" {
+		return nil
+	}
+	info, err := os.Stat(directory)
+	if err != nil {
+		return fmt.Errorf("directory to divert to, on the daemon's machine: %w; make it first", err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s, on the daemon's machine, is not a directory", directory)
+	}
+	return nil
+}
+
+// exit is delivery.Directory.
+func exit(log *slog.Logger) delivery.Directory {
+	return func(path string) (sinks.Sink, error) { return file.New(file.Options{Path: path, Log: log}) }
 }
