@@ -1,0 +1,112 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"hydrant/config"
+	"hydrant/format/ddl"
+	"hydrant/sinks/redshift"
+)
+
+func (c *cli) ddlCommand() *cobra.Command {
+	var file, stream, engine, table, ledger string
+	cmd := &cobra.Command{
+		Use:   "ddl",
+		Short: "Print the table of a stream's objects for an engine",
+		Long: `Prints what makes a table over the Parquet objects of a stream: a statement, or for glue the input of
+aws glue create-table. Folders of the prefix become partitions that the engine computes by itself (partition
+projection), so that nothing has to register them.
+
+For redshift the table has the types that COPY of Parquet wants, and the ledger table goes with it.`,
+		Example: "  hydrant ddl -c hydrant.yaml --stream clicks --engine athena",
+		Args:    exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f, err := c.load(file)
+			if err != nil {
+				return err
+			}
+			s, err := oneStream(f.Config, stream)
+			if err != nil {
+				return err
+			}
+			if s.Format.Parquet == nil {
+				return usageError{fmt.Errorf("stream %q writes text, which has no schema: set format.parquet", s.Name)}
+			}
+			if err := c.lookUp(cmd.Context(), f, s.Name); err != nil {
+				return err
+			}
+			text, err := tableOf(s, ddl.Engine(engine), table, ledger)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprint(c.stdout, text)
+			return err
+		},
+	}
+	configFlag(cmd, &file)
+	cmd.Flags().StringVar(&stream, "stream", "", "`NAME` of the stream; may be left out where there is only one")
+	cmd.Flags().StringVar(&engine, "engine", "", "athena, trino, duckdb, redshift or glue")
+	cmd.Flags().StringVar(&table, "table", "", "`NAME` of the table, or schema.table (default the stream's name)")
+	cmd.Flags().StringVar(&ledger, "ledger", redshift.DefaultLedger, "`NAME` of the ledger table, for redshift")
+	return cmd
+}
+
+var notInNames = regexp.MustCompile(`[^a-z0-9_]`)
+
+// tableOf is the text for an engine.
+func tableOf(s *config.Stream, engine ddl.Engine, table, ledger string) (string, error) {
+	schema, err := parseSchema(s.Format.Parquet.Schema)
+	if err != nil {
+		return "", err
+	}
+	if table == "" {
+		table = notInNames.ReplaceAllString(strings.ToLower(s.Name), "_")
+	}
+	name, err := redshift.ParseName(table)
+	if err != nil {
+		return "", usageError{fmt.Errorf("--table: %w", err)}
+	}
+	plain := name.Table
+	if name.Schema != "" {
+		plain = name.Schema + "." + name.Table
+	}
+	t := ddl.Table{Name: plain, Schema: schema}
+	if engine == ddl.Redshift {
+		if s.Format.Parquet.Timestamps == "millis" {
+			return "", errors.New("format.parquet.timestamps is millis, which COPY does not load: set micros")
+		}
+		n, err := redshift.LedgerName(name, ledger)
+		if err != nil {
+			return "", usageError{fmt.Errorf("--ledger: %w", err)}
+		}
+		t.Ledger = redshift.LedgerDDL(n)
+		return ddl.Write(engine, t)
+	}
+	prefix := ""
+	switch d := s.Destination; {
+	case d.S3 != nil:
+		t.Location, prefix = "s3://"+d.S3.Bucket+"/", d.S3.Prefix
+	case d.File != nil:
+		t.Location, prefix = filepath.ToSlash(d.File.Path)+"/", d.File.Prefix
+		if engine != ddl.DuckDB && engine != "" {
+			t.Location = "file://" + t.Location
+		}
+	default:
+		return "", fmt.Errorf("stream %q has no objects in a bucket or a folder", s.Name)
+	}
+	if t.Layout, err = ddl.ParseLayout(prefix); err != nil {
+		return "", err
+	}
+	t.Location += t.Layout.Literal
+	text, err := ddl.Write(engine, t)
+	if err != nil {
+		return "", usageError{err}
+	}
+	return text, nil
+}
