@@ -363,10 +363,19 @@ func (w *world) open(s buffer.Stream) (*Pipeline, error) {
 	if c.Keyed {
 		keys := map[string]string{}
 		for _, k := range p.Prefix.Keys() {
-			keys[k.Name] = "." + k.Name
+			if k.Namespace == prefix.FromQuery {
+				keys[k.Name] = "." + k.Name
+			}
+		}
+		if n := len(p.Hooks); n > 0 {
+			for _, k := range p.Prefix.Keys() {
+				if k.Namespace == prefix.FromLambda {
+					p.Hooks[n-1].PartitionKeys = append(p.Hooks[n-1].PartitionKeys, k.Name)
+				}
+			}
 		}
 		made, err := partition.New(partition.Options{
-			Prefix: p.Prefix, Keys: keys, Check: func(text string) error { return p.CheckPrefix(s.Name, text) },
+			Prefix: p.Prefix, Keys: keys, Hooks: len(p.Hooks) > 0, Check: func(text string) error { return p.CheckPrefix(s.Name, text) },
 			EventTime: &partition.EventTime{Field: "t", Formats: []string{"rfc3339"}, AllowedLateness: time.Hour, Quarantine: true},
 		})
 		if err != nil {

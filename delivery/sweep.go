@@ -246,6 +246,9 @@ func (l *loop) keysCut(e *epoch, j *job) {
 		e.cuts++
 		if key := string(j.keys[0].key); e.open {
 			e.shrink(key, j.keys[0].bytes)
+			if e.sizes[key] < l.fullAt(e.use.pipe, key) { // it had more than enough while the cut was made
+				delete(e.full, key)
+			}
 		}
 	case src.All:
 		l.routes.epochs = slices.DeleteFunc(l.routes.epochs, func(k *epoch) bool { return k == e })

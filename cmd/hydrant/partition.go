@@ -38,6 +38,13 @@ func (p *parts) partition(pipe *delivery.Pipeline, s *config.Stream) []flaw {
 	if made != nil {
 		pipe.Scheme = delivery.Partitioned(made)
 		pipe.MaxActive, pipe.Hard = int(s.Partition.MaxActive), s.Partition.Hard
+		if n := len(pipe.Hooks); n > 0 { // the last one, as what it says counts
+			for _, k := range pipe.Prefix.Keys() {
+				if k.Namespace == prefix.FromLambda {
+					pipe.Hooks[n-1].PartitionKeys = append(pipe.Hooks[n-1].PartitionKeys, k.Name)
+				}
+			}
+		}
 	}
 	return flaws
 }
