@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -78,5 +79,30 @@ func TestPartitionsExample(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, &out)
 		}
+	}
+}
+
+// The last function of a stream is asked for the keys that the prefix takes from functions.
+func TestKeysFromFunctions(t *testing.T) {
+	f, faults := config.Decode("hydrant.yaml", []byte(`streams:
+  - name: s
+    transform:
+      - http: { url: "http://127.0.0.1:1/a" }
+      - http: { url: "http://127.0.0.1:1/b" }
+    partition: { keys: { q: .q } }
+    destination: { file: { path: /l, prefix: "!{partitionKeyFromLambda:x}/!{partitionKeyFromQuery:q}/!{partitionKeyFromLambda:y}/" } }
+`), func(string) (string, bool) { return "", false })
+	if faults != nil {
+		t.Fatal(faults)
+	}
+	p := newParts(f.Config, slog.New(slog.DiscardHandler))
+	pipe, flaws := p.pipeline(p.now.Load(), "", &f.Config.Streams[0])
+	if len(flaws) > 0 {
+		t.Fatal(flaws)
+	}
+	defer closeSinks(pipe)
+	defer closeHooks(pipe)
+	if pipe.Hooks[0].PartitionKeys != nil || !slices.Equal(pipe.Hooks[1].PartitionKeys, []string{"x", "y"}) || pipe.MaxActive != 10_000 || pipe.Hard {
+		t.Errorf("keys %q and %q, %d partitions, hard %v", pipe.Hooks[0].PartitionKeys, pipe.Hooks[1].PartitionKeys, pipe.MaxActive, pipe.Hard)
 	}
 }
