@@ -119,6 +119,23 @@ func TestPartitionsOfRows(t *testing.T) {
 	})
 }
 
+// A prefix that no run can have as a key sends its records to the error output, and holds up nobody.
+func TestLongPrefixes(t *testing.T) {
+	const random = "!{firehose:random-string}" // in the key of a run as it is written, in that of an object shorter
+	keyedWorld(t, spec{Prefix: strings.Repeat(random, 42) + "!{partitionKeyFromQuery:k}"}, func(t *testing.T, w *world) {
+		row := func(n int) string { return `{"k":"` + strings.Repeat("x", n) + `","t":"2000-01-01T00:00:00Z"}` }
+		w.shop().lenient = true
+		const most = maxKey - 1 - hashLength - 42*len(random)
+		w.put("s", row(most), row(most+1))
+		w.flush("s")
+		if data, _ := w.shop().rows(); data[row(most)] != 1 || len(data) != 1 {
+			t.Errorf("delivered %v", data)
+		}
+		equal(t, "failures", refusals(t, w), []string{"metadata-extraction-failed Hydrant.ObjectKey " + row(most+1)})
+		w.balanced("s", 2)
+	})
+}
+
 // What is late stays late over a restart, whether the rows before it are in runs or under a manifest, and each late row counts
 // once.
 func TestLateOverRestarts(t *testing.T) {

@@ -29,6 +29,7 @@ const (
 	rolePartition = 3
 
 	hashLength = 16
+	maxKey     = 1100 // bytes that a key of a run may have
 )
 
 // appendDataKey appends the key of rows that go where their arrival says.
@@ -161,7 +162,10 @@ func (r *routing) keyOf(dst []byte, row record.Row, metadata map[string]string) 
 		if failure != nil {
 			return dst, failure
 		}
-		dst = appendPartitionKey(dst, &placed.Key)
+		if dst = appendPartitionKey(dst, &placed.Key); len(dst) > maxKey {
+			return dst, &transform.Failure{Type: metadataExtractionFailed, Code: codeObjectKey,
+				Message: fmt.Sprintf("The prefix of this record has %d bytes, and no more than %d can be kept: %.100q...", len(placed.Prefix), maxKey-1-hashLength, placed.Prefix)}
+		}
 		if j.known != nil && !j.sizes.has(dst) && !j.known[string(dst)] {
 			if len(j.known)+r.opened >= j.pipe.MaxActive {
 				return dst, &transform.Failure{Type: activePartitionExceeded, Code: codeActivePartitions, Message: messageActivePartitions}

@@ -86,6 +86,8 @@ func (e *lineEncoder) Close() (format.Stats, error) { return e.stats, nil }
 
 // shop is a destination that outlives processes: what was stored under which key.
 type shop struct {
+	lenient bool // takes long keys
+
 	t       testing.TB
 	durable func([16]byte) bool // tells whether a manifest is on disk, nil: unknown
 
@@ -198,7 +200,7 @@ func (s *shop) Verify(_ context.Context, o sinks.Object) error {
 }
 
 func (s *shop) ValidateKey(key string) error {
-	if strings.Contains(key, "forbidden") || len(key) > 400 {
+	if strings.Contains(key, "forbidden") || len(key) > 400 && !s.lenient {
 		return fmt.Errorf("key %q is forbidden", key)
 	}
 	return nil
