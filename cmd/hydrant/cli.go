@@ -91,7 +91,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or invalid configuration.`,
 	})
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(
-		c.runCommand(), c.demoCommand(), c.validateCommand(), c.testCommand(), c.planCommand(), c.ddlCommand(), c.putCommand(), c.streamCommand(), c.batchCommand(), c.drainCommand(),
+		c.runCommand(), c.demoCommand(), c.validateCommand(), c.testCommand(), c.planCommand(), c.ddlCommand(), c.putCommand(), c.streamCommand(), c.batchCommand(), c.drainCommand(), c.doctorCommand(),
 		c.inspectCommand(), c.schemaCommand(), c.versionCommand(),
 	)
 	return root

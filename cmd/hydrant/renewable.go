@@ -112,3 +112,9 @@ func (r *renewable) Close() error {
 	r.mu.Unlock()
 	return sink.Close()
 }
+
+func (r *renewable) Probe(ctx context.Context, prefix string) []sinks.Finding {
+	sink, leave := r.enter()
+	defer leave()
+	return sink.Probe(ctx, prefix)
+}
