@@ -290,7 +290,11 @@ func (d *draft) finish(begin int64, footer [32]byte) error {
 	if sabotageKeyLater && d.crypt != nil {
 		d.file.WriteAt(d.header(d.crypt.wrapped), 0)
 	}
-	CrashPoint(what + "-synced")
+	if d.files.kind.what == packKind.what {
+		CrashPoint("pack-synced")
+	} else {
+		CrashPoint("run-synced")
+	}
 	err := d.file.Close()
 	d.file = nil
 	if err == nil && !sabotagePackNoDirSync {

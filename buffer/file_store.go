@@ -344,7 +344,11 @@ func (s *fileStore) unlink(f *storedFile) {
 		s.o.Log.Warn("cannot remove a "+what+" that has ended; the next start will", what, s.path(f.id), "err", err)
 		return
 	}
-	CrashPoint(what + "-unlinked")
+	if what == packKind.what {
+		CrashPoint("pack-unlinked")
+	} else {
+		CrashPoint("run-unlinked")
+	}
 	s.mu.Lock()
 	delete(s.files, f.id)
 	s.mu.Unlock()
