@@ -8,6 +8,7 @@
 package glue
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -188,18 +189,23 @@ func (c *Catalog) client(ctx context.Context) (*glue.Client, error) {
 // maxAnswer bounds what is read of an answer, in bytes. A table of the most columns takes less than 2 MiB.
 const maxAnswer = 8 << 20
 
-// bounded cuts off answers that are too long, which then are no JSON.
+// bounded reads answers whole and cuts off those that are too long, which then are no JSON. The SDK closes a request's
+// body when it has the answer's headers; where net/http still looks for the body's end, that ends the connection, and
+// what is left of the answer with it.
 type bounded struct{ aws.HTTPClient }
 
 func (b bounded) Do(r *http.Request) (*http.Response, error) {
 	resp, err := b.HTTPClient.Do(r)
-	if err == nil {
-		resp.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.LimitReader(resp.Body, maxAnswer), resp.Body}
+	if err != nil {
+		return resp, err
 	}
-	return resp, err
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(answer))
+	return resp, nil
 }
 
 // plain is an error of the SDK without what it says around each: the operation's name, numbers of attempts, and the
