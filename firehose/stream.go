@@ -2,6 +2,8 @@ package firehose
 
 import (
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -173,7 +175,7 @@ func (d *Document) deliverable() error {
 	if c := d.conf.sub(processingMember); c.boolean("Enabled") {
 		for _, p := range c.list("Processors") {
 			switch kind := p.(tree).text("Type"); kind {
-			case appendDelimiter, decompression, logProcessing, deaggregation, extraction:
+			case appendDelimiter, decompression, logProcessing, deaggregation, extraction, lambda:
 			default:
 				return refuse(processingMember, "the processor "+kind+" is yet to come.")
 			}
@@ -208,7 +210,39 @@ func (d *Document) transform() []config.Processor {
 		}
 		list = append(list, config.Processor{Deaggregate: &how})
 	}
+	if p, ok := d.enabled(lambda); ok {
+		list = append(list, config.Processor{Lambda: function(p)})
+	}
 	return list
+}
+
+// What the service does with a function and the API cannot change.
+const (
+	functionTimeout     = 5 * time.Minute
+	functionConcurrency = 4
+)
+
+// function is what the parameters of a Lambda processor say, which were checked. Its role is shown and not assumed.
+func function(parameters map[string]string) *config.LambdaHook {
+	value := func(name, otherwise string) float64 {
+		text := parameters[name]
+		if text == "" {
+			text = otherwise
+		}
+		n, _ := strconv.ParseFloat(text, 64)
+		return n
+	}
+	return &config.LambdaHook{
+		Function:    parameters["LambdaArn"],
+		Timeout:     config.Duration(functionTimeout),
+		Retries:     config.Count(value("NumberOfRetries", defaultLambdaRetries)),
+		Concurrency: functionConcurrency,
+		Buffer: config.LambdaHookBuffer{
+			// Sizes of a stream are whole KiB.
+			Size:     config.Bytes(math.Ceil(value("BufferSizeInMBs", defaultLambdaSizeMB)*1024)) * config.KiB,
+			Interval: config.Duration(value("BufferIntervalInSeconds", defaultLambdaSeconds) * float64(time.Second)),
+		},
+	}
 }
 
 // enabled are the parameters of the processor of a type, if processing has one and is enabled.

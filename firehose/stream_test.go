@@ -70,6 +70,13 @@ func TestConfig(t *testing.T) {
 	f(parted(`{"customer":".c"}`, "c=!{partitionKeyFromQuery:customer}/", `transform=[{"decompress":"gzip"},{"deaggregate":{"delimited":"IyMjIw=="}}]`),
 		local, partitioned(t), processorsOf(jqCustomer, strings.Replace(splitJSON, `"JSON"}`, `"DELIMITED"},`+parameter("Delimiter", "IyMjIw=="), 1), gunzip))
 	f(parted(`{"customer":".c"}`, "c=!{partitionKeyFromQuery:customer}/", `transform=[{"deaggregate":"json"}]`), local, partitioned(t), processorsOf(splitJSON, jqCustomer))
+	// Functions. Sizes are rounded up to whole KiB.
+	lambdaOf := func(retries, size, interval string) string {
+		return plain(`transform=[{"lambda":{"function":"arn:aws:lambda:eu-west-1:123456789012:function:f","timeout":"5m","retries":"` + retries + `","concurrency":"4","buffer":{"size":"` + size + `","interval":"` + interval + `"}}}]`)
+	}
+	f(lambdaOf("3", "1MiB", "1m"), local, s3, processorsOf(lambdaWith()))
+	f(lambdaOf("0", "205KiB", "0s"), local, s3, processorsOf(lambdaWith(parameter("NumberOfRetries", "0"), parameter("BufferSizeInMBs", "0.2"), parameter("BufferIntervalInSeconds", "0"))))
+	f(lambdaOf("300", "3MiB", "15m"), local, s3, processorsOf(lambdaWith(parameter("NumberOfRetries", "300"), parameter("BufferSizeInMBs", "3"), parameter("BufferIntervalInSeconds", "900"))))
 	f(plain(), local, s3, ext+`ProcessingConfiguration={"Enabled":false,"Processors":[`+newline+`,`+lambdaWith()+`]}`)
 }
 
@@ -176,9 +183,7 @@ func TestNotDeliverable(t *testing.T) {
 	const extPath = "extendedS3DestinationConfiguration"
 	f("redshiftDestinationConfiguration", "delivery into Redshift is yet to come.", toRed)
 	f("httpEndpointDestinationConfiguration.s3BackupMode", "backup of source records is yet to come.", toHTTP, httpd+`S3BackupMode="AllData"`)
-	f("httpEndpointDestinationConfiguration.processingConfiguration", "the processor Lambda is yet to come.", toHTTP, httpd+`ProcessingConfiguration={"Enabled":true,"Processors":[`+lambdaWith()+`]}`)
 	f(extPath+".s3BackupMode", "backup of source records is yet to come.", s3, ext+`S3BackupMode="Enabled"`, ext+`S3BackupConfiguration={"RoleARN":"`+role+`","BucketARN":"`+bucket+`"}`)
-	f(extPath+".processingConfiguration", "the processor Lambda is yet to come.", s3, processorsOf(newline, lambdaWith()))
 	f(extPath+".dataFormatConversionConfiguration.schemaConfiguration", "the AWS Glue table db.clicks cannot be read. Declare the stream with its schema in the configuration file.",
 		s3, ext+`DataFormatConversionConfiguration=`+conversionJSON)
 	f(extPath+".dataFormatConversionConfiguration.outputFormatConfiguration.serializer.orcSerDe", "ORC is not written; ParquetSerDe is.",
