@@ -73,6 +73,9 @@ func TestDeathsAroundRuns(t *testing.T) {
 			d.flush("s")
 			found := map[string]int{}
 			for _, path := range walk(t, lake) {
+				if strings.Contains(path, "/.hydrant-tmp/") { // what an attempt left that died with the daemon
+					continue
+				}
 				text, err := os.ReadFile(path)
 				if err != nil {
 					t.Fatal(err)
