@@ -69,7 +69,7 @@ func TestQuotaOfStreams(t *testing.T) {
 	if len(names) != made+1 {
 		t.Errorf("%d streams are listed, %d were made beside the one of the file", len(names), made)
 	}
-	for _, name := range names[1:2] {
+	for _, name := range names[1:3] { // one may be some bytes smaller, compressed, than the one that is to come
 		if _, err := client.DeleteDeliveryStream(ctx, &firehose.DeleteDeliveryStreamInput{DeliveryStreamName: &name}); err != nil {
 			t.Fatal(err)
 		}
