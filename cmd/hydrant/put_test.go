@@ -144,6 +144,7 @@ func TestPut(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			e := newEndpoint(t, c.answers...)
 			code, stdout, stderr := putLines(t, e, c.input, c.args...)
+			e.Close() // a call that nobody waits for any more may still be in there
 			if code != c.code || !strings.Contains(stderr, c.stderr) || c.stderr == "" && stderr != "" {
 				t.Errorf("exit code %d, want %d; stderr %.300q, want %q", code, c.code, stderr, c.stderr)
 			}
