@@ -34,10 +34,14 @@ type Lane struct {
 	Token uint64 // differs for each acquisition in this process; only its Owner makes them
 }
 
-// Change says that a lane was acquired, or that it was lost.
+// Change says that a lane was acquired (neither Lost nor Wanted), that it was lost, or that somebody else is to have it.
 type Change struct {
 	Lane Lane
 	Lost bool
+	// Wanted: the lane is still owned, and asked for, to spread the shards over those who read them. The Reader stops reading
+	// it, settles what it has of it, commits that and calls Release; then nothing is read twice. A Reader that takes
+	// longer than half a minute hears that it was lost, as it also may before.
+	Wanted bool
 	// From is where reading begins, for a lane that was acquired: what was committed last, or TrimHorizon or a time where
 	// nothing was. Where the Inlet is further already, reading goes on there.
 	From Checkpoint
