@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 }
 
 // private sub-folders are parts of their parent, which may import them.
-var private = map[string]string{"buffer/fsys": "buffer"}
+var private = map[string]string{"buffer/fsys": "buffer", "sources/kinesis/aggregate": "sources"}
 
 // outside are folders of programs and of test support, which the daemon's packages never import.
 var outside = []string{"cmd", "e2e", "tools", "examples", "deploy", "docs"}
