@@ -59,6 +59,71 @@ streams:
 	}
 }
 
+// TestMeasureManyPartitions spreads 100,000 partitions over twelve intervals, as an hour of the usual 300 seconds has them, in a daemon of
+// 512 MiB with the max_active of the default: in each a twelfth is new, and one record in sixteen is of a partition that
+// came before. HYDRANT_MEASURE_SECONDS is what the hour is compressed to, HYDRANT_MEASURE_KEYS another number of partitions,
+// HYDRANT_MEASURE_MB the megabytes of JSON. It prints memory above the idle process in each interval. Nothing may be refused,
+// fail, or lie in another folder.
+func TestMeasureManyPartitions(t *testing.T) {
+	measuring(t)
+	const intervals = 12
+	keys, seconds := number(t, "HYDRANT_MEASURE_KEYS", 100_000), number(t, "HYDRANT_MEASURE_SECONDS", 480)
+	size := int64(number(t, "HYDRANT_MEASURE_MB", 960)) * 1e6
+	interval := time.Duration(seconds) * time.Second / intervals
+	d := configure(t, fmt.Sprintf(`limits: { memory: 512MiB, disk: 20GiB }
+streams:
+  - name: clicks
+    partition: { keys: { p: .p }, event_time: { field: event_time, formats: [rfc3339], allowed_lateness: 3h, late: quarantine } }
+    format: { parquet: { schema: "p string, event_id string, event_time string, event_type string, user_id string, session_id string, url string, referrer string, title string, user_agent string, ip string, status int, latency_ms double, bytes_sent bigint", compression: zstd } }
+    buffer: { interval: %s }
+    destination: { file: { path: ./lake, prefix: "p=!{partitionKeyFromQuery:p}/y=!{timestamp:yyyy}/" } }
+`, interval)).start()
+	pid := d.cmd.Process.Pid
+	idle, began, used := resident(pid), time.Now(), processorTime(t, pid)
+	const usual = 880 // bytes of a record
+	rate := float64(size) / usual / float64(seconds)
+	var peaks []string
+	watched, open := d.watch(), int64(0)
+	met := map[uint64]bool{}
+	records := d.fill(t, "clicks", size, func(i uint64) string {
+		if due := began.Add(time.Duration(float64(i) / rate * float64(time.Second))); i%500 == 0 {
+			time.Sleep(time.Until(due))
+			open = max(open, d.counter(`hydrant_active_partitions{stream="clicks"}`))
+		}
+		n := uint64(float64(i) / rate / interval.Seconds()) // of the interval
+		if int(n) > len(peaks) {
+			peaks = append(peaks, strconv.FormatInt((watched().memory-idle)>>20, 10))
+			watched = d.watch()
+		}
+		n = min(n, intervals-1)
+		from, until := uint64(keys)*n/intervals, uint64(keys)*(n+1)/intervals
+		key := from + i%(until-from)
+		if r := mix(i); r%16 == 0 && from > 0 {
+			key = r / 16 % from
+		}
+		met[key] = true
+		return strconv.FormatUint(key, 10)
+	})
+	d.flushFor("clicks", 20*time.Minute)
+	peaks = append(peaks, strconv.FormatInt((watched().memory-idle)>>20, 10))
+	used = processorTime(t, pid) - used
+	if s := d.status("clicks"); s.Delivered != records || s.Accepted != records {
+		t.Errorf("%d of %d records delivered: %+v", s.Delivered, records, s)
+	}
+	if n := d.counter(`hydrant_throttled_records_total{stream="clicks"}`); n != 0 {
+		t.Errorf("%d records were refused", n)
+	}
+	objects, folders := withSuffix(walk(t, filepath.Join(d.dir, "lake")), ".parquet"), map[string]bool{}
+	for _, path := range objects {
+		folders[filepath.Dir(path)] = true
+	}
+	if len(folders) != len(met) {
+		t.Errorf("%d folders for %d partitions", len(folders), len(met))
+	}
+	t.Logf("%d partitions in %s: %d records, %.0f MB; above idle %s MiB by interval; at most %d active; all %s, processor %s; %d objects, cut %s",
+		len(met), time.Duration(seconds)*time.Second, records, float64(size)/1e6, strings.Join(peaks, ", "), open, time.Since(began).Round(time.Second), used, len(objects), d.reasons("clicks"))
+}
+
 // TestMeasureFileSize cuts by file_size in a daemon of 512 MiB, with HYDRANT_MEASURE_MB of JSON in two partitions, of which one has
 // three quarters, and prints the sizes of objects.
 func TestMeasureFileSize(t *testing.T) {
