@@ -46,6 +46,7 @@ type PendingObject struct {
 	Place   string `json:"place"`
 	Records int64  `json:"records"`
 	Bytes   int64  `json:"bytes"`
+	State   string `json:"state,omitempty"` // staged or loading, on its way into a database
 }
 
 // DivertTo is a directory of the daemon's machine, or "" for the error output.

@@ -42,11 +42,16 @@ const codeNoSuchBucket = "NoSuchBucket"
 func (m *Manager) attempt(ctx context.Context, t *task) (outcome, time.Duration) {
 	s := t.batch.stream
 	if s.state() == buffer.Discarding {
-		return s.discardObject(t)
+		return s.discardObject(ctx, t)
 	}
 	t.attempts++
 	began := time.Now()
 	kind, err := s.put(ctx, t)
+	if err == nil && t.finishes() && !sabotageConfirmStaged {
+		buffer.CrashPoint("object-staged")
+		s.metrics.attempt(s.name, kind, outcomeStored, time.Since(began))
+		return staged, 0
+	}
 	if err == nil || sabotageDropLate && t.attempts > 4 {
 		buffer.CrashPoint("object-stored")
 		s.stored(t, kind, time.Since(began))
@@ -56,7 +61,7 @@ func (m *Manager) attempt(ctx context.Context, t *task) (outcome, time.Duration)
 		return shutdown, 0
 	}
 	if s.state() == buffer.Discarding {
-		return s.discardObject(t)
+		return s.discardObject(ctx, t)
 	}
 	s.attemptFailed(t, kind, err)
 	return s.afterFailure(ctx, t, err)
@@ -127,11 +132,15 @@ func (s *stream) put(ctx context.Context, t *task) (kind string, err error) {
 		}
 		return kind, fmt.Errorf("put %q: %w", info.Key, err)
 	}
+	t.stagedIn = to.sink
 	return kind, nil
 }
 
 // doubtful tells whether the object may be stored somewhere that can be asked.
 func (t *task) doubtful() bool {
+	if t.finishes() {
+		return t.left || t.finished
+	}
 	if p := t.batch.use.pipe; p != nil {
 		if d := p.destination(t.info().Destination); d != nil && d.AtLeastOnce {
 			return false
@@ -212,6 +221,9 @@ func (e *tooSoon) Error() string {
 // lookFor tells whether any place has the object that an answer was lost from. Where one does not say, it is an
 // error.
 func (s *stream) lookFor(ctx context.Context, t *task) (found bool, kind string, err error) {
+	if t.finishes() {
+		return s.skip(ctx, t)
+	}
 	info := t.info()
 	to, first, kind, err := s.placesFor(t)
 	if err != nil {
@@ -316,6 +328,19 @@ func (s *stream) afterFailure(ctx context.Context, t *task, err error) (outcome,
 		}
 		return s.divert(ctx, t, err)
 	case sinks.Foreign:
+		if t.finishes() && t.doubtful() { // under its new name it would be another part
+			found, kind, err := s.lookFor(ctx, t)
+			switch {
+			case found:
+				s.loaded(t, kind)
+				return done, 0
+			case ctx.Err() != nil:
+				return shutdown, 0
+			case err != nil:
+				s.alarm("foreign", "somebody else's object stands under the key of ours, and the database does not say whether it has ours", "key", info.Key, "err", err)
+				return again, slow
+			}
+		}
 		s.alarm("foreign", "somebody else's object stands under the key of ours; ours gets another key", "key", info.Key, "err", err)
 		key, ok := renamed(info.Key, uuid.New())
 		if !ok {

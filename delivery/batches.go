@@ -40,6 +40,8 @@ type PendingObject struct {
 	Place   string `json:"place"`
 	Records int64  `json:"records"`
 	Bytes   int64  `json:"bytes"`
+	// State is staged or loading for an object that is in the bucket that a database loads from; else "".
+	State string `json:"state,omitempty"`
 }
 
 // maxPending is the most objects that a BatchDetail lists.
@@ -87,7 +89,7 @@ func (s *stream) detailLocked(b *batch) BatchDetail {
 			break
 		}
 		info := t.info()
-		o := PendingObject{Key: info.Key, Role: "data", Place: s.placeNameLocked(t), Records: info.Records, Bytes: info.Size}
+		o := PendingObject{Key: info.Key, Role: "data", Place: s.placeNameLocked(t), Records: info.Records, Bytes: info.Size, State: s.up.stateOf(t)}
 		if info.Role == buffer.Error {
 			o.Role = "error"
 		}
@@ -121,6 +123,8 @@ func (u *uploader) nextOf(tasks []*task) (next time.Time) {
 		var at time.Time
 		switch l := t.lane; {
 		case l == nil || t.gone:
+		case t.staged:
+			at = l.loads.nextOf(t)
 		case slices.Contains(l.later, t):
 			at = t.next
 		case l.streak > 0 && slices.Contains(l.ready, t):
@@ -180,6 +184,14 @@ func (u *uploader) dueNow(tasks []*task) {
 			continue
 		}
 		l.retryAt = time.Time{}
+		if t.staged {
+			l.loads.retryAt = time.Time{}
+			if i := slices.Index(l.loads.later, t); i >= 0 {
+				t.next = time.Time{}
+				heap.Fix(&l.loads.later, i)
+			}
+			continue
+		}
 		if i := slices.Index(l.later, t); i >= 0 {
 			t.next = time.Time{}
 			heap.Fix(&l.later, i)

@@ -67,6 +67,8 @@ type life struct {
 	words   bool // rows go through the transform of words, and hold several
 	next    int
 
+	counts func() (data, failed map[string]int) // of rows, at the end
+
 	mu    sync.Mutex
 	acked map[string]bool
 	maybe map[string]bool // sent, no answer
@@ -76,6 +78,7 @@ func live(t *testing.T, b backend, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	l := &life{world: newWorld(t, b), r: r, acked: map[string]bool{}, maybe: map[string]bool{}}
 	defer l.close() // also where a check ends the test
+	l.counts = func() (data, failed map[string]int) { return l.shop().rows() }
 	l.words = seed%2 == 1
 	l.streams = map[string]spec{
 		"a": {Size: 60, Interval: 2 * time.Second, Words: l.words},
@@ -83,6 +86,12 @@ func live(t *testing.T, b backend, seed uint64) {
 	}
 	l.shop().set(l.faults(rand.New(rand.NewPCG(seed, 2))))
 	l.shop().slow = time.Duration(r.IntN(3)) * 20 * time.Millisecond
+	l.lead()
+}
+
+// lead is the life itself, from the start of the process to the count.
+func (l *life) lead() {
+	t, r := l.t, l.r
 	l.start()
 	l.apply(l.streams)
 	l.run()
@@ -247,7 +256,7 @@ func (l *life) faults(r *rand.Rand) func(sinks.Object, int) *fault {
 // judge counts.
 func (l *life) judge() {
 	l.t.Helper()
-	data, failed := l.shop().rows()
+	data, failed := l.counts()
 	for row := range l.acked {
 		if n := data[row] + failed[row]; n != 1 {
 			l.t.Errorf("acknowledged row %q is there %d times", row, n)

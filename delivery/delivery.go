@@ -10,6 +10,7 @@
 package delivery
 
 import (
+	"io"
 	"log/slog"
 	"time"
 
@@ -68,6 +69,17 @@ type Destination struct {
 	// request id, and goes to the stream's present place, wherever it was sent before.
 	AtLeastOnce bool
 	Pace        Pace
+	// Of a sinks.Finisher. Its Place is what remembers which parts were taken, so where that is the same nobody looks
+	// elsewhere. Layout says what objects look like: only a version with the same Layout finishes those of another one.
+	Layout string
+	// Skipped makes the object that tells of a part that is given up: its key, from the arrival of the part's oldest record
+	// and an id, and its bytes.
+	Skipped func(part sinks.Part, stream string, oldest time.Time, id string) (key string, body []byte)
+	// GiveUp: parts that are refused for GiveUpAfter are given up; else they are tried for ever.
+	GiveUp      bool
+	GiveUpAfter time.Duration
+	// Rows tells the number of rows of an object; nil, or below 0: not known.
+	Rows func(r io.ReaderAt, size int64) (int64, error)
 }
 
 // Pace is how a destination is to be sent objects. The zero value is delivery's own.

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"context"
 	"time"
 
 	"hydrant/buffer"
@@ -73,9 +74,14 @@ func (l *loop) notDiscarded(now time.Time, err error) (wake time.Time) {
 }
 
 // discardObject gives up one object of a stream that was deleted by force. The destination is not asked: an
-// object whose answer was lost may be there, and counts as dropped all the same.
-func (s *stream) discardObject(t *task) (outcome, time.Duration) {
+// object whose answer was lost may be there, and counts as dropped all the same. Only a Finisher is told, so that a load
+// that is still on its way does not take the object, and asked once whether one has.
+func (s *stream) discardObject(ctx context.Context, t *task) (outcome, time.Duration) {
 	t.attempts++
+	if taken, kind := s.discardLoad(ctx, t); taken {
+		s.loaded(t, kind)
+		return done, 0
+	}
 	if err := s.store.Discard(t.batch.manifest.ID, []int{t.object}, "stream deleted by force"); err != nil {
 		s.alarm("cut", "object of a deleted stream cannot be discarded now", "key", t.info().Key, "err", err)
 		return local, backoff(t.attempts, retryBase, retryCap)

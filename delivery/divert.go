@@ -383,6 +383,8 @@ func (u *uploader) seize(t *task) (mine <-chan struct{}, ok bool) {
 	} else if i := slices.Index(l.later, t); i >= 0 {
 		heap.Remove(&l.later, i)
 		close(t.seized)
+	} else if l.loads.remove(t) {
+		close(t.seized)
 	} // else it is in flight, and finish hands it over
 	return t.seized, true
 }
@@ -413,5 +415,9 @@ func (u *uploader) unseize(t *task, ended bool) {
 		return
 	}
 	t.next = time.Time{}
+	if t.staged {
+		t.lane.loads.ready = append(t.lane.loads.ready, t)
+		return
+	}
 	heap.Push(&t.lane.later, t)
 }

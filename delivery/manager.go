@@ -280,6 +280,7 @@ func (m *Manager) retire(s *stream) bool {
 	delete(m.streams, s.name)
 	m.mu.Unlock()
 	s.end()
+	s.forgetAtEnd()
 	if discarded {
 		m.metrics.departed(s.name, dropped)
 		s.log.Warn("stream is gone; what waited was discarded, as it was deleted by force", "dropped_records", dropped)
@@ -295,7 +296,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer close(m.stopped)
 	var wg sync.WaitGroup
 	wg.Go(func() { m.workers.run(ctx) })
-	wg.Go(func() { m.up.run(ctx, m.attempt) })
+	wg.Go(func() { m.up.run(ctx, m.attempt, m.load) })
 	for ctx.Err() == nil {
 		m.mu.Lock()
 		loops := m.loops

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -50,6 +51,7 @@ type metrics struct {
 	seconds      *prometheus.HistogramVec
 	objects      *prometheus.HistogramVec
 	hooks        hookMetrics
+	loads        loadMetrics
 
 	mu    sync.Mutex       // guards what follows
 	ended map[string]int64 // records dropped with streams that are gone and were discarded
@@ -66,6 +68,8 @@ type snapshot struct {
 	timed   bool    // there is one
 	batches int
 	failing bool
+	staged  int
+	loads   bool // the destination is a database
 }
 
 func newMetrics() *metrics {
@@ -92,11 +96,13 @@ func newMetrics() *metrics {
 			Buckets: prometheus.ExponentialBuckets(1<<10, 4, 11),
 		}, []string{"stream"}),
 		hooks: newHookMetrics(),
+		loads: newLoadMetrics(),
 	}
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return append([]prometheus.Collector{m, m.cuts, m.failures, m.attempts, m.alarms, m.replacements, m.late, m.seconds, m.objects}, m.hooks.collectors()...)
+	own := []prometheus.Collector{m, m.cuts, m.failures, m.attempts, m.alarms, m.replacements, m.late, m.seconds, m.objects}
+	return slices.Concat(own, m.hooks.collectors(), m.loads.collectors())
 }
 
 // appear starts a stream's labels at zero, as far as their values are known before they happen.
@@ -128,6 +134,7 @@ func (m *metrics) vanish(stream string) {
 		v.DeletePartialMatch(labels)
 	}
 	m.hooks.vanish(labels)
+	m.loads.vanish(labels)
 }
 
 // maxEnded bounds the streams of which something is shown after their end.
@@ -210,7 +217,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	d := &m.read
-	for _, desc := range []*prometheus.Desc{d.delivered, d.bytes, d.dropped, d.unaccounted, d.freshness, d.backlog, d.backlogBytes, d.keys, d.watermark, d.batches, d.failing} {
+	for _, desc := range []*prometheus.Desc{d.delivered, d.bytes, d.dropped, d.unaccounted, d.freshness, d.backlog, d.backlogBytes, d.keys, d.watermark, d.batches, d.failing, m.loads.staged} {
 		ch <- desc
 	}
 }
@@ -250,6 +257,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			}
 			put(d.failing, prometheus.GaugeValue, failing, s.kind)
 		}
+		if s.loads {
+			put(m.loads.staged, prometheus.GaugeValue, float64(s.staged))
+		}
 	}
 }
 
@@ -267,9 +277,11 @@ func (m *Manager) snapshots() []snapshot {
 		}
 		if s.cur.pipe != nil {
 			out[i].kind = s.cur.pipe.Destination.Kind
+			out[i].loads = s.cur.pipe.Destination.finisher() != nil
 		}
 		for _, l := range s.lanes {
 			out[i].failing = out[i].failing || s.up.failing(l)
+			out[i].staged += s.up.stagedIn(l)
 		}
 		s.mu.Unlock()
 	}

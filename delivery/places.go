@@ -205,6 +205,9 @@ func (s *stream) placesFor(t *task) (to, first place, kind string, err error) {
 	}
 	first = place{name: d.Place, sink: d.Sink, forgets: d.AtLeastOnce, v: v}
 	s.useLocked(v)
+	if t.finishes() {
+		return s.placeOfLoadLocked(d, first), first, d.Kind, nil
+	}
 	if v == cur || cur.pipe == nil || d.Place == "" {
 		return first, first, d.Kind, nil
 	}

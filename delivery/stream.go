@@ -51,6 +51,7 @@ type stream struct {
 	count    uint64                       // of batches ever
 	flushTo  uint64                       // close what is below
 	flushWhy string
+	notes    []note        // of objects that a database has and need not remember
 	changed  chan struct{} // closed and made anew when a cut, a manifest or the state has changed
 	gone     bool
 
@@ -240,6 +241,9 @@ func (s *stream) reopenLocked(v *version) {
 		return
 	}
 	v.pipe.each(func(d *Destination) { s.metrics.destination(s.name, d.Kind) })
+	if v.pipe.Destination.finisher() != nil {
+		s.metrics.loads.appear(s.name)
+	}
 	if v.invokers, v.err = s.invokers(v.pipe); v.err != nil {
 		v.pipe = nil
 		return
@@ -430,7 +434,11 @@ func (s *stream) stored(t *task, kind string, took time.Duration) {
 	b.attempts = max(b.attempts, t.attempts)
 	s.sendErr = ""
 	s.deliveries.add(DeliveryEvent{Time: time.Now(), Key: info.Key, Records: info.Records, Bytes: info.Size, Reason: b.reason})
-	s.metrics.attempt(s.name, kind, outcomeStored, took) // before a flush can see the end
+	if t.finishes() { // before a flush can see the end
+		s.metrics.loads.objects.WithLabelValues(s.name, outcomeLoaded).Inc()
+	} else {
+		s.metrics.attempt(s.name, kind, outcomeStored, took)
+	}
 	s.endObjectLocked(t)
 	s.mu.Unlock()
 	s.wake() // the loop may have been holding back, or the stream is empty now
@@ -444,7 +452,11 @@ func (s *stream) attemptFailed(t *task, kind string, err error) {
 	b.attempts, b.err = max(b.attempts, t.attempts), err.Error()
 	s.sendErr = err.Error()
 	s.failures.add(DeliveryEvent{Time: time.Now(), Key: info.Key, Records: info.Records, Bytes: info.Size, Reason: b.reason, Error: err.Error()})
-	s.metrics.attempt(s.name, kind, outcomeOf(err), 0)
+	if t.staged {
+		s.metrics.loads.objects.WithLabelValues(s.name, outcomeOf(err)).Inc()
+	} else {
+		s.metrics.attempt(s.name, kind, outcomeOf(err), 0)
+	}
 }
 
 // replaced notes that m, under another key, took the place of an object.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hydrant/buffer"
+	"hydrant/sinks"
 )
 
 const (
@@ -50,6 +51,7 @@ type lane struct {
 	failed   time.Time // when the last of them began to be counted
 	retryAt  time.Time // of the destination
 	stored   time.Time // last time that it took something
+	loads    loads
 }
 
 // task is one object to send.
@@ -68,8 +70,17 @@ type task struct {
 	left     bool      // an earlier process may have sent it
 	places   []place   // that may have it, as an answer was lost: looked at before it goes anywhere else
 	gone     bool      // it has ended
+	staged   bool      // of a Finisher: it is stored, and is to be loaded
+	stagedAt time.Time // since when
+	loading  bool
 	// seized is closed when the task is somebody's who is not the uploader; nil: nobody wants it.
 	seized chan struct{}
+
+	// Of whoever works on it. stagedIn is the sink that it was stored by, refused when a load was first refused for it, and
+	// finished says that some load may have taken it.
+	stagedIn sinks.Sink
+	refused  time.Time
+	finished bool
 
 	ended  bool // its object has; guarded by the stream's mutex, as is the next
 	wanted bool // somebody waits for the attempt to end
@@ -88,6 +99,7 @@ const (
 	again                   // try again; the destination is well, this object is refused
 	unwell                  // try again; this speaks against the destination
 	local                   // try again; the destination was not asked
+	staged                  // it is stored, and is to be loaded
 	shutdown                // the process ends: nothing was learned
 )
 
@@ -150,6 +162,7 @@ func (u *uploader) hurry(l *lane) {
 	u.mu.Lock()
 	l.retryAt = time.Time{}
 	l.hurry()
+	l.loads.hurryAll()
 	u.mu.Unlock()
 	u.wake()
 }
@@ -165,11 +178,11 @@ func (u *uploader) wake() {
 func (u *uploader) failing(l *lane) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return l.streak > 0
+	return l.streak > 0 || l.loads.streak > 0
 }
 
-// run sends until ctx ends and the attempts under way have returned.
-func (u *uploader) run(ctx context.Context, attempt func(context.Context, *task) (outcome, time.Duration)) {
+// run sends, and has loaded what is stored, until ctx ends and the attempts under way have returned.
+func (u *uploader) run(ctx context.Context, attempt func(context.Context, *task) (outcome, time.Duration), load func(context.Context, []*task) []loaded) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	timer := time.NewTimer(time.Hour)
@@ -183,6 +196,13 @@ func (u *uploader) run(ctx context.Context, attempt func(context.Context, *task)
 				result, after := attempt(ctx, s.task)
 				u.finish(s, result, began, after)
 			})
+		}
+		batches, soon := u.pickLoads(now)
+		for _, b := range batches {
+			wg.Go(func() { u.finishLoad(b, load(ctx, b.tasks)) })
+		}
+		if wake.IsZero() || !soon.IsZero() && soon.Before(wake) {
+			wake = soon
 		}
 		if wake.IsZero() {
 			wake = now.Add(time.Hour)
@@ -301,9 +321,14 @@ func (u *uploader) finish(s start, result outcome, began time.Time, after time.D
 			l.window = 1
 		}
 		t.denied = time.Time{} // it was not refused alone all the time
-	case done, again:
-		l.answered(now, result == done)
+	case done, again, staged:
+		l.answered(now, result != again)
 	case local, givenUp:
+	}
+	if result == staged {
+		l.end(t)
+		u.stage(l, t)
+		return
 	}
 	if result == done || result == givenUp {
 		l.end(t)

@@ -15,6 +15,10 @@ type Part struct {
 // CodeSkipped is the code of a part that was skipped before: it is not in the table, and Finish does not take it.
 const CodeSkipped = "Skipped"
 
+// CodeMissing is the code of a load that did not find what it should take, with the class RefusedDestination: the objects
+// are to be put again.
+const CodeMissing = "Redshift.MissingS3File"
+
 // Finisher is a sink whose objects are only staged by Put. A part is delivered once Finish has said so; each is taken
 // once, however often and by however many processes it is finished. Safe for concurrent use.
 //

@@ -83,7 +83,7 @@ func (c *cli) batchListCommand() *cobra.Command {
 			for _, b := range list {
 				place := "-"
 				if len(b.Left) > 0 {
-					place = b.Left[0].Place
+					place = b.Left[0].Place + prefixed(", ", b.Left[0].State)
 				}
 				fmt.Fprintf(w, "%s\t%s\t%d of %d\t%d\t%s\t%d\t%s\t%s\n", b.Manifest, age(b.Oldest), b.Pending, b.Objects, b.Records, size(b.Bytes), b.Attempts, place, b.Error)
 			}
