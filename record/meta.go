@@ -13,6 +13,8 @@ type Meta struct {
 	Timestamp int64  // milliseconds since 1970 as the source gives it
 	Key       []byte // Kafka key, or Kinesis partition key; nil: none
 	Headers   []Header
+	// Fault is why the source can make nothing of the record, whose Data is as it came: it goes to the error output. "": none.
+	Fault string
 }
 
 // Header is a header of a Kafka record.
@@ -24,7 +26,7 @@ type Header struct {
 var errMeta = errors.New("metadata of a record ends early or is too long")
 
 // AppendMeta appends m in the form that ParseMeta reads: every text as its length, an unsigned varint, and its bytes; a key
-// as its length plus one, 0 where there is none.
+// as its length plus one, 0 where there is none. A Fault stands at the end, and nothing where there is none.
 func AppendMeta(dst []byte, m *Meta) []byte {
 	dst = appendText(dst, m.Topic)
 	dst = appendText(dst, m.Lane)
@@ -45,6 +47,9 @@ func AppendMeta(dst []byte, m *Meta) []byte {
 		}
 		dst = binary.AppendUvarint(dst, uint64(len(h.Value))+1)
 		dst = append(dst, h.Value...)
+	}
+	if m.Fault != "" {
+		dst = appendText(dst, m.Fault)
 	}
 	return dst
 }
@@ -70,6 +75,11 @@ func ParseMeta(b []byte) (Meta, error) {
 	for range count {
 		key := string(r.text())
 		m.Headers = append(m.Headers, Header{Key: key, Value: r.optional()})
+	}
+	if len(r.b) > 0 {
+		if m.Fault = string(r.text()); m.Fault == "" {
+			return Meta{}, errMeta
+		}
 	}
 	if r.bad || len(r.b) != 0 {
 		return Meta{}, errMeta

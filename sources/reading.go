@@ -38,6 +38,7 @@ const (
 	ReadSubrecords                     // records that were unpacked of aggregates (Kinesis)
 	ReadAggregates                     // aggregates that contradict themselves and were left as they are (Kinesis)
 	ReadRebalances                     // changes of who reads what (Kafka)
+	ReadTombstones                     // records without a value that were dropped (Kafka)
 	readingEvents                      // how many there are
 )
 
@@ -54,6 +55,7 @@ var readingNames = [readingEvents][2]string{
 	ReadSubrecords: {"hydrant_source_subrecords_total", "Records that were unpacked of aggregates."},
 	ReadAggregates: {"hydrant_source_aggregate_errors_total", "Aggregates that contradict themselves and were handed on as they are."},
 	ReadRebalances: {"hydrant_source_rebalances_total", "Changes of who reads which partitions."},
+	ReadTombstones: {"hydrant_source_tombstones_total", "Records without a value that were dropped."},
 }
 
 // StreamReading are those of one stream. Its methods may be called on nil, which counts nothing.
@@ -129,6 +131,28 @@ func (s *StreamReading) Behind(lane string, behind time.Duration, records int64,
 	s.mu.Unlock()
 }
 
+// Lag is how far behind the newest record of the source reading is, in the lane that is the furthest behind.
+func (s *StreamReading) Lag(now time.Time) time.Duration {
+	if s == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lag(now)
+}
+
+// lag is Lag. mu is held.
+func (s *StreamReading) lag(now time.Time) (most time.Duration) {
+	for _, l := range s.lanes {
+		behind := l.behind
+		if since := now.Sub(l.read); since > readStale {
+			behind += since
+		}
+		most = max(most, behind)
+	}
+	return most
+}
+
 // Left ends the lag of a lane that is not read here any longer.
 func (s *StreamReading) Left(lane string) {
 	if s == nil {
@@ -191,17 +215,11 @@ func (s *StreamReading) collect(ch chan<- prometheus.Metric, m *Reading, name st
 	gauge := func(d *prometheus.Desc, v float64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, name)
 	}
-	var lag time.Duration
 	var records int64
 	for _, l := range s.lanes {
-		behind := l.behind
-		if since := now.Sub(l.read); since > readStale {
-			behind += since
-		}
-		lag = max(lag, behind)
 		records += max(l.records, 0)
 	}
-	gauge(m.lag, lag.Seconds())
+	gauge(m.lag, s.lag(now).Seconds())
 	if s.lagRecords {
 		gauge(m.lagRecords, float64(records))
 	}
