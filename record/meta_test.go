@@ -29,8 +29,23 @@ func TestMeta(t *testing.T) {
 	}
 }
 
+// TestMetaFault: a fault stands at the end, and takes nothing where there is none.
+func TestMetaFault(t *testing.T) {
+	m := Meta{Topic: "clicks", Headers: []Header{{"a", []byte("b")}}, Fault: "schema 7 is not known"}
+	got, err := ParseMeta(AppendMeta(nil, &m))
+	if err != nil || !reflect.DeepEqual(got, m) {
+		t.Errorf("%+v came back as %+v, %v", m, got, err)
+	}
+	with := len(AppendMeta(nil, &m))
+	m.Fault = ""
+	if without := len(AppendMeta(nil, &m)); with-without != 1+len("schema 7 is not known") {
+		t.Errorf("a fault takes %d bytes", with-without)
+	}
+}
+
 func FuzzParseMeta(f *testing.F) {
 	f.Add(AppendMeta(nil, &Meta{Topic: "clicks", Lane: "7", Key: []byte("k"), Headers: []Header{{"a", nil}, {"b", []byte("c")}}}))
+	f.Add(AppendMeta(nil, &Meta{Topic: "clicks", Fault: "x"}))
 	f.Add([]byte{0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := ParseMeta(b)
