@@ -9,7 +9,9 @@ import (
 
 func TestCheckpointCompare(t *testing.T) {
 	long := strings.Repeat("9", 56)
-	at := func(seq string, sub int64, whole bool) Checkpoint { return Checkpoint{Sequence: seq, Sub: sub, Whole: whole} }
+	at := func(seq string, sub int64, whole bool) Checkpoint {
+		return Checkpoint{Sequence: seq, Sub: sub, Whole: whole}
+	}
 	// Ascending; those of one line are equal.
 	order := [][]Checkpoint{
 		{{}},

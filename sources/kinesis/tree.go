@@ -3,7 +3,6 @@ package kinesis
 import (
 	"math/big"
 	"slices"
-	"strings"
 )
 
 // Ready says whether reading of a shard may begin: every parent has ended, or is not in the list any longer, since all of it
@@ -49,6 +48,3 @@ func Holes(shards []Shard) [][2]string {
 	}
 	return holes
 }
-
-// byAge sorts shards as they were made, for which their names are numbered.
-func byAge(a, b Shard) int { return strings.Compare(a.ID, b.ID) }
