@@ -111,19 +111,19 @@ func firehoseClient(endpoint, caFile string, env func(string) (string, bool)) (*
 		}
 		return def
 	}
-	var client firehose.HTTPClient // nil: the SDK's own
+	client := awshttp.NewBuildableClient()
 	if name := cmp.Or(caFile, get("AWS_CA_BUNDLE", "")); name != "" {
 		data, err := os.ReadFile(name)
 		pool := x509.NewCertPool()
 		if err != nil || !pool.AppendCertsFromPEM(data) {
 			return nil, usageError{errors.Join(fmt.Errorf("%s holds no certificate in PEM", name), err)}
 		}
-		client = awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		client = client.WithTransportOptions(func(t *http.Transport) {
 			t.TLSClientConfig.RootCAs = pool
 		})
 	}
 	return firehose.New(firehose.Options{
-		HTTPClient:   client,
+		HTTPClient:   plainBodies{client},
 		BaseEndpoint: aws.String(endpoint),
 		Region:       get("AWS_REGION", get("AWS_DEFAULT_REGION", "us-east-1")),
 		Credentials:  credentials.NewStaticCredentialsProvider(get("AWS_ACCESS_KEY_ID", "unsigned"), get("AWS_SECRET_ACCESS_KEY", "unsigned"), get("AWS_SESSION_TOKEN", "")),
@@ -133,6 +133,18 @@ func firehoseClient(endpoint, caFile string, env func(string) (string, bool)) (*
 			o.RateLimiter = ratelimit.None
 		}), 0),
 	}), nil
+}
+
+// plainBodies hides the WriteTo of requests' bodies. The SDK closes a body as soon as an answer begins, and its WriteTo says
+// io.EOF from then on: when net/http, which looks for more at the end of each body, comes late, it takes that for a failure and ends
+// the connection. The answer would be lost, and all records put again.
+type plainBodies struct{ next firehose.HTTPClient }
+
+func (c plainBodies) Do(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		r.Body = struct{ io.ReadCloser }{r.Body}
+	}
+	return c.next.Do(r)
 }
 
 // reachable fails at once where nobody listens, which a call would be repeated for.

@@ -12,6 +12,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/firehose"
+	"github.com/aws/aws-sdk-go-v2/service/firehose/types"
 )
 
 // endpoint is a Firehose API that stores what it acknowledges and checks the limits of a call itself.
@@ -158,6 +163,30 @@ func TestPut(t *testing.T) {
 				t.Errorf("says %q, want %q", stdout, want)
 			}
 		})
+	}
+}
+
+// late keeps the request that it answers, as a transport does that has not seen the end of its body.
+type late struct{ request *http.Request }
+
+func (l *late) Do(r *http.Request) (*http.Response, error) {
+	l.request = r
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"FailedPutCount":0,"RequestResponses":[]}`))}, nil
+}
+
+// A transport that looks for the end of a body when the SDK has closed it finds the end and no error.
+func TestBodiesEndInPeace(t *testing.T) {
+	var l late
+	client := firehose.New(firehose.Options{
+		Region: "us-east-1", HTTPClient: plainBodies{&l}, BaseEndpoint: aws.String("http://127.0.0.1:1"),
+		Credentials: credentials.NewStaticCredentialsProvider("k", "s", ""),
+	})
+	in := firehose.PutRecordBatchInput{DeliveryStreamName: aws.String("s"), Records: []types.Record{{Data: []byte("a")}}}
+	if _, err := client.PutRecordBatch(t.Context(), &in); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, l.request.Body); n != 0 || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
 	}
 }
 
