@@ -1,0 +1,88 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"hydrant/sources"
+)
+
+// watch looks at topics once in a while: whether they are there and are what they were, and how far behind reading is,
+// which fetches do not tell while none are made.
+func (s *session) watch(ctx context.Context) {
+	tick := time.NewTicker(s.o.WatchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := s.watchOnce(ctx); err != nil && ctx.Err() == nil {
+			s.o.Reading.Add(sources.ReadFaults, 1)
+			if s.r.held.may("watch") {
+				s.log.Warn("brokers were not asked how far behind reading is", "err", err)
+			}
+		}
+	}
+}
+
+func (s *session) watchOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	s.mu.Lock()
+	topics := map[string]topicID{}
+	for p, l := range s.lanes {
+		if l.next >= 0 || l.topicID != (topicID{}) {
+			topics[p.topic] = l.topicID
+		}
+	}
+	s.mu.Unlock()
+	if len(topics) == 0 {
+		return nil
+	}
+	names := slices.Sorted(maps.Keys(topics))
+	m, err := s.adm.Metadata(ctx, names...)
+	if err != nil {
+		return fmt.Errorf("ask for topics: %w", err)
+	}
+	for _, name := range names {
+		t := m.Topics[name]
+		if errors.Is(t.Err, kerr.UnknownTopicOrPartition) {
+			if slices.Contains(s.o.Topics, name) {
+				s.end(stuck("topic %s is not there any more: create it, or correct topics", name))
+				return nil
+			}
+			continue
+		}
+		if id := topicID(t.ID); t.Err == nil && id != (topicID{}) && topics[name] != (topicID{}) && id != topics[name] {
+			s.end(fmt.Errorf("topic %s was made anew", name)) // the next session looks at it by the policy
+			return nil
+		}
+	}
+	ends, err := s.ends(ctx, names...)
+	if err != nil {
+		return fmt.Errorf("ask for the ends of topics: %w", err)
+	}
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p, l := range s.lanes {
+		end, ok := ends.Lookup(p.topic, p.number)
+		if !ok || end.Err != nil || l.next < 0 {
+			continue
+		}
+		behind := time.Duration(0)
+		if end.Offset > l.next && l.newest.UnixMilli() > 0 {
+			behind = max(now.Sub(l.newest), 0)
+		}
+		s.o.Reading.Behind(l.name, behind, max(end.Offset-l.next, 0), now)
+	}
+	return nil
+}
