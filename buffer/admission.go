@@ -141,6 +141,7 @@ type hold struct {
 	incarnation uint32
 	disk        int64 // for all consumers
 	small, big  int64 // of the front
+	fed         int64 // of that, for rows of lanes
 }
 
 // reservePut reserves memory and disk for a call before it is queued: data bytes of Data in records
@@ -246,8 +247,25 @@ func (s *space) release(h hold) {
 	if h == (hold{}) || sabotageKeepReserve {
 		return
 	}
-	s.o.Front.unreserve(h.incarnation, h.small, h.big)
 	s.addRows(h.incarnation, -h.disk)
+	if h.fed > 0 {
+		s.o.Front.unfeed(h.incarnation, h.fed)
+	}
+	s.o.Front.unreserve(h.incarnation, h.small, h.big)
+}
+
+// take reserves disk for rows of a lane, where there is some. front.mu is held.
+func (s *space) take(incarnation uint32, need int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fits(incarnation, need) != nil {
+		return false
+	}
+	st := s.stream(incarnation)
+	st.rows += need
+	s.rows += need
+	s.weigh(st)
+	return true
 }
 
 // rowsIn counts rows of one consumer that are durable, admitted by reservePut or found by recovery.

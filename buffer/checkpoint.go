@@ -21,17 +21,20 @@ import (
 //	stream: incarnation u32 · next u64 · floor u64 · accepted i64 · STREAM payload blob · older versions u16 × STREAM
 //	  payload blob · consumers u8 × {id u8 · position u64 · ok, dropped, failed, lost i64 · epoch u64 ·
 //	  accepted before it began i64 · watermark i64 · holes u32 × {first u64, next u64} · epochs u16 × epoch ·
-//	  lanes u16, 0 · in layout 2: base u64 · raw runs u32 × {run, first u64, next u64, rows i64, bytes i64}}
+//	  zero u16 · from layout 2 on: base u64 · raw runs u32 × {run, first u64, next u64, rows i64, bytes i64}} ·
+//	  in layout 3: lanes (lanes.go)
 //	epoch: number u64 · version u64 · closed at u32 · bound str · records left i64 · runs u32 × {run,
 //	  first u64, next u64, rows, records, bytes, oldest i64} · key cuts u16 × {key hash 16, run u32}, ascending
 //	run: id 16 · length u64 · SHA-256 of the footer 32
 //	manifest, oldest first: incarnation u32 · consumer u8 · first u64 · next u64 · replaces 16 · MANIFEST
 //	  payload blob · confirmed set · replaced set
 //
-// Layout 2 is written where there are runs, so that a data directory without them is as it was before there were any.
+// Layout 2 is written where there are runs, layout 3 where there are lanes, so that a data directory without them is as it
+// was before there were any.
 const (
 	checkpointLayout = 1
 	checkpointRuns   = 2       // layout with runs
+	checkpointLanes  = 3       // layout with runs and lanes
 	checkpointWindow = 1 << 20 // of its compression
 	checkpointPart   = 1 << 20 // most bytes of one part
 	// maxCheckpoint caps what a checkpoint may unpack to.
@@ -116,13 +119,8 @@ func unpackCheckpoint(packed []byte, raw uint32) ([]byte, error) {
 // encodeState writes the whole ledger. The caller holds mu.
 func (l *ledger) encodeState() []byte {
 	var w writer
-	runs := false
-	l.eachRun(func(uint32, *consumerState, runRef) { runs = true })
-	if runs {
-		w.u16(checkpointRuns)
-	} else {
-		w.u16(checkpointLayout)
-	}
+	layout := l.layout()
+	w.u16(layout)
 	w.u32(l.nextIncarnation)
 	ids := make([]uint32, 0, len(l.streams))
 	for id := range l.streams {
@@ -149,7 +147,10 @@ func (l *ledger) encodeState() []byte {
 		}
 		w.u8(uint8(len(s.consumers)))
 		for _, c := range s.consumers {
-			c.encode(&w, runs)
+			c.encode(&w, layout >= checkpointRuns)
+		}
+		if layout == checkpointLanes {
+			s.encodeLanes(&w)
 		}
 	}
 	list := l.outstanding()
@@ -170,6 +171,20 @@ func (l *ledger) encodeState() []byte {
 		m.replaced.put(&w)
 	}
 	return w.b
+}
+
+// layout is the first that has room for all that is known.
+func (l *ledger) layout() uint16 {
+	for _, s := range l.streams {
+		for _, lane := range s.lanes {
+			if lane.final != nil && !sabotageLanesLost {
+				return checkpointLanes
+			}
+		}
+	}
+	layout := uint16(checkpointLayout)
+	l.eachRun(func(uint32, *consumerState, runRef) { layout = checkpointRuns })
+	return layout
 }
 
 func encodeStream(s *streamState, v *Stream) []byte {
@@ -260,16 +275,14 @@ func decodeState(raw []byte) (*ledger, error) {
 	l := newLedger()
 	r := &reader{b: raw}
 	layout := r.u16()
-	if layout != checkpointLayout && layout != checkpointRuns {
+	if layout < checkpointLayout || layout > checkpointLanes {
 		r.fail(errLayout)
 	}
 	l.nextIncarnation = r.u32()
 	for range r.list(int(r.u32()), 40) {
-		l.readStream(r, layout == checkpointRuns)
+		l.readStream(r, layout)
 	}
-	runs := false
-	l.eachRun(func(uint32, *consumerState, runRef) { runs = true })
-	if runs != (layout == checkpointRuns) {
+	if l.layout() != layout {
 		r.fail(errLayout)
 	}
 	for range r.list(int(r.u32()), 80) {
@@ -281,9 +294,9 @@ func decodeState(raw []byte) (*ledger, error) {
 	return l, nil
 }
 
-func (l *ledger) readStream(r *reader, runs bool) {
+func (l *ledger) readStream(r *reader, layout uint16) {
 	id := r.u32()
-	s := &streamState{next: r.u64(), floor: r.u64(), accepted: r.i64(), versions: make(map[uint64]Stream), users: make(map[uint64]int)}
+	s := &streamState{next: r.u64(), floor: r.u64(), accepted: r.i64(), versions: make(map[uint64]Stream), users: make(map[uint64]int), open: make(map[uint64]int)}
 	s.draw = max(s.next, s.floor)
 	cur := readStreamBlob(r, id)
 	if cur == nil {
@@ -314,10 +327,10 @@ func (l *ledger) readStream(r *reader, runs bool) {
 		for range r.list(int(r.u16()), 140) {
 			l.readEpoch(r, s, c)
 		}
-		if r.u16() != 0 { // lane positions: none yet
+		if r.u16() != 0 {
 			r.fail(errLayout)
 		}
-		if c.base = c.position; runs {
+		if c.base = c.position; layout >= checkpointRuns {
 			c.base = r.u64()
 			for range r.list(int(r.u32()), 88) {
 				l.readRaw(r, s, c)
@@ -333,6 +346,9 @@ func (l *ledger) readStream(r *reader, runs bool) {
 			}
 		}
 		s.consumers = append(s.consumers, c)
+	}
+	if layout == checkpointLanes {
+		l.readLanes(r, s)
 	}
 	if l.streams[id] != nil || l.names[s.cur.Name] != nil || id >= l.nextIncarnation {
 		r.fail(errRepeats)

@@ -20,6 +20,7 @@ type Claim struct {
 	whole       sum        // all its rows
 	below       sum        // of them, those below mid
 	ended       bool
+	meta        bool // of a spill: what it writes has metadata
 
 	kept []*chunk // chunks of it that the queue has let go: their slabs have a reference more. Guarded by front.mu
 
@@ -80,13 +81,26 @@ func (c *Consumer) measure(s *sum, at cursor, first, limit uint64, most int64) (
 			break
 		}
 		if q.slab == nil {
-			if s.rows > 0 {
+			if s.rows > 0 && q.end() > q.seq {
 				return q.seq, at // a hole ends the claim
 			}
 			at.step() // sequences were skipped before it: the claim begins there and takes the hole along
 			continue
 		}
 		from, to := max(q.seq, first), min(q.end(), limit)
+		if q.slab.fed && !sabotageSplitLaneRows {
+			to = q.end()
+			d := q.dataBetween(from, to)
+			if s.rows > 0 && (to > limit || d > most-s.data) {
+				return from, at // nobody knows a position inside
+			}
+			s.rows += int64(to - from)
+			s.data += d
+			if at.step(); to >= limit {
+				return to, at
+			}
+			continue
+		}
 		if d := q.dataBetween(from, to); d <= most-s.data {
 			s.rows += int64(to - from)
 			s.data += d
@@ -143,10 +157,13 @@ func (k *Claim) Rows() iter.Seq[record.Row] {
 			if q.slab == nil {
 				continue
 			}
-			row := record.Row{Seq: max(q.seq, k.mid), Arrived: q.arrived}
+			row, fed := record.Row{Seq: max(q.seq, k.mid), Arrived: q.arrived}, q.slab.fed
 			for enc := q.from(row.Seq); len(enc) > 0 && left > 0; row.Seq++ {
 				n, w := binary.Uvarint(enc)
 				row.Data = enc[w : w+int(n) : w+int(n)]
+				if fed {
+					row.Meta, row.Data, _ = splitMetaRow(row.Data)
+				}
 				enc = enc[w+int(n):]
 				left--
 				if !yield(row) {
@@ -221,10 +238,11 @@ func (k *Claim) lose(r *rawRows, loss *runLoss) {
 		"first", loss.First, "next", loss.Next, "rows", lost.rows, "what", loss.What, "file", file)
 }
 
-// Trim gives [next, end) back; they are taken again by the next Take. Only the newest claim of a
+// Trim gives [next, end) back, and rows before them that were appended to a lane together with the first; they are taken
+// again by the next Take. Only the newest claim of a
 // consumer may be trimmed or released, so that what waits stays contiguous: otherwise it panics.
 func (k *Claim) Trim(next uint64) {
-	if next >= k.next {
+	if next = k.align(next); next >= k.next {
 		return
 	}
 	if next <= k.first {
@@ -257,6 +275,31 @@ func (k *Claim) Trim(next uint64) {
 	}
 	c.giveBack(k, next, end)
 	k.unkeep(next)
+}
+
+// align returns a sequence at or before next, behind it where there is none in the claim, at which rows of lanes may be
+// parted.
+func (k *Claim) align(next uint64) uint64 {
+	k.c.front.mu.Lock()
+	defer k.c.front.mu.Unlock()
+	left := k.whole.rows - k.below.rows
+	for at := k.start; left > 0 && next > k.mid; at.i++ {
+		q := at.chunk()
+		if q.slab == nil {
+			continue
+		}
+		if next <= q.seq {
+			break
+		}
+		left -= int64(q.end() - max(q.seq, k.mid))
+		if q.slab.fed && next < q.end() && !sabotageSplitLaneRows {
+			if q.seq > k.first {
+				return q.seq
+			}
+			return q.end()
+		}
+	}
+	return next
 }
 
 // Release gives all rows back.

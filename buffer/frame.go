@@ -55,7 +55,7 @@ const (
 	frameData       frameType = 1  // the records of one call
 	frameStream     frameType = 2  // a version of a stream
 	frameCheckpoint frameType = 3  // a part of the ledger's state at one LSN
-	frameRun        frameType = 4  // reserved: rows that moved to a run file
+	frameRun        frameType = 4  // rows that moved to a run file
 	frameManifest   frameType = 5  // a cut
 	frameProgress   frameType = 6  // objects that are in their destination
 	frameCommit     frameType = 7  // all objects of a manifest that were not replaced are there
@@ -64,6 +64,9 @@ const (
 	frameMark       frameType = 10 // nothing; it proves what is before it
 	frameNext       frameType = 11 // the end of a segment
 	framePad        frameType = 12 // zeros up to a block boundary
+	frameLanes      frameType = 13 // positions of lanes without rows, and lanes that are forgotten
+
+	lastFrame = frameLanes
 )
 
 // String is the name of the type in reports.
@@ -93,6 +96,8 @@ func (t frameType) String() string {
 		return "NEXT"
 	case framePad:
 		return "PAD"
+	case frameLanes:
+		return "LANES"
 	}
 	return fmt.Sprintf("type %d", uint8(t))
 }

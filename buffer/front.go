@@ -26,7 +26,7 @@ const slabClasses = 4
 // per stream instead of one per record. Each consumer of a stream has a queue of chunks of its own; a
 // slab is free when no queue names it any more.
 //
-// The committer alone calls push, hole, publish and drop. Otherwise safe for concurrent use. A claim reads
+// The committer alone calls push, hole, publish and drop, and not for streams that are fed. Otherwise safe for concurrent use. A claim reads
 // chunks and slabs without the lock: both are immutable once published.
 type front struct {
 	budget int64
@@ -41,6 +41,8 @@ type front struct {
 	mean     int64          // of Data that waits per consumer that has any, when last judged
 	short    bool           // a call was refused for memory and the front has not fallen below ¾ since
 	pressed  int            // consumers whose last known pressure is on
+	feeders  []*feeder      // that wait for room, as they came
+	round    int            // of grantAll
 
 	free      [slabClasses][]*slab
 	spareLow  [slabClasses]int // the fewest free slabs since the timer was set: nobody needed those
@@ -58,6 +60,13 @@ type frontStream struct {
 	promised    int64 // encoded bytes of small calls that are admitted and not settled
 	spare       int64 // slab bytes reserved for them beyond the tail's room
 	dirty       bool
+
+	fed     bool   // its rows come from lanes
+	meta    bool   // or have come, in this process: raw runs of it have metadata
+	feeds   []feed // rows of lanes that no frame has made final, ascending
+	feeding int64  // bytes of the front reserved for rows of lanes that are not pushed yet
+	waiting int    // feeders of it
+	passed  int    // the round in which one of them found no room
 }
 
 // slab is a piece of memory with rows of one stream.
@@ -68,6 +77,7 @@ type slab struct {
 	used   int
 	refs   int  // chunks in queues that name it
 	class  int8 // of the free list, -1: not recycled
+	fed    bool // of rows of lanes: with metadata, and a chunk is claimed whole
 	stream *frontStream
 }
 
@@ -193,6 +203,7 @@ func (f *front) remove(incarnation uint32) {
 		return
 	}
 	delete(f.streams, incarnation)
+	f.endFeeders(func(w *feeder) bool { return w.stream == s }, ErrClosed)
 	f.reserved -= s.spare // of calls that are admitted and will find the stream gone
 	for _, c := range s.consumers {
 		for c.head != c.end {
@@ -288,23 +299,28 @@ func (f *front) publishLocked() {
 	for _, s := range f.dirty {
 		s.dirty = false
 		for _, c := range s.consumers {
-			if c.pub == c.end {
-				continue
-			}
-			c.pub = c.end
-			c.durable = max(c.durable, c.pendEnd)
-			c.rows.add(c.pend)
-			c.unclaimed.add(c.pend)
-			if f.space != nil {
-				f.space.rowsIn(s.incarnation, c.pend.rows, c.pend.data)
-			}
-			c.pend = sum{}
-			c.stepHoles()
-			c.notify()
+			f.publishOne(c)
 		}
 	}
 	f.dirty = f.dirty[:0]
 	f.judge()
+}
+
+// publishOne makes everything pushed for a consumer takeable.
+func (f *front) publishOne(c *Consumer) {
+	if c.pub == c.end {
+		return
+	}
+	c.pub = c.end
+	c.durable = max(c.durable, c.pendEnd)
+	c.rows.add(c.pend)
+	c.unclaimed.add(c.pend)
+	if f.space != nil {
+		f.space.rowsIn(c.stream.incarnation, c.pend.rows, c.pend.data)
+	}
+	c.pend = sum{}
+	c.stepHoles()
+	c.notify()
 }
 
 // drop forgets everything pushed since the last publish: the group could not be stored.
@@ -370,6 +386,7 @@ func (f *front) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.closed = true
+	f.endFeeders(func(*feeder) bool { return true }, ErrClosed)
 	if f.timer != nil {
 		f.timer.Stop()
 	}
@@ -427,7 +444,7 @@ func (f *front) room(s *frontStream, n int) *slab {
 
 // newSlab puts a slab of size bytes into a stream's account.
 func (f *front) newSlab(s *frontStream, k *slab, size int64) *slab {
-	k.stream, k.size = s, size
+	k.stream, k.size, k.fed = s, size, s.fed
 	s.held += size
 	f.capacity += size
 	f.shrinkTo(f.budget - f.capacity)

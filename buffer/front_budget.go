@@ -49,20 +49,20 @@ func (f *front) unreserve(incarnation uint32, small, big int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.reserved -= big
-	s := f.streams[incarnation]
-	if s == nil || small == 0 {
-		return
+	if s := f.streams[incarnation]; s != nil && small > 0 {
+		s.promised -= small
+		if s.promised == 0 {
+			f.reserved -= s.spare
+			s.spare = 0
+		}
 	}
-	s.promised -= small
-	if s.promised == 0 {
-		f.reserved -= s.spare
-		s.spare = 0
-	}
+	f.grantAll()
 }
 
-// judge brings every consumer's pressure up to date. It is called often; where nothing is short and
-// nobody was pressed it costs nothing.
+// judge brings every consumer's pressure up to date, and lets feeders go on for whom there is room. It is called often;
+// where nothing is short and nobody was pressed or waits it costs nothing.
 func (f *front) judge() {
+	f.grantAll()
 	if f.capacity < f.budget/4*3 {
 		f.short = false
 		if f.pressed == 0 && (f.space == nil || !f.space.tight()) {
@@ -114,6 +114,9 @@ func (f *front) pressure(c *Consumer) (p Pressure) {
 		if waiting > f.budget-f.capacity || f.short && waiting >= f.mean {
 			p |= PressureMemory
 		}
+	}
+	if s := c.stream; s.waiting > 0 && c.unclaimed.rows > 0 && c.unclaimed.data >= s.held/2 {
+		p |= PressureMemory // its source waits, and most of what it holds waits as well
 	}
 	hold := c.openRuns + holdOf(c.unclaimed.rows, c.unclaimed.data)
 	for _, r := range c.raw {

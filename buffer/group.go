@@ -229,6 +229,11 @@ func (c *committer) buildPuts(g *group) {
 			refused = append(refused, r)
 			continue
 		}
+		if s.inlet != nil {
+			r.err = &record.Refusal{Reason: "source", Message: "The stream takes its records from a source."}
+			refused = append(refused, r)
+			continue
+		}
 		r.arrived = arrived
 		r.receipt = record.Receipt{Directory: c.j.id.Directory, Incarnation: s.cur.Incarnation, First: s.draw, Count: r.call.Batch.Count()}
 		s.draw += uint64(r.call.Batch.Count())

@@ -247,6 +247,10 @@ func describe(h *frameHead, payload []byte) (ordinal uint64, detail, fault strin
 		detail += " because " + e.Reason
 	case *holeEvent:
 		detail = e.Cause + ", see " + e.File
+	case *runEvent:
+		detail = fmt.Sprintf("run %x%s", e.Ref.ID, e.Lanes.describe())
+	case *lanesEvent:
+		detail = fmt.Sprintf("%d lanes forgotten", len(e.Gone)) + (&laneMarks{At: e.Set}).describe()
 	}
 	return ordinal, detail, ""
 }
@@ -257,7 +261,14 @@ func (e *manifestEvent) describe() string {
 		packs = append(packs, hex.EncodeToString(p.ID[:]))
 	}
 	return fmt.Sprintf("manifest %x epoch %d version %d: %d objects in packs %s; ok %d dropped %d failed %d",
-		e.Head.ID, e.Head.Epoch, e.Head.Version, e.Objects, strings.Join(packs, " "), e.Head.Counts.OK, e.Head.Counts.Dropped, e.Head.Counts.Failed)
+		e.Head.ID, e.Head.Epoch, e.Head.Version, e.Objects, strings.Join(packs, " "), e.Head.Counts.OK, e.Head.Counts.Dropped, e.Head.Counts.Failed) + e.Lanes.describe()
+}
+
+func (m *laneMarks) describe() string {
+	if len(m.At) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %d rows of %d lanes, the first of which goes on at %s %q", m.Rows, len(m.At), m.At[0].Lane, m.At[0].Position)
 }
 
 func text(err error) string {

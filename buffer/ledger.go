@@ -27,8 +27,11 @@ type ledger struct {
 	ordinal         uint64 // of the last counted frame that was applied
 	order           uint64 // numbers manifests in the order of their frames
 
-	weight      int64                   // of manifests and runs in a checkpoint, bytes
+	weight      int64                   // of manifests, runs and lanes in a checkpoint, bytes
 	runWeight   int64                   // of that, of runs
+	laneWeight  int64                   // of that, of lanes
+	lanes       int                     // of all streams
+	touched     []*streamState          // of which more may have ended, since apply looked
 	dirty       map[ManifestID]struct{} // with confirmations that no frame says
 	retired     []PackID                // packs whose last manifest has ended, since the committer looked
 	retiredRuns []RunID                 // runs that are dead, likewise
@@ -46,6 +49,15 @@ type streamState struct {
 	draw      uint64            // next sequence to give out; the committer's own
 	floor     uint64            // below it no sequence is given out again, though nobody knows of rows there
 	accepted  int64             // records
+	open      map[uint64]int    // manifests that have not ended, by the first sequence that they take
+
+	lanes      map[string]*laneState
+	laneWeight int64
+	steps      []laneStep // ascending; what is final and not delivered
+
+	// Of the process.
+	provisional int64  // records of lanes that no frame has made final: accepted as well
+	inlet       *Inlet // brings rows of lanes; nil: the stream takes puts
 }
 
 // consumerState is how far one consumer has come.
@@ -201,6 +213,12 @@ var errOrder = errors.New("the ledger does not continue")
 // apply adds what a durable frame says. The caller holds mu. An error means that frames are missing or out
 // of order; the ledger is then as it was.
 func (l *ledger) apply(e event) error {
+	err := l.applyOne(e)
+	l.advance()
+	return err
+}
+
+func (l *ledger) applyOne(e event) error {
 	switch e := e.(type) {
 	case *streamEvent:
 		return l.applyStream(e)
@@ -231,6 +249,9 @@ func (l *ledger) apply(e event) error {
 		for _, c := range s.consumers {
 			c.addHole(e.First, e.Next)
 		}
+		l.touch(s)
+	case *lanesEvent:
+		return l.applyLanes(e)
 	default:
 		return fmt.Errorf("%w: %v is not an event", errOrder, e.kind())
 	}
@@ -243,6 +264,10 @@ func (l *ledger) applyStream(e *streamEvent) error {
 		if s != nil {
 			delete(l.streams, e.Stream.Incarnation)
 			delete(l.names, s.cur.Name)
+			for _, lane := range s.lanes {
+				l.dropLane(s, lane)
+			}
+			s.steps = nil
 		}
 		return nil
 	}
@@ -250,7 +275,7 @@ func (l *ledger) applyStream(e *streamEvent) error {
 		if other := l.names[e.Stream.Name]; other != nil {
 			return fmt.Errorf("%w: stream %q of incarnation %d begins while %d is there", errOrder, e.Stream.Name, e.Stream.Incarnation, other.cur.Incarnation)
 		}
-		s = &streamState{next: 1, draw: 1, versions: make(map[uint64]Stream), users: make(map[uint64]int)}
+		s = &streamState{next: 1, draw: 1, versions: make(map[uint64]Stream), users: make(map[uint64]int), open: make(map[uint64]int)}
 		l.streams[e.Stream.Incarnation] = s
 		l.names[e.Stream.Name] = s
 		l.nextIncarnation = max(l.nextIncarnation, e.Stream.Incarnation+1)
@@ -294,6 +319,7 @@ func (l *ledger) applyManifest(e *manifestEvent) error {
 	s.draw = max(s.draw, s.next)
 	c.used(e.Head.Epoch)
 	c.add(e.Head.Counts, 1)
+	l.finalRows(s, e.Head.Next, &e.Lanes)
 	l.begin(e) // before an epoch ends with it, which may be the last that names its version
 	if e.Head.Source.Kind == SourceRange {
 		c.lost += e.Head.Lost
@@ -323,6 +349,7 @@ func (l *ledger) begin(e *manifestEvent) *manifestState {
 	if s := l.streams[e.Head.Incarnation]; s != nil {
 		s.weight += m.weight
 		s.users[e.Head.Version]++
+		s.open[e.Head.First]++
 	}
 	for _, p := range e.Packs {
 		l.packs[p.ID]++
@@ -344,6 +371,11 @@ func (l *ledger) end(m *manifestState) {
 	if s := l.streams[m.event.Head.Incarnation]; s != nil {
 		s.weight -= m.weight
 		l.unuse(s, m.event.Head.Version)
+		first := m.event.Head.First
+		if s.open[first]--; s.open[first] == 0 {
+			delete(s.open, first)
+		}
+		l.touch(s)
 	}
 }
 

@@ -140,6 +140,7 @@ func (l *ledger) applyRun(e *runEvent) error {
 	}
 	s.next = max(s.next, h.Next)
 	s.draw = max(s.draw, s.next)
+	l.finalRows(s, h.Next, &e.Lanes)
 	if h.Kind == RunRaw {
 		c.raw = append(c.raw, rawRun{ref: e.Ref, first: h.First, next: h.Next, rows: e.Sum.Rows, bytes: e.Sum.Bytes})
 		l.weighRuns(s, rawRunWeight)
@@ -182,6 +183,7 @@ func (l *ledger) decide(s *streamState, c *consumerState, next uint64) {
 		c.raw = c.raw[1:]
 	}
 	c.step()
+	l.touch(s)
 }
 
 func (l *ledger) weighRuns(s *streamState, n int64) {
@@ -261,6 +263,7 @@ func (l *ledger) endEpoch(s *streamState, c *consumerState, e *epochState) {
 	}
 	l.weighRuns(s, -e.weight())
 	l.unuse(s, e.version)
+	l.touch(s)
 }
 
 // unuse takes back one use of a version.

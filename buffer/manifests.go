@@ -98,7 +98,7 @@ func manifestRoom(geo geometry) int64 { return geo.slot / 16 * 3 }
 func (b *Buffer) Crowded() bool {
 	b.ledger.mu.RLock()
 	defer b.ledger.mu.RUnlock()
-	return b.ledger.weight > manifestRoom(b.journal.geo)/3
+	return b.ledger.weight-b.ledger.laneWeight > manifestRoom(b.journal.geo)/3
 }
 
 // Cut makes one MANIFEST over a claim, whose range must begin where the last cut of its consumer ended,
@@ -145,10 +145,12 @@ func (b *Buffer) Cut(claim *Claim, packs []*Pack, h ManifestHead) (*Manifest, er
 		if s.weight > manifestRoom(b.journal.geo)-b.ledger.weight {
 			return nil, ErrCrowded
 		}
+		e.Lanes = b.front.laneMarks(h.Incarnation, next)
 		return []*ledgerFrame{newLedgerFrame(e, h.Incarnation, h.Consumer, first, next)}, nil
 	}
 	o.applied = func() {
 		claim.consumed()
+		b.front.final(h.Incarnation, next)
 		b.named(m, packs)
 	}
 	if err := b.write(o, packs); err != nil {
@@ -561,7 +563,7 @@ func (b *Buffer) totals(incarnation uint32, consumer uint8, waiting func() int64
 	}
 	c := s.consumer(consumer)
 	return Totals{
-		Accepted: s.accepted - c.before, OK: c.counts.OK, Dropped: c.counts.Dropped, Failed: c.counts.Failed, Lost: c.lost,
+		Accepted: s.accepted + s.provisional - c.before, OK: c.counts.OK, Dropped: c.counts.Dropped, Failed: c.counts.Failed, Lost: c.lost,
 		Waiting: waiting() + c.routed(),
 	}
 }

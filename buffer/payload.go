@@ -47,6 +47,8 @@ func decodeEvent(h *frameHead, payload []byte) (ordinal uint64, e event, err err
 		e = &commitEvent{Manifest: r.id()}
 	case frameReplace:
 		e = readReplaceEvent(&r, h)
+	case frameLanes:
+		e = readLanesEvent(&r, h)
 	case frameHole:
 		e = &holeEvent{Incarnation: h.Incarnation, First: h.First, Next: h.next(), Cause: r.str(), File: r.str()}
 	default:
@@ -145,23 +147,25 @@ const (
 // runEvent: rows moved to a run. Its range is the frame's extent.
 //
 //	run id 16 · length u64 · SHA-256 of the footer 32 · kind u8 · version u64 · epoch u64 · n u32 · ok, dropped,
-//	failed, lost i64 · watermark i64 · rows, records, bytes, oldest i64 · lanes u16, 0
+//	failed, lost i64 · watermark i64 · rows, records, bytes, oldest i64 · lanes
 type runEvent struct {
-	Head RunHead
-	Ref  runRef
-	Sum  runSum
+	Head  RunHead
+	Ref   runRef
+	Sum   runSum
+	Lanes laneMarks
 }
 
 // manifestEvent is a cut. Its range is the frame's extent.
 //
 //	id 16 · epoch u64 · version u64 · source · ok, dropped, failed i64 · watermark i64 · objects u32 ·
-//	destinations u8 × str · packs u16 × {id 16, length u64, SHA-256 of the footer 32} · lanes u16, 0
+//	destinations u8 × str · packs u16 × {id 16, length u64, SHA-256 of the footer 32} · lanes
 //	source: u8 0, range · u8 1, key hash 16, run u32 · u8 2, run u32, all u8, bound str · u8 3, range, lost i64
 type manifestEvent struct {
 	Head         ManifestHead
 	Objects      int
 	Destinations []string
 	Packs        []packRef
+	Lanes        laneMarks // of a range
 }
 
 func (e *manifestEvent) kind() frameType { return frameManifest }
@@ -186,7 +190,7 @@ func (e *manifestEvent) encode(w *writer) {
 		w.i64(p.Length)
 		w.raw(p.Footer[:])
 	}
-	w.u16(0)
+	e.Lanes.encode(w)
 }
 
 // putSource appends where the rows of a manifest were.
@@ -244,7 +248,7 @@ func (e *runEvent) encode(w *writer) {
 	w.i64(h.Lost)
 	w.i64(h.Watermark)
 	e.Sum.put(w)
-	w.u16(0)
+	e.Lanes.encode(w)
 }
 
 var errRun = errors.New("RUN of a kind that this version does not know")
@@ -258,9 +262,7 @@ func readRunEvent(r *reader, h *frameHead) *runEvent {
 	e.Head.Counts = Counts{OK: r.i64(), Dropped: r.i64(), Failed: r.i64()}
 	e.Head.Lost, e.Head.Watermark = r.i64(), r.i64()
 	e.Sum = readRunSum(r)
-	if r.u16() != 0 {
-		r.fail(errLanes)
-	}
+	e.Lanes = readLaneMarks(r)
 	if e.Head.Kind > RunRouted {
 		r.fail(errRun)
 	}
@@ -305,7 +307,6 @@ func readRunSum(r *reader) runSum {
 
 var (
 	errSource = errors.New("manifest has a source that this version does not know")
-	errLanes  = errors.New("it has lanes, which this version does not know")
 	errMany   = errors.New("more objects than a manifest can have")
 )
 
@@ -328,9 +329,7 @@ func readManifestEvent(r *reader, h *frameHead) *manifestEvent {
 		copy(p.Footer[:], r.take(32))
 		e.Packs = append(e.Packs, p)
 	}
-	if r.u16() != 0 {
-		r.fail(errLanes)
-	}
+	e.Lanes = readLaneMarks(r)
 	if e.Objects > len(e.Packs)*maxPackObjects {
 		r.fail(errMany)
 	}

@@ -271,7 +271,7 @@ func (s *frameScan) pass(h frameHead, err error) error {
 func (p *replayer) frame(s *oldSegment, off int64, h *frameHead, payload []byte) error {
 	r, l := p.r, p.l
 	lsn := s.lsn(off)
-	if h.Flags&^(flagOpening|flagSealed) != 0 || h.Type > framePad || h.Type == 0 {
+	if h.Flags&^(flagOpening|flagSealed) != 0 || h.Type > lastFrame || h.Type == 0 {
 		return &NewerVersionError{Path: s.slot.name, What: fmt.Sprintf("%v frame at byte %d of slot", h.Type, off), Version: formatVersion + 1, Known: formatVersion}
 	}
 	if h.Type == frameData {
@@ -370,9 +370,13 @@ func (p *replayer) ledgerFrame(s *oldSegment, off int64, h *frameHead, payload [
 	}
 	switch e := e.(type) {
 	case *manifestEvent:
-		p.taken(e.Head.Incarnation, e.Head.Next)
+		if len(e.Lanes.At) == 0 { // else it says how many rows it has brought
+			p.taken(e.Head.Incarnation, e.Head.Next)
+		}
 	case *runEvent:
-		p.taken(e.Head.Incarnation, e.Head.Next)
+		if len(e.Lanes.At) == 0 {
+			p.taken(e.Head.Incarnation, e.Head.Next)
+		}
 	}
 	l.ordinal = ordinal
 	if err := l.apply(e); err != nil && !sabotageLedgerDamage && !sabotageReplayFromStart {

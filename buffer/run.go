@@ -48,6 +48,7 @@ type RunHead struct {
 	Counts      Counts // of the records in the range: OK and Failed have rows, Dropped has none
 	Lost        int64  // records of the range that damage has taken
 	Watermark   int64  // of the stream after the range, in µs of event time; 0: none, or as it was. Consumer.Watermark has it
+	Meta        bool   // its rows, raw ones, have metadata, which may be empty
 }
 
 // check finds what no run can say of itself.
@@ -61,6 +62,8 @@ func (h *RunHead) check(sum *runTotals) error {
 		return fmt.Errorf("run with negative counts %+v, %d lost", h.Counts, h.Lost)
 	case h.Kind == RunRaw && (h.Epoch != 0 || h.N != 0 || h.Counts != Counts{} || sum.Keys != 0 || sum.Rows == 0):
 		return errors.New("raw run without rows, or with keys, an epoch, or counts")
+	case h.Kind == RunRouted && h.Meta:
+		return errors.New("routed run with metadata")
 	case h.Kind == RunRouted && h.N == 0:
 		return errors.New("routed run without an ordinal")
 	case h.Kind == RunRouted && sum.Records != h.Counts.OK+h.Counts.Failed:
@@ -196,7 +199,11 @@ func (r *Run) appendRaw(key []byte, row RunRow) error {
 	}
 	row.Counts = true
 	fresh := r.newChunk(&row)
-	if !r.block.fits(len(row.Data)) || fresh && len(r.chunks) == maxEntryChunks {
+	size := len(row.Data)
+	if r.block.meta {
+		size = metaRowSize(row.Meta, row.Data)
+	}
+	if !r.block.fits(size) || fresh && len(r.chunks) == maxEntryChunks {
 		if err := r.writeRaw(); err != nil {
 			return err
 		}
@@ -401,6 +408,8 @@ func (r *Run) Seal(h RunHead) error {
 		return r.fault
 	case h.Kind != r.kind:
 		return fmt.Errorf("seal a %v run as a %v one", r.kind, h.Kind)
+	case h.Meta != r.block.meta:
+		return fmt.Errorf("seal a run with metadata %t as one with %t", r.block.meta, h.Meta)
 	case r.sum.Rows > 0 && (r.least < h.First || r.most >= h.Next):
 		return fmt.Errorf("rows of sequences %d to %d in a run of [%d, %d)", r.least, r.most, h.First, h.Next)
 	}

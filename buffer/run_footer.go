@@ -15,7 +15,7 @@ import (
 //
 //	 0  run id 16              56  next u64           112  keys i64
 //	16  kind u8, consumer u8,  64  ok i64             120  rows i64
-//	    two zeros              72  dropped i64        128  rows that count i64
+//	    meta u8, zero          72  dropped i64        128  rows that count i64
 //	20  incarnation u32        80  failed i64         136  bytes of Data i64
 //	24  config version u64     88  lost i64           144  oldest arrival i64
 //	32  epoch u64              96  watermark i64      152  zeros
@@ -38,6 +38,9 @@ func (f *runFooter) encode() []byte {
 	le := binary.LittleEndian
 	copy(b, f.ID[:])
 	b[16], b[17] = byte(f.Kind), f.Consumer
+	if f.Meta {
+		b[18] = 1
+	}
 	le.PutUint32(b[20:], f.Incarnation)
 	le.PutUint64(b[24:], f.Version)
 	le.PutUint64(b[32:], f.Epoch)
@@ -60,7 +63,7 @@ func parseRunFooter(b []byte) (*runFooter, error) {
 	number := func(i int) int64 { return int64(le.Uint64(b[64+8*i:])) }
 	f := &runFooter{ID: RunID(b[:16])}
 	f.RunHead = RunHead{
-		Incarnation: le.Uint32(b[20:]), Consumer: b[17], Kind: RunKind(b[16]), Version: le.Uint64(b[24:]), Epoch: le.Uint64(b[32:]),
+		Incarnation: le.Uint32(b[20:]), Consumer: b[17], Kind: RunKind(b[16]), Meta: b[18] == 1, Version: le.Uint64(b[24:]), Epoch: le.Uint64(b[32:]),
 		N: le.Uint32(b[40:]), First: le.Uint64(b[48:]), Next: le.Uint64(b[56:]),
 		Counts: Counts{OK: number(0), Dropped: number(1), Failed: number(2)}, Lost: number(3), Watermark: number(4),
 	}

@@ -191,7 +191,7 @@ func (r *runReader) block(s *runScratch, off int64, info blockInfo) (rowDecoder,
 	if cap(rows) > cap(s.clear) && cap(rows) != cap(stored[runBlockHeader:]) {
 		s.clear = rows
 	}
-	return rowDecoder{b: rows}, nil
+	return rowDecoder{b: rows, meta: r.head.Meta}, nil
 }
 
 // rows iterates over the rows of an entry. A *runLoss is a damaged block, behind which it goes on; any other error is

@@ -55,7 +55,7 @@ func (c *Consumer) pinOldest(most int64) *Claim {
 	if c.rows.rows == 0 {
 		return nil
 	}
-	k := &Claim{c: c, first: c.position, mid: c.position, start: c.head}
+	k := &Claim{c: c, first: c.position, mid: c.position, start: c.head, meta: c.stream.meta}
 	k.next, _ = c.measure(&k.whole, c.head, c.position, min(c.durable, c.position+maxExtent), most)
 	if k.whole.rows == 0 {
 		return nil
@@ -73,11 +73,13 @@ func (k *Claim) unpin() {
 	k.ended = true
 	k.c.spill = nil
 	k.unkeep(0)
+	k.c.front.grantAll()
 }
 
 // write writes the rows of a pin into a run and seals it.
 func (k *Claim) write(ctx context.Context, run *Run) (*rawRows, error) {
 	table := &rawRows{id: run.ID(), first: k.first, next: k.next}
+	run.block.meta = k.meta
 	for row := range k.Rows() {
 		if table.rows%1024 == 0 {
 			if err := ctx.Err(); err != nil {
@@ -92,7 +94,7 @@ func (k *Claim) write(ctx context.Context, run *Run) (*rawRows, error) {
 		}
 		table.add(Chunk{First: row.Seq, Count: 1, Bytes: int64(len(row.Data)), Arrived: row.Arrived})
 	}
-	if err := run.Seal(RunHead{Incarnation: k.c.stream.incarnation, Consumer: k.c.id, Kind: RunRaw, First: k.first, Next: k.next}); err != nil {
+	if err := run.Seal(RunHead{Incarnation: k.c.stream.incarnation, Consumer: k.c.id, Kind: RunRaw, First: k.first, Next: k.next, Meta: k.meta}); err != nil {
 		return nil, err
 	}
 	table.length = run.ref.Length
@@ -117,11 +119,13 @@ func (b *Buffer) spill(pin *Claim, run *Run, table *rawRows) error {
 		if s == nil || s.consumer(c.id).position != pin.first {
 			return nil, errOvertaken
 		}
+		e.Lanes = b.front.laneMarks(c.stream.incarnation, pin.next)
 		return b.runFrame(s, e)
 	}
 	o.applied = func() {
 		b.runs.named([]*Run{run}, c.stream.incarnation)
 		c.spilled(pin, table)
+		b.front.final(c.stream.incarnation, pin.next)
 	}
 	return b.writeRun(o, run)
 }
@@ -188,11 +192,13 @@ func (b *Buffer) Route(claim *Claim, run *Run, h RunHead) error {
 			return nil, errors.New("the stream is gone")
 		}
 		b.sameBase(s, claim)
+		e.Lanes = b.front.laneMarks(h.Incarnation, next)
 		return b.runFrame(s, e)
 	}
 	o.applied = func() {
 		b.runs.named([]*Run{run}, h.Incarnation)
 		claim.consumed()
+		b.front.final(h.Incarnation, next)
 		b.openRuns(c)
 	}
 	if err := b.writeRun(o, run); err != nil {

@@ -16,12 +16,13 @@ import (
 
 // Row is one record, or what a processor made of it. It is known by (Seq, Sub).
 //
-// A Row is a view: Data is valid until the claim that produced it is released, and nobody keeps a Row.
+// A Row is a view: Data, and Meta, is valid until the claim that produced it is released, and nobody keeps a Row.
 type Row struct {
 	Seq     uint64 // sequence of the record in its stream, from 1
 	Sub     uint32 // 0, or the number of a sub-record made of it
 	Arrived int64  // arrival, µs since the Unix epoch
 	Data    []byte // the Data blob, as it came
+	Meta    []byte // what a stream source knows of it besides (ParseMeta), nil: nothing; only of rows that have not been transformed
 }
 
 // Headroom is the free space at the front of every Batch buffer, in which the journal writes its frame
