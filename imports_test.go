@@ -21,7 +21,7 @@ var mayImport = map[string][]string{
 	"buffer":       {"record"},
 	"config":       {},
 	"controlplane": {"buffer", "config", "firehose"},
-	"delivery":     {"record", "prefix", "buffer", "format", "sinks", "partition", "transform", "transform/hook"},
+	"delivery":     {"record", "prefix", "buffer", "format", "sinks", "sources", "partition", "transform", "transform/hook"},
 	"firehose":     {"config", "prefix"},
 	"format":       {"record"},
 	"partition":    {"record", "prefix", "transform", "transform/jq"},

@@ -18,12 +18,17 @@ import (
 	"hydrant/format"
 	"hydrant/prefix"
 	"hydrant/sinks"
+	"hydrant/sources"
 	"hydrant/transform"
 )
 
 // Pipeline is one version of a stream, ready to work. It is made by Open from what a STREAM frame holds
 // and is immutable.
 type Pipeline struct {
+	// Reader brings the rows, from what Source names (kafka, kinesis); nil: they are put. One stops before the next version
+	// of the stream is in force. It is run, perhaps more than once, but never twice at a time.
+	Reader sources.Reader
+	Source string
 	// Transform is what happens to rows first; nil: nothing. What it decides takes effect with a manifest, or with a
 	// routed run, and is decided again where there was none.
 	Transform *transform.Chain

@@ -36,8 +36,9 @@ func (m *Manager) Flush(ctx context.Context, stream string) (Remaining, error) {
 
 // Drain closes all epochs and returns when nothing is left that can be delivered, or with ctx's error and
 // what is left. A stream that is paused or failed is not waited for; where it has a backlog, Drain says
-// what that is and fails.
+// what that is and fails. Nothing is read from sources any more.
 func (m *Manager) Drain(ctx context.Context) (Remaining, error) {
+	m.StopReading()
 	all := m.all()
 	left := make([]Remaining, len(all))
 	errs := make([]error, len(all))

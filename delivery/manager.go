@@ -1,6 +1,8 @@
 package delivery
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +58,7 @@ type Manager struct {
 	streams  map[string]*stream
 	loops    []*loop // to be started
 	stopping bool
+	dry      bool // nothing is read any more
 }
 
 // New takes over the streams that the buffer holds and opens their pipelines. A stream whose pipeline
@@ -121,6 +124,9 @@ func newManager(o Options, st store) (*Manager, error) {
 func (m *Manager) add(s *stream) {
 	m.mu.Lock()
 	m.streams[s.name] = s
+	if m.dry {
+		s.intake.holds++ // nobody else has it yet
+	}
 	m.loops = append(m.loops, newLoop(s, m, func() bool { return m.retire(s) }))
 	m.mu.Unlock()
 	select {
@@ -228,6 +234,10 @@ func (m *Manager) Apply(streams []Declared) error {
 // define makes def what is in force for s, or a new stream where s is nil. The caller holds m.defining.
 func (m *Manager) define(s *stream, def buffer.Stream) (buffer.Stream, error) {
 	if s != nil {
+		if was := s.definition(); def.State >= buffer.Deleting || !bytes.Equal(was.Spec, def.Spec) || !slices.Equal(was.Consumers, def.Consumers) {
+			s.intake.hold() // a Reader is of one version
+			defer s.intake.release()
+		}
 		s.cutting.Lock()
 		defer s.cutting.Unlock()
 	}
@@ -304,6 +314,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		m.mu.Unlock()
 		for _, l := range loops {
 			wg.Go(func() { l.run(ctx) })
+			wg.Go(func() { l.s.intake.run(ctx) })
 		}
 		select {
 		case <-m.begin:
@@ -335,6 +346,9 @@ func (m *Manager) Append(ctx context.Context, stream string, c record.Call) (r r
 		return r, false, &record.Refusal{Reason: "stopping", Message: "the service is stopping"}
 	case s.state() >= buffer.Deleting:
 		return r, false, &record.NotFound{Stream: stream, Inactive: true}
+	}
+	if source := s.source(); source != "" {
+		return r, false, &record.Sourced{Stream: stream, Source: source}
 	}
 	return m.store.Append(ctx, stream, c)
 }
@@ -374,6 +388,32 @@ func (m *Manager) steer(name string, from, to buffer.State) error {
 // Collectors of this package's metrics.
 func (m *Manager) Collectors() []prometheus.Collector { return m.metrics.collectors() }
 
+// StopReading ends the Readers of all streams, for good, and waits for their ends. What they brought is delivered as ever.
+func (m *Manager) StopReading() {
+	m.mu.Lock()
+	done := m.dry
+	m.dry = true
+	m.mu.Unlock()
+	if done {
+		return
+	}
+	var wg sync.WaitGroup
+	for _, s := range m.all() {
+		wg.Go(s.intake.hold)
+	}
+	wg.Wait()
+}
+
+// source is what the version in force reads from; "": it takes puts.
+func (s *stream) source() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cur.pipe == nil || s.cur.pipe.Reader == nil {
+		return ""
+	}
+	return cmp.Or(s.cur.pipe.Source, "source")
+}
+
 // state and definition of the stream in force.
 func (s *stream) state() buffer.State { return s.definition().State }
 
@@ -399,6 +439,7 @@ func (s *stream) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gone = true
+	close(s.intake.gone)
 	for _, v := range s.versions {
 		s.closeSink(v)
 	}

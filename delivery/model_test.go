@@ -439,6 +439,11 @@ type modelPack struct {
 
 var errNoSpace = fmt.Errorf("model: %w", buffer.ErrNoSpace)
 
+// Inlet is not there: lanes are tested on the real buffer.
+func (s *modelStore) Inlet(uint32) (laneInlet, error) {
+	return nil, errors.New("model: streams have no inlets")
+}
+
 func (s *modelStore) NewPack() (pack, error) {
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()

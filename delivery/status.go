@@ -27,6 +27,9 @@ type Status struct {
 	Deliveries     []DeliveryEvent   `json:"last_deliveries"`     // newest first, at most 20
 	Failures       []DeliveryEvent   `json:"last_failures"`       // newest first, at most 20
 	Error          string            `json:"error,omitempty"`     // why the stream is failed
+	Source         string            `json:"source,omitempty"`    // kind of the source that it reads from
+	Lanes          int               `json:"lanes,omitempty"`     // of the source, of which something is known
+	SourceError    string            `json:"source_error,omitempty"`
 }
 
 // Batch is a manifest that has not ended.
@@ -168,6 +171,10 @@ func (s *stream) status() Status {
 		st.Error = s.cur.err.Error()
 	} else {
 		st.Error = s.cutErr
+	}
+	if s.cur.pipe != nil && s.cur.pipe.Reader != nil {
+		in := s.intake.status()
+		st.Source, st.Lanes, st.SourceError = s.cur.pipe.Source, in.lanes, in.failing
 	}
 	batches := make([]*batch, 0, len(s.batches))
 	for _, b := range s.batches {

@@ -19,6 +19,7 @@ type store interface {
 	Append(ctx context.Context, stream string, c record.Call) (r record.Receipt, adopted bool, err error)
 	Consumer(incarnation uint32) consumer
 	NewPack() (pack, error)
+	Inlet(incarnation uint32) (laneInlet, error)
 	OpenObject(m *buffer.Manifest, object int) (objectReader, error)
 }
 
@@ -129,6 +130,14 @@ func (c bufferConsumer) Take(next uint64, max int64) claim {
 		return taken
 	}
 	return nil
+}
+
+func (b bufferStore) Inlet(incarnation uint32) (laneInlet, error) {
+	in, err := b.Buffer.Inlet(incarnation)
+	if err != nil {
+		return nil, err
+	}
+	return in, nil
 }
 
 func (b bufferStore) NewPack() (pack, error) {

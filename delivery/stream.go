@@ -29,6 +29,7 @@ type stream struct {
 	closers     *sync.WaitGroup // of sinks that are being closed
 	directory   Directory       // nil: none can be diverted to
 	poke        chan struct{}   // the loop has something new to look at
+	intake      *intake
 
 	// cutting is held over each cut and each change of the version, so that no manifest names a version that
 	// the change has made the buffer forget. Before mu.
@@ -138,6 +139,7 @@ func newStream(m *Manager, def buffer.Stream, outstanding []*buffer.Manifest) *s
 		changed:     make(chan struct{}),
 		quiet:       map[string]time.Time{},
 	}
+	s.intake = newIntake(s)
 	s.metrics.appear(s.name)
 	totals := s.consumer.Totals()
 	s.delivered, s.failed = totals.OK, totals.Failed
@@ -285,6 +287,7 @@ func (s *stream) adopt(def buffer.Stream) {
 	s.signalLocked()
 	s.mu.Unlock()
 	s.wake()
+	s.intake.wake()
 }
 
 // hurry makes all that failed due now.

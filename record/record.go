@@ -196,6 +196,16 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return r.Message }
 
+// Sourced is the answer to a call to a stream that reads its records from a source.
+type Sourced struct {
+	Stream string
+	Source string // its kind: kafka, kinesis
+}
+
+func (s *Sourced) Error() string {
+	return fmt.Sprintf("stream %q takes its records from %s, and none that are put", s.Stream, s.Source)
+}
+
 // KeyReused is the answer to a keyed call (Call.Keyed) whose key has been used for another body.
 type KeyReused struct{}
 

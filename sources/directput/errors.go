@@ -115,6 +115,14 @@ func (h *Handler) errAppend(ctx context.Context, stream string, err error) error
 		}
 		return h.errNotFound(stream)
 	}
+	if sourced, ok := errors.AsType[*record.Sourced](err); ok {
+		kind := "MSKAsSource"
+		if sourced.Source == "kinesis" {
+			kind = "KinesisStreamAsSource"
+		}
+		return &apiError{status: http.StatusBadRequest, code: "InvalidArgumentException", reason: "invalid_argument",
+			message: "This operation is not permitted on " + kind + " delivery stream type."}
+	}
 	if refusal, ok := errors.AsType[*record.Refusal](err); ok {
 		return errRefused(refusal)
 	}

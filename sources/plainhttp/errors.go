@@ -103,6 +103,10 @@ func errAppend(ctx context.Context, stream string, err error) error {
 		return &apiError{status: http.StatusNotFound, code: "ResourceNotFoundException", reason: "not_found",
 			message: fmt.Sprintf("There is no stream %s.", strconv.Quote(stream))}
 	}
+	if sourced, ok := errors.AsType[*record.Sourced](err); ok {
+		return &apiError{status: http.StatusBadRequest, code: "InvalidArgumentException", reason: "invalid_argument",
+			message: fmt.Sprintf("Stream %s takes its records from %s: write them there, or put them to a stream without a source.", sourced.Stream, sourced.Source)}
+	}
 	if refusal, ok := errors.AsType[*record.Refusal](err); ok {
 		return errRefused(refusal)
 	}
