@@ -19,6 +19,7 @@ const (
 	sabotageWaitForStore  = false // wait for the destinations at the start
 	sabotageMixEpochs     = false // let a new version go on with the epoch of the one before
 	sabotageAskAgain      = false // ask a function once more about what stands in a run
+	sabotageForgetMark    = false // let a start, or a new version, begin without the watermark
 )
 
 func (m *Manager) waitForStores() {}

@@ -28,6 +28,7 @@ var (
 	sabotageWaitForStore  = sabotaged("start-waits-for-stores")
 	sabotageMixEpochs     = sabotaged("versions-mixed-in-an-epoch")
 	sabotageAskAgain      = sabotaged("hook-called-again-after-its-run")
+	sabotageForgetMark    = sabotaged("watermark-lost-over-a-start")
 )
 
 func sabotaged(name string) bool { return os.Getenv("HYDRANT_SABOTAGE") == name }

@@ -60,7 +60,7 @@ func (l *loop) routerOf(ver *version) Router {
 	if p.of != ver {
 		*p = guide{of: ver}
 		if s := ver.pipe.Scheme; s != nil {
-			if w := l.s.consumer.Watermark(); w != 0 {
+			if w := l.s.consumer.Watermark(); w != 0 && !sabotageForgetMark {
 				p.mark = s.Resume(w, time.Now().UnixMicro())
 			}
 			p.router = s.NewRouter(p.mark)

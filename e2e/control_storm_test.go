@@ -21,10 +21,7 @@ import (
 )
 
 // controlPoints are crash points that only changes over the API pass.
-var controlPoints = []struct {
-	name   string
-	passes int
-}{{"secrets-written", 6}}
+var controlPoints = []crashPoint{{"secrets-written", 6}}
 
 // tenant leads streams of a few names through their lives, again and again, while the daemon dies, and holds
 // it to every answer that it got.

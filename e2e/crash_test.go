@@ -17,7 +17,7 @@ import (
 // random moments, at the instants where the order of writes matters, together with the store, on a disk that
 // others fill up, and by power cuts. At the end of each season everything is drained and DuckDB counts in the
 // bucket and in the directory: every acknowledged record must be there once, in a data object or in the error
-// output, with its content, and every other record that was sent at most once.
+// output, and in its own partition, with its content, and every other record that was sent at most once.
 //
 // HYDRANT_CRASH_ROUNDS sets the number of deaths, HYDRANT_CRASH_SEED what happens when.
 func TestStorm(t *testing.T) {
@@ -111,10 +111,10 @@ func table(tallies []*tally) string {
 	}
 	w.Flush()
 	b.WriteByte('\n')
-	fmt.Fprintf(w, "ground\tsent\tacknowledged\tdelivered\terror output\tlost\tduplicated\tnever sent\tdamaged\tout of order\tobjects\t\n")
+	fmt.Fprintf(w, "ground\tsent\tacknowledged\tdelivered\terror output\tlost\tduplicated\tnever sent\tdamaged\twrong partition\tout of order\tobjects\t\n")
 	for _, l := range append(tallies, sum) {
 		v := &l.verdict
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n", l.ground, v.sent, v.acked, v.delivered, v.failed, v.lost, v.duplicated, v.foreign, v.damaged, v.disorder, v.objects)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n", l.ground, v.sent, v.acked, v.delivered, v.failed, v.lost, v.duplicated, v.foreign, v.damaged, v.misplaced, v.disorder, v.objects)
 	}
 	w.Flush()
 	b.WriteString("\ndeaths at crash points: ")

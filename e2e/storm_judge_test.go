@@ -3,9 +3,11 @@ package e2e
 import (
 	"encoding/base64"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"hydrant/e2e/parts"
 )
@@ -19,6 +21,7 @@ type verdict struct {
 	duplicated  int64 // there more than once
 	foreign     int64 // there and never sent, or of an earlier season, or in another stream's objects
 	damaged     int64 // with other content than was sent
+	misplaced   int64 // in another partition than its key and time say, or in time and in the output of late ones, or the other way round
 	disorder    int64 // after a later record of its producer in the same object
 	objects     int64
 }
@@ -32,18 +35,19 @@ func (v *verdict) add(w verdict) {
 	v.duplicated += w.duplicated
 	v.foreign += w.foreign
 	v.damaged += w.damaged
+	v.misplaced += w.misplaced
 	v.disorder += w.disorder
 	v.objects += w.objects
 }
 
 // clean tells whether every acknowledged record is there once and nothing else is.
 func (v *verdict) clean() bool {
-	return v.lost == 0 && v.duplicated == 0 && v.foreign == 0 && v.damaged == 0 && v.disorder == 0
+	return v.lost == 0 && v.duplicated == 0 && v.foreign == 0 && v.damaged == 0 && v.misplaced == 0 && v.disorder == 0
 }
 
 func (v *verdict) String() string {
-	return fmt.Sprintf("sent %d · acknowledged %d · delivered %d · in the error output %d · lost %d · duplicated %d · never sent %d · damaged %d · out of order %d",
-		v.sent, v.acked, v.delivered, v.failed, v.lost, v.duplicated, v.foreign, v.damaged, v.disorder)
+	return fmt.Sprintf("sent %d · acknowledged %d · delivered %d · in the error output %d · lost %d · duplicated %d · never sent %d · damaged %d · in a wrong partition %d · out of order %d",
+		v.sent, v.acked, v.delivered, v.failed, v.lost, v.duplicated, v.foreign, v.damaged, v.misplaced, v.disorder)
 }
 
 // place is where one stream's objects are, as files.
@@ -52,6 +56,7 @@ type place struct {
 	data    []string // objects of the destination
 	parquet bool
 	gzip    bool     // of text
+	keyed   bool     // rows have a partition; Parquet
 	errors  []string // objects of error records
 	refused []string // objects of the destination that went to the error output whole
 }
@@ -78,17 +83,6 @@ func judge(t testing.TB, duck *parts.Duck, sent, acked string, places []place) (
 		create or replace table acked as select * from read_csv(%s, header=false, columns={stream:'VARCHAR', producer:'BIGINT', n:'BIGINT'});
 		create or replace table found (stream VARCHAR, error BOOLEAN, producer BIGINT, n BIGINT, sound BOOLEAN, file VARCHAR, pos BIGINT)`,
 		parts.SQL(sent), parts.SQL(acked)))
-	for _, p := range places {
-		v.objects += int64(len(p.data) + len(p.errors) + len(p.refused))
-		load(duck, p, p.data, false)
-		load(duck, p, p.refused, true)
-		if len(p.errors) > 0 {
-			duck.Query(fmt.Sprintf(`insert into found
-				select %s, true, regexp_extract(raw, '^misfit (\d+)-(\d+)$', 1)::BIGINT, regexp_extract(raw, '^misfit (\d+)-(\d+)$', 2)::BIGINT, true, file, NULL
-				from (select decode(from_base64("rawData")) as raw, filename as file
-					from read_json(%s, format='newline_delimited', columns={"rawData":'VARCHAR'}, filename=true))`, parts.SQL(p.stream), list(p.errors)))
-		}
-	}
 	count := func(from string) int64 {
 		return duck.Query("select count(*)::BIGINT as n from (" + from + ")")[0]["n"].(int64)
 	}
@@ -98,6 +92,28 @@ func judge(t testing.TB, duck *parts.Duck, sent, acked string, places []place) (
 			t.Logf("%s: %d, of which %v", what, n, duck.Query("select * from ("+from+") limit 5"))
 		}
 		return n
+	}
+	for _, p := range places {
+		v.objects += int64(len(p.data) + len(p.errors) + len(p.refused))
+		load(duck, p, p.data, false)
+		load(duck, p, p.refused, true)
+		if len(p.errors) > 0 {
+			duck.Query(fmt.Sprintf(`create or replace table refused as
+				select regexp_extract(raw, %[1]s, 1)::BIGINT producer, regexp_extract(raw, %[1]s, 2)::BIGINT n, raw like 'misfit%%' misfit, raw, file
+				from (select decode(from_base64("rawData")) as raw, filename as file
+					from read_json(%[2]s, format='newline_delimited', columns={"rawData":'VARCHAR'}, filename=true))`,
+				parts.SQL(`^(?:misfit |\{"producer":)(\d+)(?:-|,"n":)(\d+)`), list(p.errors)))
+			duck.Query(fmt.Sprintf(`insert into found select %s, true, producer, n,
+				case when misfit then regexp_matches(raw, '^misfit \d+-\d+$') else md5(producer || '-' || n || '-' || (raw->>'pad')) = (raw->>'sum') end, file, NULL from refused`, parts.SQL(p.stream)))
+			if p.keyed {
+				v.misplaced += bad("in a wrong error output", `select producer, n, misfit, file from refused
+					where not contains(file, case when misfit then '/metadata-extraction-failed/' else '/late/' end) or not misfit and not coalesce((raw->>'late')::BOOLEAN, false)`)
+			}
+		}
+		if p.keyed && len(p.data) > 0 {
+			v.misplaced += bad("in a wrong partition", fmt.Sprintf(`select producer, n, k, ts, late, filename from read_parquet(%s, filename=true, hive_partitioning=false)
+				where coalesce(late, true) or not contains(filename, '/k=' || k || '/h=' || strftime(to_timestamp(ts / 1000) at time zone 'UTC', '%%Y-%%m-%%d-%%H') || '/')`, list(p.data)))
+		}
 	}
 	v.sent, v.acked = count("from sent"), count("from acked")
 	v.delivered = count("select distinct stream, producer, n from found where not error")
@@ -205,6 +221,59 @@ func TestJudgeSeesRowsOutOfOrder(t *testing.T) {
 		if want := (verdict{sent: 4, acked: 4, delivered: 4, disorder: want, objects: 1}); got != want {
 			t.Errorf("rows by %s:\ngot  %s\nwant %s", order, &got, &want)
 		}
+	}
+}
+
+// TestJudgeSeesWrongPartitions: each row lies where its key and its time say, and late ones in their error output.
+func TestJudgeSeesWrongPartitions(t *testing.T) {
+	duck := parts.DuckDB(t)
+	p := &producer{number: 3, stream: "s", keys: 5}
+	at := time.Date(2026, 7, 13, 14, 30, 0, 0, time.UTC).UnixMilli()
+	record := func(late bool) string {
+		return fmt.Sprintf(`{"producer":3,"n":1,"pad":"pad","sum":"%s","k":"c7","ts":%d,"late":%t}`, p.sum(1, []byte("pad")), at, late)
+	}
+	misfit := "misfit 3-1"
+	for _, c := range []struct {
+		name   string
+		folder string // of the object, or of the error output
+		record string
+		want   int64
+	}{
+		{"where it belongs", "s/k=c7/h=2026-07-13-14", record(false), 0},
+		{"another key", "s/k=c8/h=2026-07-13-14", record(false), 1},
+		{"an hour later", "s/k=c7/h=2026-07-13-15", record(false), 1},
+		{"no partition", "s", record(false), 1},
+		{"late and delivered", "s/k=c7/h=2026-07-13-14", record(true), 1},
+		{"late", "errors/s/late", record(true), 0},
+		{"in time and taken for late", "errors/s/late", record(false), 1},
+		{"late, for another reason", "errors/s/metadata-extraction-failed", record(true), 1},
+		{"misfit", "errors/s/metadata-extraction-failed", misfit, 0},
+		{"misfit, for another reason", "errors/s/late", misfit, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			folder := filepath.Join(dir, filepath.FromSlash(c.folder))
+			if err := os.MkdirAll(folder, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			want := verdict{sent: 1, acked: 1, objects: 1, misplaced: c.want}
+			if strings.HasPrefix(c.folder, "errors") {
+				want.failed = 1
+				writeLines(t, filepath.Join(folder, "lines"), []string{fmt.Sprintf(`{"rawData":"%s"}`, base64.StdEncoding.EncodeToString([]byte(c.record)))})
+			} else {
+				want.delivered = 1
+				writeLines(t, filepath.Join(dir, "rows"), []string{c.record})
+				duck.Query(fmt.Sprintf("copy (select * from read_json(%s, format='newline_delimited')) to %s (format parquet)", parts.SQL(filepath.Join(dir, "rows")), parts.SQL(filepath.Join(folder, "rows.parquet"))))
+			}
+			log := filepath.Join(dir, "log")
+			writeLines(t, log, []string{"s,3,1"})
+			objects := placeOf(t, dir, "s", true, false)
+			objects.keyed = true
+			got, _ := judge(quiet{t}, duck, log, log, []place{objects})
+			if got != want || got.clean() != (c.want == 0) {
+				t.Errorf("\ngot  %s (clean: %t)\nwant %s", &got, got.clean(), &want)
+			}
+		})
 	}
 }
 

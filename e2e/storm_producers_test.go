@@ -40,9 +40,14 @@ type producer struct {
 	pad      int           // most bytes of padding in a record
 	pause    time.Duration // between calls; 0: none
 	misfits  bool          // one in a hundred records does not fit the schema
+	keys     int           // records are keyed, and lie in so many partitions; 0: they are not
 	once     bool          // each call is tried once; the only answer but success that may come is a refusal
 
 	next int64 // of the goroutine that runs
+
+	mu   sync.Mutex
+	held bool               // no call is begun; guarded by mu
+	give context.CancelFunc // gives up the call under way; guarded by mu
 
 	// Of one season. Sent and acknowledged are read when the producer has ended.
 	sent    []int64
@@ -63,6 +68,30 @@ func season(t *testing.T, producers []*producer) (end func()) {
 		running.Go(func() { p.run(ctx, t) })
 	}
 	return sync.OnceFunc(func() { cancel(); running.Wait() })
+}
+
+// hold gives up the call under way and begins no other, until it is told to go on: the stream is about to be taken out. One that
+// is created again under its name is another one and does not know the calls of the old one, so a call that is retried with
+// both would be stored twice, and rightly so.
+func (p *producer) hold(held bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held = held; held && p.give != nil {
+		p.give()
+	}
+}
+
+// begin is the context of a call, unless calls are held. The call outlives the season: an acknowledgement that is on its way is
+// waited for.
+func (p *producer) begin() (call context.Context, cancel context.CancelFunc, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held {
+		return nil, nil, false
+	}
+	call, cancel = context.WithTimeout(context.Background(), 5*time.Second)
+	p.give = cancel
+	return call, cancel, true
 }
 
 // putCall is a call that was acknowledged.
@@ -115,15 +144,26 @@ func (p *producer) run(ctx context.Context, t *testing.T) {
 	pace := time.NewTicker(max(p.pause, 1))
 	defer pace.Stop()
 	for ctx.Err() == nil {
+		call, cancel, ok := p.begin()
+		if !ok {
+			select {
+			case <-time.After(10 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			continue
+		}
 		records := make([]types.Record, 1+random.IntN(p.records))
 		first := p.next
 		for i := range records {
-			records[i].Data = p.record(p.next, filler[random.IntN(1<<20):][:random.IntN(p.pad)], random)
+			pad := filler[random.IntN(1<<20):][:random.IntN(p.pad)]
+			if p.keys > 0 {
+				records[i].Data = p.keyed(p.next, i == 0, pad, random)
+			} else {
+				records[i].Data = p.record(p.next, pad, random)
+			}
 			p.sent = append(p.sent, p.next)
 			p.next++
 		}
-		// The call outlives ctx: an acknowledgement that is on its way is waited for.
-		call, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		out, err := client.PutRecordBatch(call, &firehose.PutRecordBatchInput{DeliveryStreamName: &p.stream, Records: records})
 		cancel()
 		if err == nil {
@@ -159,8 +199,33 @@ func (p *producer) record(n int64, pad []byte, random *rand.Rand) []byte {
 	if p.misfits && random.IntN(100) == 0 {
 		return fmt.Appendf(nil, "misfit %d-%d", p.number, n)
 	}
+	return fmt.Appendf(nil, `{"producer":%d,"n":%d,"pad":"%s","sum":"%s"}`, p.number, n, pad, p.sum(n, pad))
+}
+
+func (p *producer) sum(n int64, pad []byte) string {
 	sum := md5.Sum(fmt.Appendf(nil, "%d-%d-%s", p.number, n, pad))
-	return fmt.Appendf(nil, `{"producer":%d,"n":%d,"pad":"%s","sum":"%s"}`, p.number, n, pad, hex.EncodeToString(sum[:]))
+	return hex.EncodeToString(sum[:])
+}
+
+// keyed is a record that says where it has to lie: half of them under four keys, which fill objects alone. Event times are in no
+// order and up to 50 minutes old, of late ones three hours, which is more than the lateness that is allowed. The first of a call is of
+// this moment, so that even a stream that has seen nothing before knows late ones.
+func (p *producer) keyed(n int64, first bool, pad []byte, random *rand.Rand) []byte {
+	if p.misfits && !first && random.IntN(100) == 0 {
+		return fmt.Appendf(nil, "misfit %d-%d", p.number, n)
+	}
+	key, age, late := random.IntN(p.keys), random.IntN(50*60), !first && random.IntN(40) == 0
+	if random.IntN(2) == 0 {
+		key %= 4
+	}
+	switch {
+	case first:
+		age = 0
+	case late:
+		age = 3 * 60 * 60
+	}
+	return fmt.Appendf(nil, `{"producer":%d,"n":%d,"pad":"%s","sum":"%s","k":"c%d","ts":%d,"late":%t}`,
+		p.number, n, pad, p.sum(n, pad), key, time.Now().Add(-time.Duration(age)*time.Second).UnixMilli(), late)
 }
 
 // unlimited lets every retry through.

@@ -42,7 +42,8 @@ type sentRecord struct {
 	call  *call
 	index int
 	data  []byte
-	bad   bool // does not fit columns
+	bad   bool      // does not fit columns, and says no time
+	event time.Time // that it says, in lives with event times
 
 	found string // key of the object that has it; under ledger.mu
 	said  string // what a function said of it last, "" for none; under ledger.mu
@@ -95,6 +96,10 @@ func (w *world) newCall(r *rand.Rand, stream, name string) *call {
 		id := fmt.Sprintf("%s.%d", name, i)
 		rec := &sentRecord{call: c, index: i, bad: r.IntN(12) == 0}
 		number := fmt.Sprint(r.IntN(1e6))
+		if w.shape.timed {
+			rec.event = w.drawEvent(id, c.wall)
+			number = fmt.Sprint(rec.event.UnixMilli())
+		}
 		if rec.bad {
 			number = `"none"`
 		}

@@ -95,10 +95,14 @@ func (f *whim) draw(id string, asked int) uint64 {
 // scatteredBy is the key by which records lie scattered: the length of their padding, modulo 5.
 const scatteredBy = ".pad | length % 5"
 
-// scatter has the records of a pipeline routed by that key.
-func scatter(pipe *delivery.Pipeline, stream string) error {
+// scatter has the records of a pipeline routed by that key, by their event time, or by both.
+func (p *spec) scatter(pipe *delivery.Pipeline, stream string) error {
+	keys := map[string]string{}
+	if p.Scatter {
+		keys["k"] = scatteredBy
+	}
 	s, err := partition.New(partition.Options{
-		Prefix: pipe.Prefix, Location: pipe.TimeZone, Keys: map[string]string{"k": scatteredBy},
+		Prefix: pipe.Prefix, Location: pipe.TimeZone, Keys: keys, EventTime: p.eventTime(),
 		Check: func(text string) error { return pipe.CheckPrefix(stream, text) },
 	})
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"hydrant/format/parquet"
+	"hydrant/partition"
 	"hydrant/prefix"
 	"hydrant/sinks"
 )
@@ -58,20 +59,25 @@ func (w *world) judge(key string, meta map[string]string, body []byte) {
 		case rec.found != "":
 			w.violated("P2: record %s is in %q and in %q", fields.ID, rec.found, key)
 			continue
-		case name.errorType == "format-conversion-failed" && !rec.bad, name.errorType == "" && rec.bad && s.Format == "parquet":
+		case name.errorType == "format-conversion-failed" && !rec.bad, name.errorType == "" && rec.bad && (s.Format == "parquet" || s.Timed),
+			name.errorType == "metadata-extraction-failed" && !rec.bad && s.Refuse == "", name.errorType == partition.Late && rec.bad:
 			w.violated("record %s is in the wrong output: %q", fields.ID, key)
 		}
 		w.checkSaid(name, s, rec)
 		rec.found = key
 		if rec.call.acked {
 			// Rows that do not fit, or for whose key there is no name, are found key by key, and gathered in one object.
-			byKey := (s.Hook || s.Scatter) && (name.errorType == "format-conversion-failed" || name.errorType == "metadata-extraction-failed")
+			byKey := (s.Hook || s.Scatter || s.Timed) && (name.errorType == "format-conversion-failed" || name.errorType == "metadata-extraction-failed")
 			if rec.seq() <= last && !byKey {
 				w.violated("%q is not in the order of sequences: %d after %d", key, rec.seq(), last)
 			}
 			last = rec.seq()
 		}
-		w.checkRoute(name, s, rec)
+		if s.Timed {
+			w.checkEvent(name, s, rec)
+		} else {
+			w.checkRoute(name, s, rec)
+		}
 	}
 }
 
@@ -121,8 +127,9 @@ func (w *world) specOf(n named) *spec {
 // rows are the records of an object as they were sent.
 func (n named) rows(s *spec, body []byte) ([][]byte, error) {
 	switch n.errorType {
-	case "format-conversion-failed", "metadata-extraction-failed", "processing-failed":
-		if n.errorType == "processing-failed" && !s.Hook || n.errorType == "metadata-extraction-failed" && s.Refuse == "" || n.errorType == "format-conversion-failed" && s.Format != "parquet" {
+	case "format-conversion-failed", "metadata-extraction-failed", "processing-failed", partition.Late:
+		if n.errorType == "processing-failed" && !s.Hook || n.errorType == "metadata-extraction-failed" && s.Refuse == "" && !s.Timed ||
+			n.errorType == "format-conversion-failed" && (s.Format != "parquet" || s.Timed) || n.errorType == partition.Late && !s.Quarantine {
 			return nil, fmt.Errorf("revision %d has no cause for %s", s.Rev, n.errorType)
 		}
 		var rows [][]byte
@@ -179,14 +186,9 @@ func (w *world) checkRoute(n named, s *spec, rec *sentRecord) {
 	if n.errorType != "" || !c.acked || c.at-c.begun > 10*time.Minute {
 		return
 	}
-	w.mu.Lock()
-	for _, jump := range w.jumps {
-		if jump >= c.begun-10*time.Second && jump <= c.at {
-			w.mu.Unlock()
-			return // the clock was set meanwhile
-		}
+	if w.jumped(c) {
+		return
 	}
-	w.mu.Unlock()
 	data, _, err := s.templates(n.stream)
 	if err != nil {
 		panic("bug: " + err.Error())
@@ -219,7 +221,7 @@ func (w *world) verdict() {
 			seqs = append(seqs, seq)
 		}
 		slices.Sort(seqs)
-		version, key := uint64(0), ""
+		version, key, mark := uint64(0), "", watermark{}
 		for _, seq := range seqs {
 			rec := known[seq]
 			if rec.found == "" && rec.said == "Dropped" {
@@ -239,6 +241,7 @@ func (w *world) verdict() {
 				w.violated("versions go back: record %d of %q is in %q, one before it in %q", seq, rec.call.stream, rec.found, key)
 			}
 			version, key = n.version, rec.found
+			mark.pass(w, n, rec)
 		}
 	}
 	if missing > 4 {

@@ -21,6 +21,7 @@ var sabotages = []string{
 	"start-waits-for-stores",
 	"versions-mixed-in-an-epoch",
 	"hook-called-again-after-its-run",
+	"watermark-lost-over-a-start",
 	// of the buffer, as far as whole lives show them
 	"unlink-before-commit",
 	"progress-lost-over-checkpoint",

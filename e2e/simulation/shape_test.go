@@ -30,7 +30,7 @@ type shape struct {
 	pace     time.Duration // about what a step takes
 
 	// what may happen
-	hooks                                                                                        bool
+	hooks, timed                                                                                 bool
 	sickness, clocks, changes, removals, moves, refusals, foreign, denials, late, broken, floods bool
 }
 
@@ -103,6 +103,10 @@ type spec struct {
 	Hook     bool   // records go through a function that answers differently each time
 	Scatter  bool   // and lie scattered over some partitions
 
+	// Without these a spec is encoded as it was before there were any.
+	Timed      bool `json:",omitempty"` // records lie under their event time
+	Quarantine bool `json:",omitempty"` // and late ones in the error output
+
 	stream string // that it is drawn for
 }
 
@@ -135,6 +139,9 @@ func (s *shape) draw(r *rand.Rand, rev int, place string) *spec {
 	}
 	if s.hooks {
 		p.Hook, p.Scatter = rev%3 != 0, rev%2 == 0
+	}
+	if s.timed {
+		p.Timed, p.Quarantine = rev%5 != 0, rev%3 != 1
 	}
 	if s.floods {
 		p.Size, p.FileSize, p.Interval, p.Format, p.Refuse, p.Broken = 1, 0, time.Second, "lines", "", false
@@ -179,6 +186,9 @@ var formats = func() map[string]format.Format {
 // templates of a spec. Both carry the revision, so that an object shows under which one it was named.
 func (p *spec) templates(stream string) (data, errs *prefix.Template, err error) {
 	parse, keys := prefix.ParsePair, ""
+	if p.Timed {
+		parse = prefix.ParsePartitionedPair
+	}
 	if p.Scatter {
 		parse, keys = prefix.ParsePartitionedPair, "k=!{partitionKeyFromQuery:k}/"
 	}
@@ -223,8 +233,8 @@ func (p *process) open(v buffer.Stream) (*delivery.Pipeline, error) {
 	if pipe.Prefix, pipe.ErrorPrefix, err = s.templates(v.Name); err != nil {
 		return nil, err
 	}
-	if s.Scatter {
-		if err := scatter(pipe, v.Name); err != nil {
+	if s.Scatter || s.Timed {
+		if err := s.scatter(pipe, v.Name); err != nil {
 			return nil, err
 		}
 	}

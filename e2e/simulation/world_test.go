@@ -119,6 +119,7 @@ func newWorld(seed uint64, all bool) *world {
 	}
 	// Not of r: lives that once showed a fault stay what they are, but for this.
 	w.shape.hooks = rand.New(rand.NewPCG(seed, hooksSalt)).Float64() < 0.4 && !w.shape.floods
+	w.shape.timed = rand.New(rand.NewPCG(seed, timesSalt)).Float64() < 0.3 && !w.shape.floods
 	if w.reloads() {
 		w.shape.forReloads(seed)
 	}
