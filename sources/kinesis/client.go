@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/schemas"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
 	"github.com/aws/smithy-go/transport/http/protocol/awsjson"
 )
 
@@ -57,6 +58,7 @@ func (r *Reader) connect(ctx context.Context) (*kinesis.Client, func(), error) {
 		Transport:     &metered{next: transport},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	cfg.Logger = logging.Nop{}                                   // it would write to standard error
 	cfg.Retryer = func() aws.Retryer { return aws.NopRetryer{} } // who calls knows how to wait
 	if o.RoleARN != "" {
 		client := sts.NewFromConfig(cfg, func(so *sts.Options) {

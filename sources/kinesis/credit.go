@@ -15,8 +15,9 @@ import (
 // Of one lane's reservation.
 const (
 	minExpected = 64 << 10
-	// held is how many bytes are taken for each byte of an answer: its JSON and what is decoded of it.
-	held = 2
+	// held is how many bytes are taken for each byte of an answer: its JSON, in a buffer that has grown to it, and what is
+	// decoded of it.
+	held = 3
 	// patience is how long an answer that is larger than expected waits for memory. After that it is let go and
 	// asked for again, with the memory for it reserved before.
 	patience = 10 * time.Second

@@ -2,7 +2,6 @@ package kinesis
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -15,9 +14,6 @@ import (
 
 // resubscribe is how soon after one subscription another one of the same shard is refused.
 const resubscribe = 5 * time.Second
-
-// eventMemory is what a lane reserves for an event: records of a second at the shard's rate, twice.
-const eventMemory = 2 * bytesPerSecond
 
 // register makes the consumer, where it is not there yet, and waits until it can be used.
 func (r *Reader) register(ctx context.Context, s *source) (arn string, err error) {
@@ -39,7 +35,7 @@ func (r *Reader) register(ctx context.Context, s *source) (arn string, err error
 				_, err := s.client.RegisterStreamConsumer(ctx, &kinesis.RegisterStreamConsumerInput{ConsumerName: &r.o.FanOut, StreamARN: &s.stream.ARN})
 				return err
 			})
-			if err != nil && codeOf(err) != "ResourceInUseException" { // another replica was first
+			if err != nil && classify(err) != inUse { // else another replica was first, or the answer to a first call was lost
 				return "", err
 			}
 		case err != nil:
@@ -80,9 +76,6 @@ func (s *subscriber) next(ctx context.Context, at Checkpoint) (batch, error) {
 	silent := time.NewTimer(idle)
 	defer silent.Stop()
 	for {
-		if err := s.reserve(ctx); err != nil {
-			return batch{}, err
-		}
 		if s.events == nil {
 			if err := s.open(ctx, at); err != nil {
 				return batch{}, err
@@ -115,23 +108,16 @@ func (s *subscriber) next(ctx context.Context, at Checkpoint) (batch, error) {
 			records: e.Value.Records, behind: time.Duration(aws.ToInt64(e.Value.MillisBehindLatest)) * time.Millisecond,
 			next: aws.ToString(e.Value.ContinuationSequenceNumber), children: childrenOf(e.Value.ChildShards),
 		}
+		// An event and the one behind it are in memory already; that they are not taken is what holds the service back.
+		if err := l.memory.grow(ctx, int64(sizeOf(b.records))); err != nil {
+			return batch{}, err
+		}
 		b.end = b.next == "" && len(b.children) > 0
 		if b.next == "" && !b.end { // neither; the subscription is asked for again from the last record
 			s.close()
 		}
 		return b, nil
 	}
-}
-
-// reserve reserves memory for the next event. Where that takes long, the subscription is let go.
-func (s *subscriber) reserve(ctx context.Context) error {
-	within, cancel := context.WithTimeout(ctx, idle)
-	defer cancel()
-	if err := s.l.memory.grow(within, eventMemory); err == nil || ctx.Err() != nil {
-		return ctx.Err()
-	}
-	s.close()
-	return s.l.memory.grow(ctx, eventMemory)
 }
 
 // open subscribes for what comes after at.
@@ -162,13 +148,12 @@ func (s *subscriber) open(ctx context.Context, at Checkpoint) error {
 // failed waits where the fault passes, and returns it where not. nil is the end of a subscription whose time is over.
 func (s *subscriber) failed(ctx context.Context, err error) error {
 	l := s.l
-	var inUse *types.ResourceInUseException
 	switch kind := classify(err); {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err == nil:
 		return nil
-	case errors.As(err, &inUse): // another replica reads it still, or an earlier subscription of our own
+	case kind == inUse: // another replica reads it still, or an earlier subscription of our own
 		l.r.count(throttled)
 		return sleep(ctx, l.r.o.Resubscribe)
 	case kind == gone:

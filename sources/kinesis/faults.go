@@ -22,6 +22,7 @@ const (
 	expired                  // the iterator is too old
 	badPosition              // an argument is not what the service takes, which a position may be
 	gone                     // the stream, or the shard, is not there
+	inUse                    // a consumer is there already, or is subscribed already
 	operator                 // only somebody else can mend it
 )
 
@@ -46,6 +47,8 @@ func classify(err error) fault {
 		return badPosition
 	case "ResourceNotFoundException":
 		return gone
+	case "ResourceInUseException":
+		return inUse
 	case "AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidSignatureException", "IncompleteSignature",
 		"IncompleteSignatureException", "InvalidClientTokenId", "MissingAuthenticationToken", "MissingAuthenticationTokenException",
 		"ExpiredTokenException", "NotAuthorized", "OptInRequired", "ValidationException", "UnknownOperationException":

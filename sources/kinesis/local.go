@@ -221,7 +221,9 @@ func (o *local) End(_ context.Context, lane Lane, children []Shard) error {
 	delete(o.owned, lane.Shard)
 	o.ended[lane.Shard] = true
 	for _, c := range children {
-		if _, ok := o.shards[c.ID]; !ok {
+		// A parent that is not in the list may be newer than the list, and not yet read. Then the next list tells.
+		known := !slices.ContainsFunc(c.Parents, func(p string) bool { _, ok := o.shards[p]; return !ok })
+		if _, ok := o.shards[c.ID]; !ok && known {
 			o.shards[c.ID] = c
 		}
 	}

@@ -72,7 +72,8 @@ type Owner interface {
 	Commit(ctx context.Context, lane Lane, at Checkpoint) error
 	// End says that all records of a closed shard are delivered (with Shared) or durable here (without): the children are
 	// made known first, where they are not yet, to be read from TrimHorizon, and then the shard is marked as ended. What the
-	// closing answer said of the children is in children; it may be empty, and then the list of shards tells. Errors as of
+	// closing answer said of the children is in children; it may be empty, and then the list of shards tells. A parent of theirs
+	// that the list does not have may be newer than the list, and still to be read. Errors as of
 	// Commit; it is repeated until it succeeds or says ErrFenced. A lane that has ended needs no Release.
 	End(ctx context.Context, lane Lane, children []Shard) error
 	// Release says that the Reader has stopped with a lane: after it was lost, or at the end. Where the lane is still owned,

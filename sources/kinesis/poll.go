@@ -34,7 +34,11 @@ type poller struct {
 	gap      time.Duration // to the next one
 	average  int           // bytes of a record, recently; 0: not known
 	wait     backoff
+	ends     int // answers in a row that had neither an iterator nor children
 }
+
+// endings is how many of them are the end of a closed shard.
+const endings = 3
 
 func (p *poller) close() {}
 
@@ -71,10 +75,16 @@ func (p *poller) next(ctx context.Context, at Checkpoint) (batch, error) {
 		next := aws.ToString(out.NextShardIterator)
 		b.end, b.children = next == "", childrenOf(out.ChildShards)
 		if b.end && len(b.children) == 0 {
-			// Older services say no children; but an answer may also have lost them, and then there is more to come.
-			if b.end, err = l.closed(ctx); err != nil {
-				return batch{}, err
+			// Older services say no children; but an answer may also have lost what it says of how to go on, and then there
+			// may be more to come. So it must say so again, from where this one ends, and the list must agree.
+			p.ends++
+			if b.end = p.ends >= endings && len(b.records) == 0; b.end {
+				if b.end, err = l.closed(ctx); err != nil {
+					return batch{}, err
+				}
 			}
+		} else {
+			p.ends = 0
 		}
 		p.iterator, p.made = next, p.called
 		p.pace(&b)
@@ -92,10 +102,7 @@ func (p *poller) limit() int32 {
 
 // pace says when the next call is due: after the interval, or as soon as the service allows where there is more.
 func (p *poller) pace(b *batch) {
-	size := 0
-	for i := range b.records {
-		size += len(b.records[i].Data)
-	}
+	size := sizeOf(b.records)
 	if n := len(b.records); n > 0 {
 		p.average = max(size/n, 1)
 	}
@@ -103,7 +110,7 @@ func (p *poller) pace(b *batch) {
 	p.l.memory.keep(int64(size) + minExpected)
 	o := &p.l.r.o
 	p.gap = o.Interval
-	if b.behind > 0 && (b.behind > o.Interval || size >= fullReply || len(b.records) >= maxRecords || len(b.records) == 0) {
+	if p.ends > 0 || b.behind > 0 && (b.behind > o.Interval || size >= fullReply || len(b.records) >= maxRecords || len(b.records) == 0) {
 		p.gap = time.Second / time.Duration(o.ReadsPerSecond)
 		if o.BytesPerSecond > 0 {
 			p.gap = max(p.gap, time.Duration(float64(size)/float64(o.BytesPerSecond)*float64(time.Second)))
@@ -218,4 +225,12 @@ func (l *lane) trimmed(at Checkpoint, err error) Checkpoint {
 	l.r.o.Metrics.Add(sources.ReadGaps, 1)
 	l.log.Error("the stream no longer has the records after the last that were read: what arrived since and is older than its retention is lost", "at", at.String(), "err", err)
 	return Checkpoint{Sequence: TrimHorizon}
+}
+
+// sizeOf is how many bytes of data records have.
+func sizeOf(records []types.Record) (size int) {
+	for i := range records {
+		size += len(records[i].Data)
+	}
+	return size
 }

@@ -24,7 +24,7 @@ const (
 	DefaultBackoff        = time.Second
 	DefaultMemory         = 64 << 20
 	// MinMemory is one whole answer and what is decoded of it.
-	MinMemory = 32 << 20
+	MinMemory = 48 << 20
 	// settleTimeout is how long a Reader that stops, or is to hand a lane over, waits for the delivery of what it has read.
 	settleTimeout = 20 * time.Second
 )

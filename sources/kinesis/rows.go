@@ -127,14 +127,16 @@ func (l *lane) takeOne(ctx context.Context, rec *types.Record) error {
 		return nil
 	}
 	// What was begun as an aggregate is ended as one, whatever the configuration says now.
+	flaw := ""
 	if !l.r.o.KeepAggregates || done > 0 {
 		packed, err := l.aggregate.Parse(rec.Data)
 		switch {
 		case err != nil:
 			l.r.o.Metrics.Add(sources.ReadAggregates, 1)
 			if l.r.worthTelling() {
-				l.log.Warn("aggregate contradicts itself and is handed on as it came", "sequence_number", sequence, "err", err)
+				l.log.Warn("aggregate contradicts itself and goes to the error output as it came", "sequence_number", sequence, "err", err)
 			}
+			flaw = err.Error()
 		case packed:
 			return l.takeParts(ctx, sequence, arrived, done)
 		}
@@ -142,7 +144,14 @@ func (l *lane) takeOne(ctx context.Context, rec *types.Record) error {
 	if done >= 0 {
 		return nil // it was handed over, and what read it did not say that it was whole
 	}
-	return l.emit(ctx, rec.Data, []byte(aws.ToString(rec.PartitionKey)), sequence, arrived, Checkpoint{Sequence: sequence, Whole: true})
+	m := l.meta(sequence, []byte(aws.ToString(rec.PartitionKey)), arrived)
+	m.Fault = flaw
+	return l.emit(ctx, rec.Data, &m, arrived, Checkpoint{Sequence: sequence, Whole: true})
+}
+
+// meta is what is known of a record.
+func (l *lane) meta(offset string, key []byte, arrived time.Time) record.Meta {
+	return record.Meta{Topic: l.src.stream.Name, Lane: l.own.Shard, Offset: offset, Timestamp: arrived.UnixMilli(), Key: key}
 }
 
 // takeParts takes the parts of an aggregate behind the one that was the last to be handed over before.
@@ -152,7 +161,8 @@ func (l *lane) takeParts(ctx context.Context, sequence string, arrived time.Time
 		part := a.At(i)
 		at := Checkpoint{Sequence: sequence, Sub: int64(i), Whole: i == a.Len()-1}
 		l.offset = strconv.AppendInt(append(append(l.offset[:0], sequence...), '.'), int64(i), 10)
-		if err := l.emit(ctx, part.Data, part.PartitionKey, string(l.offset), arrived, at); err != nil {
+		m := l.meta(string(l.offset), part.PartitionKey, arrived)
+		if err := l.emit(ctx, part.Data, &m, arrived, at); err != nil {
 			return err
 		}
 	}
@@ -160,12 +170,12 @@ func (l *lane) takeParts(ctx context.Context, sequence string, arrived time.Time
 	return nil
 }
 
-func (l *lane) emit(ctx context.Context, data, key []byte, offset string, arrived time.Time, at Checkpoint) error {
+func (l *lane) emit(ctx context.Context, data []byte, m *record.Meta, arrived time.Time, at Checkpoint) error {
 	if l.rows.full(len(data), arrived) {
 		if err := l.flush(ctx); err != nil {
 			return err
 		}
 	}
-	l.rows.add(data, &record.Meta{Topic: l.src.stream.Name, Lane: l.own.Shard, Offset: offset, Timestamp: arrived.UnixMilli(), Key: key}, arrived, at)
+	l.rows.add(data, m, arrived, at)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/md5"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,7 +23,13 @@ import (
 	"hydrant/sources/sourcetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(serveLarge) != "" {
+		serveLargeRecords()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // credentials are what AWS's chain finds.
 func credentials(t testing.TB) {

@@ -93,12 +93,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if ask != nil {
 		fault = ask(Call{Operation: operation, Shard: shard, Type: q.ShardIteratorType})
 	}
-	if fault != nil && !fault.After && !fault.Empty {
+	if fault != nil && !fault.After && !fault.Empty && !fault.Torn {
 		lose(w, fault)
 		return
 	}
 	if operation == "SubscribeToShard" {
 		s.subscribe(w, r, &q)
+		return
+	}
+	if fault != nil && fault.Torn {
+		_, _ = w.Write([]byte(`{"Records":[],"MillisBehindLatest":0}`))
 		return
 	}
 	out, err := s.call(operation, &q, fault != nil && fault.Empty)

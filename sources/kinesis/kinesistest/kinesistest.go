@@ -52,6 +52,8 @@ type Fault struct {
 	After   bool // the call is made, and its answer is lost
 	// Empty: a GetRecords is answered with no records, as sparse shards do, far behind as they may be.
 	Empty bool
+	// Torn: a GetRecords is answered with no records and nothing of how to go on.
+	Torn bool
 }
 
 // Server is the service. Safe for concurrent use.
