@@ -97,7 +97,7 @@ streams:
 		}
 		n = min(n, intervals-1)
 		from, until := uint64(keys)*n/intervals, uint64(keys)*(n+1)/intervals
-		key := from + i%(until-from)
+		key := from + i%max(until-from, 1)
 		if r := mix(i); r%16 == 0 && from > 0 {
 			key = r / 16 % from
 		}
