@@ -25,7 +25,7 @@ func full(t *testing.T, queries []*jq.Query, data []byte) (values []string, vali
 	}
 	record := d.Value(root)
 	for _, q := range queries {
-		v, err := q.Value(record)
+		v, err := q.Value(record, nil)
 		if err != nil {
 			return nil, true, false
 		}

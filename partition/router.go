@@ -108,7 +108,7 @@ func (r *Router) route(row record.Row, keys map[string]string) (Placed, *transfo
 		}
 		if !quick {
 			parsed = true
-			if f := r.parse(row.Data); f != nil {
+			if f := r.parse(row.Data, row.Meta); f != nil {
 				return p, f
 			}
 		}
@@ -186,7 +186,7 @@ func (r *Router) judge(p *Placed, arrived int64) *transform.Failure {
 func printed(at int64) string { return time.UnixMicro(at).UTC().Format(time.RFC3339Nano) }
 
 // parse finds the values of queries by a full parse.
-func (r *Router) parse(data []byte) *transform.Failure {
+func (r *Router) parse(data, meta []byte) *transform.Failure {
 	if r.large { // what it holds is of no use to rows of usual size
 		r.doc = transform.Document{}
 	}
@@ -205,7 +205,7 @@ func (r *Router) parse(data []byte) *transform.Failure {
 		if k.query == nil {
 			continue
 		}
-		v, err := k.query.Value(value)
+		v, err := k.query.Value(value, meta)
 		if err != nil {
 			return &transform.Failure{Type: MetadataExtractionFailed, Code: codeExtraction, Message: fmt.Sprintf("The expression of key %q failed on this record: %v", k.name, err)}
 		}

@@ -22,7 +22,7 @@ type Row struct {
 	Sub     uint32 // 0, or the number of a sub-record made of it
 	Arrived int64  // arrival, µs since the Unix epoch
 	Data    []byte // the Data blob, as it came
-	Meta    []byte // what a stream source knows of it besides (ParseMeta), nil: nothing; only of rows that have not been transformed
+	Meta    []byte // what a stream source knows of it besides (ParseMeta), nil: nothing; rows of routed runs have lost it
 }
 
 // Headroom is the free space at the front of every Batch buffer, in which the journal writes its frame

@@ -48,6 +48,7 @@ func (c *Chain) Apply(row record.Row, emit func(Result) error) (Summary, error) 
 	r := c.pool.Get().(*run)
 	r.row, r.emit, r.raw, r.whole, r.sub, r.sum = row, emit, row.Data, true, 0, Summary{}
 	r.doc.Reset(row.Data)
+	r.doc.SetMeta(row.Meta)
 	err := r.from(0)
 	sum := r.sum
 	r.row, r.emit, r.raw = record.Row{}, nil, nil
@@ -104,7 +105,7 @@ func (r *run) from(i int) error {
 }
 
 func (r *run) end(result Result, data []byte) error {
-	result.Row = record.Row{Seq: r.row.Seq, Sub: r.sub, Arrived: r.row.Arrived, Data: data}
+	result.Row = record.Row{Seq: r.row.Seq, Sub: r.sub, Arrived: r.row.Arrived, Data: data, Meta: r.row.Meta}
 	result.Raw, result.Whole = r.raw, r.whole
 	r.sub++
 	switch result.Outcome {

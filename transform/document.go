@@ -45,6 +45,7 @@ type node struct {
 // values that is edited in place. The zero Document is empty and ready to use. Not safe for concurrent use.
 type Document struct {
 	data    []byte // as the record is, unless changed
+	meta    []byte // what its source knows of it besides
 	parsed  bool   // the tree is that of the record
 	changed bool   // the tree is ahead of data
 	root    Ref
@@ -76,15 +77,22 @@ const kept = 1 << 20
 
 // Reset makes d the record of these bytes, of which it keeps a view.
 func (d *Document) Reset(data []byte) {
-	d.data, d.parsed, d.changed, d.owned = data, false, false, false
+	d.data, d.meta, d.parsed, d.changed, d.owned = data, nil, false, false, false
 	d.root, d.head, d.tail = 0, span{}, span{}
 	d.text, d.parts = d.text[:0], d.parts[:0]
 	d.nodes = append(d.nodes[:0], node{})
 }
 
+// SetMeta gives d the metadata of the record that it is, which Reset takes away. Meta returns it for the record and all its
+// parts; nil: there is none.
+func (d *Document) SetMeta(meta []byte) { d.meta = meta }
+
+// Meta is what SetMeta was given.
+func (d *Document) Meta() []byte { return d.meta }
+
 // release gives up buffers that a large record has left, and the view of the record.
 func (d *Document) release() {
-	d.data = nil
+	d.data, d.meta = nil, nil
 	d.parts = emptied(d.parts)
 	if cap(d.text) > kept {
 		d.text = nil

@@ -74,7 +74,7 @@ func (o Outcome) String() string {
 // Result is what a chain made of a row, or of a part of it.
 type Result struct {
 	Outcome Outcome
-	// Row has the sequence and the arrival of the row that came in. Sub is 0 where the row was not taken apart, and
+	// Row has the sequence, the arrival and the metadata of the row that came in. Sub is 0 where the row was not taken apart, and
 	// counts the parts from 0 in their order where it was. Data is what is delivered or, with Failed, what can be put
 	// again: the row as it came, or the part as it was split off. It is valid until emit returns.
 	Row record.Row

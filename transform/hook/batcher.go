@@ -1,6 +1,7 @@
 package hook
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -126,8 +127,9 @@ func (b *Batcher) Add(ctx context.Context, row record.Row) error {
 	start := len(g.data)
 	g.data = append(g.data, row.Data...)
 	row.Data = g.data[start:len(g.data):len(g.data)]
+	row.Meta = bytes.Clone(row.Meta)
 	g.rows = append(g.rows, row)
-	g.request += rowBytes(len(row.Data))
+	g.request += rowBytes(&row)
 	if b.o.Interval == 0 || len(g.data) >= b.o.Size {
 		b.due = true
 	}
@@ -167,7 +169,7 @@ func (b *Batcher) release(g *gathering) {
 // fits tells whether the batch that is gathering has room for a row.
 func (b *Batcher) fits(row record.Row) bool {
 	g := b.next
-	return len(g.rows) < maxRows && len(g.data)+len(row.Data) <= b.o.Size && g.request+rowBytes(len(row.Data)) <= MaxRequest
+	return len(g.rows) < maxRows && len(g.data)+len(row.Data) <= b.o.Size && g.request+rowBytes(&row) <= MaxRequest
 }
 
 // overdue has a batch sent whose time has come.

@@ -87,7 +87,7 @@ type Attempt struct {
 
 // Outcome is what became of one row.
 type Outcome struct {
-	// Result has the Seq, Sub and Arrived of the row that went in. With Ok, Data is the function's and Partitions has a value
+	// Result has the Seq, Sub, Arrived and Meta of the row that went in. With Ok, Data is the function's and Partitions has a value
 	// for each of Options.PartitionKeys; several outcomes may share one map. With Failed, Data is that of the row.
 	transform.Result
 

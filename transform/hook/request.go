@@ -17,6 +17,8 @@ import (
 //
 //	{"invocationId":"<uuid>","deliveryStreamArn":"...","region":"...","records":[
 //	  {"recordId":"...","approximateArrivalTimestamp":<ms>,"data":"<base64>"}, ... ]}
+//
+// and before data, with a source that is a Kinesis stream, kinesisRecordMetadata (kinesis.go).
 
 const (
 	beforeInvocation = `{"invocationId":"`
@@ -52,13 +54,15 @@ func appendString(dst []byte, s string) []byte {
 }
 
 // rowBytes is what a row takes in a request, at most.
-func rowBytes(n int) int { return envelope + base64.StdEncoding.EncodedLen(n) }
+func rowBytes(row *record.Row) int {
+	return envelope + base64.StdEncoding.EncodedLen(len(row.Data)) + kinesisBytes(row.Meta)
+}
 
 // fit is how many of the rows go into one request whose head has that many bytes; 0: the first is too large.
 func fit(head int, rows []record.Row) int {
 	room := MaxRequest - head - len("]}")
-	for i, row := range rows {
-		if room -= rowBytes(len(row.Data)); room < 0 || i == maxRows {
+	for i := range rows {
+		if room -= rowBytes(&rows[i]); room < 0 || i == maxRows {
 			return i
 		}
 	}
@@ -68,8 +72,8 @@ func fit(head int, rows []record.Row) int {
 // build makes the request for rows, all but the invocation id.
 func (b *batch) build(rows []record.Row) {
 	size := len(b.v.head) + len("]}")
-	for _, row := range rows {
-		size += rowBytes(len(row.Data))
+	for i := range rows {
+		size += rowBytes(&rows[i])
 	}
 	if cap(b.request) < size {
 		b.v.pool.Put(b.request)
@@ -88,6 +92,7 @@ func (b *batch) build(rows []record.Row) {
 		dst = append(dst, b.ids[start:]...)
 		dst = append(dst, beforeTime...)
 		dst = strconv.AppendInt(dst, row.Arrived/1000, 10)
+		dst = appendKinesis(dst, row.Meta)
 		dst = append(dst, beforeData...)
 		dst = appendBase64(dst, row.Data)
 		dst = append(dst, afterData...)

@@ -4,6 +4,8 @@
 // assignment of a literal, del) are done on the document itself and agree with gojq to the byte; everything else gets the
 // record as Go values, and what comes back is merged into the document, so that what did not change keeps its text.
 //
+// What the source of a stream knows of a record beside its data is in variables: $key, $headers and others (meta.go).
+//
 // An expression cannot stop a stream: steps, time, memory and depth are bounded for each record.
 package jq
 
@@ -25,6 +27,7 @@ const MaxExpression = 32 << 10
 type expression struct {
 	text  string
 	fast  *fast     // nil where the shape has none
+	asks  bool      // it may use variables
 	runs  sync.Pool // of *run
 	build func() (*run, error)
 }
@@ -43,7 +46,7 @@ func compile(text string, filter bool) (*expression, error) {
 	if err != nil {
 		return nil, describe(text, err)
 	}
-	e := &expression{text: text}
+	e := &expression{text: text, asks: asks(text)}
 	if filter {
 		e.fast = fastFilter(q)
 	} else {
@@ -54,7 +57,11 @@ func compile(text string, filter bool) (*expression, error) {
 	}
 	e.build = func() (*run, error) {
 		b := &budget{}
-		code, err := gojq.Compile(q, b.options()...)
+		options := b.options()
+		if e.asks {
+			options = append(options, gojq.WithVariables(variables))
+		}
+		code, err := gojq.Compile(q, options...)
 		if err != nil {
 			return nil, err
 		}
@@ -94,6 +101,14 @@ func (e *expression) start() (*run, error) {
 }
 
 func (e *expression) done(r *run) { e.runs.Put(r) }
+
+// results of a run on a value, which came with this metadata.
+func (e *expression) results(r *run, v any, meta []byte) gojq.Iter {
+	if !e.asks {
+		return r.code.RunWithContext(r.budget, v)
+	}
+	return r.code.RunWithContext(r.budget, v, valuesOf(meta)...)
+}
 
 // JQ is the processor jq.
 type JQ struct{ e *expression }
@@ -162,7 +177,7 @@ func (p *JQ) slow(d *transform.Document, root transform.Ref) (transform.Verdict,
 		return 0, err
 	}
 	defer p.e.done(r)
-	results := r.code.RunWithContext(r.budget, d.Value(root))
+	results := p.e.results(r, d.Value(root), d.Meta())
 	first, ok := results.Next()
 	if !ok {
 		return transform.Drop, nil
@@ -274,7 +289,7 @@ func (p *Filter) slow(d *transform.Document, root transform.Ref) (keep bool, err
 		return false, err
 	}
 	defer p.e.done(r)
-	results := r.code.RunWithContext(r.budget, d.Value(root))
+	results := p.e.results(r, d.Value(root), d.Meta())
 	for {
 		v, ok := results.Next()
 		if !ok {

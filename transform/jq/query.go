@@ -44,14 +44,15 @@ var (
 	errSeveral  = errors.New("it has more than one result")
 )
 
-// Value runs the expression on a record as Document.Value makes it, and returns its one result.
-func (q *Query) Value(record any) (any, error) {
+// Value runs the expression on a record as Document.Value makes it, with its metadata (record.Row.Meta) if it has some, and
+// returns its one result.
+func (q *Query) Value(record any, meta []byte) (any, error) {
 	r, err := q.e.start()
 	if err != nil {
 		return nil, err
 	}
 	defer q.e.done(r)
-	results := r.code.RunWithContext(r.budget, record)
+	results := q.e.results(r, record, meta)
 	v, ok := results.Next()
 	if !ok {
 		return nil, errNoResult

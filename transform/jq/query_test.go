@@ -20,7 +20,7 @@ func TestQuery(t *testing.T) {
 		if names, ok := q.Path(); ok != (path != nil) || !slices.Equal(names, path) {
 			t.Errorf("%s: path %q, %v, want %q", expression, names, ok, path)
 		}
-		v, err := q.Value(record)
+		v, err := q.Value(record, nil)
 		got := fmt.Sprint(v)
 		if err != nil {
 			got = "!" + err.Error()
