@@ -10,6 +10,7 @@ import (
 // sighting is a lease as this process saw it, and since when its counter stands still, on its own clock.
 type sighting struct {
 	item
+	first time.Time // when the lease was first seen
 	since time.Time // when the counter was first seen as it is
 	asked time.Time // when the checkpointOwner was first seen as it is; zero: there is none
 }

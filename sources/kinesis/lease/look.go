@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,7 +69,7 @@ func (o *Owner) pass(ctx context.Context) (time.Duration, error) {
 	}
 	o.mu.Lock()
 	o.look(known, began)
-	moves, next := o.weigh(known)
+	moves, next := o.weigh(known, began)
 	clean := listed && began.Sub(o.cleaned) >= cleanEvery
 	if clean {
 		o.cleaned = began
@@ -109,7 +110,7 @@ func (o *Owner) look(known leases, now time.Time) {
 	for _, it := range known {
 		s := o.seen[it.key]
 		if s == nil {
-			s = &sighting{item: *it, since: now}
+			s = &sighting{item: *it, first: now, since: now}
 			o.seen[it.key] = s
 		}
 		if s.counter != it.counter {
@@ -132,8 +133,15 @@ func (o *Owner) look(known leases, now time.Time) {
 	}
 }
 
-// weigh chooses what to take, and when to look again. o.mu is held.
-func (o *Owner) weigh(known leases) (moves []move, next time.Duration) {
+// whole says that no parent of a lease can have been missed: the pages of a list are not of one moment, and others make leases at
+// the same time. Parents are made before their children, so that what is missing when the child was there before has been removed.
+// o.mu is held.
+func (o *Owner) whole(it *item, known leases, began time.Time) bool {
+	return o.seen[it.key].first.Before(began) || !slices.ContainsFunc(it.parents, func(p string) bool { return known[p] == nil })
+}
+
+// weigh chooses what to take, and when to look again; began is when the pass began. o.mu is held.
+func (o *Owner) weigh(known leases, began time.Time) (moves []move, next time.Duration) {
 	now := time.Now()
 	owns := func(s state) func(string) bool {
 		keys := map[string]bool{}
@@ -151,6 +159,10 @@ func (o *Owner) weigh(known leases) (moves []move, next time.Duration) {
 	next = o.scanEvery()
 	for _, it := range known {
 		if it.bad || !readable(it, known) {
+			continue
+		}
+		if !o.whole(it, known, began) {
+			next = min(next, o.failover/20)
 			continue
 		}
 		s := o.seen[it.key]
@@ -175,8 +187,13 @@ func (o *Owner) take(ctx context.Context, m move) error {
 	}
 	ctx = context.WithoutCancel(ctx)
 	if m.ask {
-		_, err := o.table.update(ctx, m.key, asking(o.me, m.item))
+		it, err := o.table.update(ctx, m.key, asking(o.me, m.item))
 		if err == nil {
+			o.mu.Lock()
+			if s := o.seen[m.key]; s != nil {
+				s.item, s.asked = it, time.Now()
+			}
+			o.mu.Unlock()
 			o.log.Info("asked for a shard", "shard", m.shard, "owner", m.owner)
 		}
 		return o.untaken(m, err)

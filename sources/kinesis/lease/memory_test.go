@@ -49,8 +49,8 @@ func (m *memory) Scan(_ context.Context, in *dynamodb.ScanInput, _ ...func(*dyna
 		return nil, errNoTable
 	}
 	out := &dynamodb.ScanOutput{}
-	for _, key := range slices.Sorted(maps.Keys(m.items)) {
-		if start := in.ExclusiveStartKey; len(start) > 0 && key <= start[attrKey].(*types.AttributeValueMemberS).Value {
+	for _, key := range slices.Backward(slices.Sorted(maps.Keys(m.items))) { // children before their parents
+		if start := in.ExclusiveStartKey; len(start) > 0 && key >= start[attrKey].(*types.AttributeValueMemberS).Value {
 			continue
 		}
 		if m.page > 0 && len(out.Items) == m.page {

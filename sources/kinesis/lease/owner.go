@@ -138,6 +138,9 @@ func New(o Options) (*Owner, error) {
 func (o *Owner) renewEvery() time.Duration { return o.failover/3 - 25*time.Millisecond }
 func (o *Owner) scanEvery() time.Duration  { return o.failover / 3 }
 
+// patience is how long to try to give up a lease: at a stop somebody waits for it, and the fail-over time does it too.
+func (o *Owner) patience() time.Duration { return min(o.failover, 5*time.Second) }
+
 // Shared implements kinesis.Owner.
 func (o *Owner) Shared() bool { return true }
 
@@ -306,12 +309,18 @@ func (o *Owner) sending(ctx context.Context) {
 
 // giveUpAll lets go of all that is owned, so that others need not wait. What cannot be given up in time is taken for dead later.
 func (o *Owner) giveUpAll(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, min(o.failover, 5*time.Second))
+	ctx, cancel := context.WithTimeout(ctx, o.patience())
 	defer cancel()
 	o.mu.Lock()
 	var all []*held
 	for _, h := range o.held {
 		all = append(all, h)
+	}
+	var asked []string
+	for key, s := range o.seen {
+		if s.owner == o.me && o.held[s.shard] == nil {
+			asked = append(asked, key)
+		}
 	}
 	o.mu.Unlock()
 	var writes errgroup.Group
@@ -319,7 +328,27 @@ func (o *Owner) giveUpAll(ctx context.Context) {
 	for _, h := range all {
 		writes.Go(func() error { o.Release(ctx, h.lane); return nil })
 	}
-	_ = writes.Wait() // Release has no errors
+	for _, key := range asked {
+		writes.Go(func() error { o.withdraw(ctx, key); return nil })
+	}
+	_ = writes.Wait() // there are no errors
+}
+
+// withdraw sees to it that a lease that was asked for, and not yet taken, does not wait for this process.
+func (o *Owner) withdraw(ctx context.Context, key string) {
+	for range 2 { // it may be handed over meanwhile
+		it, there, err := o.table.get(ctx, key)
+		if err != nil || !there || it.owner != o.me || it.ended() {
+			return
+		}
+		w := withdrawing(o.me, it)
+		if it.checkpointOwner == "" {
+			w = givingUp(o.me, it.counter, false)
+		}
+		if _, err := o.table.update(ctx, key, w); !errors.Is(err, errConflict) {
+			return
+		}
+	}
 }
 
 // find returns the acquisition that a lane stands for, if it is still owned.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -484,6 +485,59 @@ func TestTableDeleted(t *testing.T) {
 		})
 		if transient(k.err) || !missing(k.err) {
 			t.Errorf("ended with %v", k.err)
+		}
+	})
+}
+
+// between is a client that does something after the first page of the first list.
+type between struct {
+	API
+	once *sync.Once
+	do   func()
+}
+
+func (b between) Scan(ctx context.Context, in *dynamodb.ScanInput, o ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error) {
+	out, err := b.API.Scan(ctx, in, o...)
+	if err == nil && len(out.LastEvaluatedKey) > 0 {
+		b.once.Do(b.do)
+	}
+	return out, err
+}
+
+// Leases that are made while the table is read: of a parent and its child only the child is seen.
+func TestPagesOfAListAreNotOfOneMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory() // it lists keys from z to a
+		m.page = 1
+		w := &world{t: t, table: "leases", failover: 10 * time.Second}
+		lease := func(text string) {
+			for _, it := range leasesOf(text) {
+				m.items[it.key] = it.attributes()
+			}
+		}
+		lease("x=5")
+		lease("c=5")
+		w.api = between{m, new(sync.Once), func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			lease("p=TRIM")
+			lease("a<y=TRIM")
+			lease("y=TRIM")
+		}}
+		k := w.start("a", "", trim)
+		k.has("c p x y")
+		time.Sleep(time.Minute)
+		k.has("c p x y")
+		lane := k.lane("y")
+		k.mu.Lock()
+		delete(k.lanes, "y")
+		k.mu.Unlock()
+		if err := k.End(t.Context(), lane, shardsOf("a<y")); err != nil {
+			t.Fatal(err)
+		}
+		k.has("a c p x")
+		if strings.Count(k.did(), "+a") != 1 {
+			t.Errorf("did %s", k.did())
 		}
 	})
 }

@@ -259,6 +259,16 @@ func asking(me string, from item) write {
 	}
 }
 
+// withdrawing takes back that a lease was asked for.
+func withdrawing(me string, from item) write {
+	return write{
+		what:      "no longer ask for",
+		update:    "SET leaseOwner = :owner REMOVE checkpointOwner",
+		condition: "leaseOwner = :me AND checkpointOwner = :owner",
+		values:    map[string]types.AttributeValue{":me": text(me), ":owner": text(from.checkpointOwner)},
+	}
+}
+
 // committing writes a checkpoint, with the children of a shard that has ended.
 func committing(me string, counter int64, at kinesis.Checkpoint, children []string) write {
 	w := write{

@@ -53,8 +53,9 @@ func (o *Owner) write(ctx context.Context, h *held, make func() write) (it item,
 		return item{}, false, kinesis.ErrFenced
 	}
 	h.counter = it.counter
-	if it.checkpointOwner == o.me && !h.handing {
-		h.handing = true
+	wanted := it.checkpointOwner == o.me && !h.handing
+	h.handing = it.checkpointOwner == o.me // false again where who asked has withdrawn
+	if wanted {
 		o.mu.Lock()
 		if h.state == owned {
 			o.post(kinesis.Change{Lane: h.lane, Wanted: true})
@@ -248,7 +249,7 @@ func (o *Owner) End(ctx context.Context, lane kinesis.Lane, children []kinesis.S
 	return nil
 }
 
-// Release implements kinesis.Owner.
+// Release implements kinesis.Owner. It goes on for a while after the end of ctx, which at a stop is often its reason.
 func (o *Owner) Release(ctx context.Context, lane kinesis.Lane) {
 	o.mu.Lock()
 	h := o.held[lane.Shard]
@@ -261,6 +262,8 @@ func (o *Owner) Release(ctx context.Context, lane kinesis.Lane) {
 	o.count()
 	o.mu.Unlock()
 	if before == owned {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.patience())
+		defer cancel()
 		free := func(it item) bool { return it.holder() != o.me }
 		_, err := o.insist(ctx, h, func() write { return givingUp(o.me, h.counter, h.handing) }, free)
 		switch {
