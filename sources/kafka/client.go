@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"regexp"
@@ -124,17 +125,20 @@ const dialTimeout = 10 * time.Second
 
 // connect are the options of any client of the brokers.
 func (r *Reader) connect() []kgo.Opt {
-	dialer := &net.Dialer{Timeout: dialTimeout}
+	dial := r.dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	}
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(r.o.Brokers...),
 		kgo.ClientID("hydrant"),
 		kgo.SoftwareNameAndVersion("hydrant", "1"),
 		kgo.DisableClientMetrics(),
-		kgo.MetadataMaxAge(30 * time.Second), // how late new partitions and topics are found
-		kgo.MetadataMinAge(time.Second),
+		kgo.MetadataMaxAge(r.o.MetadataAge),
+		kgo.MetadataMinAge(min(time.Second, r.o.MetadataAge/2)),
 		kgo.Dialer(func(ctx context.Context, network, addr string) (net.Conn, error) {
 			if r.o.TLS == nil {
-				return dialer.DialContext(ctx, network, addr)
+				return dial(ctx, network, addr)
 			}
 			return r.o.TLS.dial(ctx, network, addr)
 		}),
@@ -202,6 +206,8 @@ func loginProblem(err error) (string, bool) {
 		return "the broker's certificate is not trusted: name its authority in tls.ca_file", true
 	case errors.As(err, &first):
 		return "the broker hung up: it may want TLS or another login (tls, sasl), or does not want TLS", true
+	case errors.Is(err, io.EOF):
+		return "the broker hung up: it may have refused the login (sasl), or want TLS (tls)", true
 	}
 	return "", false
 }

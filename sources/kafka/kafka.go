@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"regexp"
 	"time"
 
@@ -74,6 +75,8 @@ type Options struct {
 	SASL *SASL
 	// Memory is about how many bytes may be held of records that were fetched and not handed over. 0: DefaultMemory.
 	Memory int64
+	// MetadataAge is how late new topics and partitions may be found; 0 is 30 s.
+	MetadataAge time.Duration
 	// CommitEvery is the least time between commits; 0 is a second.
 	CommitEvery time.Duration
 	// WatchEvery is the time between looks at topics and at how far behind reading is; 0 is 15 s.
@@ -88,7 +91,8 @@ type Reader struct {
 	group    uint64
 	patterns []*regexp.Regexp
 	values   *values
-	held     held // what logs say once in a while
+	held     held                                                              // what logs say once in a while
+	dial     func(ctx context.Context, network, addr string) (net.Conn, error) // in tests; nil is the system's
 }
 
 var _ sources.Reader = (*Reader)(nil)
@@ -118,7 +122,7 @@ func New(o Options) (*Reader, error) {
 	for _, d := range []struct {
 		value *time.Duration
 		is    time.Duration
-	}{{&o.SessionTimeout, DefaultSessionTimeout}, {&o.RebalanceTimeout, DefaultRebalanceTimeout}, {&o.StopTime, DefaultStopTime}, {&o.CommitEvery, time.Second}, {&o.WatchEvery, 15 * time.Second}} {
+	}{{&o.SessionTimeout, DefaultSessionTimeout}, {&o.RebalanceTimeout, DefaultRebalanceTimeout}, {&o.StopTime, DefaultStopTime}, {&o.CommitEvery, time.Second}, {&o.WatchEvery, 15 * time.Second}, {&o.MetadataAge, 30 * time.Second}} {
 		if *d.value == 0 {
 			*d.value = d.is
 		}

@@ -2,8 +2,10 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -89,6 +91,8 @@ func (c *cluster) texts(topic string, partitions, first, count int) {
 	c.produce(records...)
 }
 
+func (c *cluster) admin() *kadm.Client { return kadm.NewClient(c.own()) }
+
 // offset is what the group has committed of a partition, -1: nothing.
 func (c *cluster) offset(group, topic string, p int32) int64 {
 	c.t.Helper()
@@ -106,7 +110,7 @@ func (c *cluster) offset(group, topic string, p int32) int64 {
 func (c *cluster) options() Options {
 	return Options{
 		Brokers: c.ListenAddrs(), Topics: []string{"t"}, Group: "g", Start: Earliest,
-		SessionTimeout: 2 * time.Second, RebalanceTimeout: 3 * time.Second, CommitEvery: 20 * time.Millisecond, WatchEvery: 100 * time.Millisecond,
+		SessionTimeout: 2 * time.Second, RebalanceTimeout: 3 * time.Second, CommitEvery: 20 * time.Millisecond, WatchEvery: 100 * time.Millisecond, StopTime: time.Second, MetadataAge: 500 * time.Millisecond,
 		Memory: MinMemory, Log: testLog(c.t),
 	}
 }
@@ -123,6 +127,7 @@ type running struct {
 	t    testing.TB
 	r    *Reader
 	in   *sourcetest.Inlet
+	wire *wire
 	end  context.CancelFunc
 	done chan struct{}
 	once sync.Once
@@ -136,7 +141,8 @@ func run(t testing.TB, o Options, in *sourcetest.Inlet) *running {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	x := &running{t: t, r: r, in: in, end: cancel, done: make(chan struct{})}
+	x := &running{t: t, r: r, in: in, wire: &wire{}, end: cancel, done: make(chan struct{})}
+	r.dial = x.wire.dial
 	go func() {
 		defer close(x.done)
 		x.err = r.Run(ctx, in)
@@ -158,13 +164,43 @@ func (x *running) stop() {
 	})
 }
 
-// crash kills its process: nothing that it held in memory counts any more, and it commits nothing.
+// crash kills its process: nothing that it held in memory counts any more, and no broker hears of it again.
 func (x *running) crash() {
 	x.once.Do(func() {
 		x.in.Crash()
+		x.wire.cut()
 		x.end()
-		<-x.done
+		x.t.Cleanup(func() { <-x.done })
 	})
+}
+
+// wire are the connections of one process.
+type wire struct {
+	mu    sync.Mutex
+	conns []net.Conn
+	gone  bool
+}
+
+func (w *wire) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.gone {
+		return nil, errors.New("the process is dead")
+	}
+	c, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err == nil {
+		w.conns = append(w.conns, c)
+	}
+	return c, err
+}
+
+func (w *wire) cut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gone = true
+	for _, c := range w.conns {
+		c.Close()
+	}
 }
 
 // failed waits for Run to end with an error.

@@ -425,7 +425,13 @@ func (s *session) commit(ctx context.Context, cl *kgo.Client, lanes []*lane) {
 	if len(news) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, commitLimit)
+	s.mu.Lock()
+	limit := commitLimit
+	if s.stopping {
+		limit = leaveLimit - time.Second
+	}
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	ctx = kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error {
 		for i := range req.Topics {

@@ -94,7 +94,7 @@ func (s *session) leave() {
 	s.mu.Lock()
 	s.stopping = true
 	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), max(s.o.StopTime, 0)+commitLimit+5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), max(s.o.StopTime, 0)+leaveLimit)
 	defer cancel()
 	if err := s.cl.LeaveGroupContext(ctx); err != nil {
 		s.log.Warn("the group was not told that this member leaves", "err", err)
@@ -106,6 +106,9 @@ func (s *session) leave() {
 	s.mu.Unlock()
 	s.takeAway(rest, nil, nil)
 }
+
+// leaveLimit bounds the last commit and the good-bye together, for brokers that do not answer.
+const leaveLimit = 5 * time.Second
 
 // askLimit bounds a question to brokers.
 const askLimit = 20 * time.Second
