@@ -32,7 +32,7 @@ func TestFaultsThatPass(t *testing.T) {
 		options func(service, string) kinesis.Options
 	}{{"polling", options}, {"fan-out", fanOut}} {
 		t.Run(way.name, func(t *testing.T) {
-			s := newFake(t, kinesistest.Options{Subscription: 200 * time.Millisecond, Resubscribe: 10 * time.Millisecond, IteratorAge: 300 * time.Millisecond, PageSize: 2, TokenAge: 300 * time.Millisecond})
+			s := newFake(t, kinesistest.Options{Subscription: 200 * time.Millisecond, Resubscribe: 10 * time.Millisecond, IteratorAge: 300 * time.Millisecond, PageSize: 2, TokenAge: 3 * time.Second})
 			faults := []kinesistest.Fault{
 				{Type: "ProvisionedThroughputExceededException"}, {Type: "LimitExceededException"}, {Type: "KMSThrottlingException"},
 				{Status: 500, Type: "InternalFailure"}, {Status: 503, Type: "ServiceUnavailable"}, {Status: 599},
@@ -248,8 +248,8 @@ func TestStartAtATime(t *testing.T) {
 	inOrder(t, &later)
 }
 
-// parts are records "k 0" to "k n-1", packed into one.
-func parts(n int) []byte {
+// packed are records "k 0" to "k n-1", packed into one.
+func packed(n int) []byte {
 	var all []aggregate.Record
 	for i := range n {
 		all = append(all, aggregate.Record{PartitionKey: []byte("k"), Data: fmt.Appendf(nil, "k %d", i)})
@@ -264,7 +264,7 @@ func TestCrashInsideAnAggregate(t *testing.T) {
 		s := newFake(t, kinesistest.Options{})
 		s.CreateStream("s", 1)
 		const n = 30_000
-		s.Put("s", "a", parts(n))
+		s.Put("s", "a", packed(n))
 		s.Put("s", "k", fmt.Appendf(nil, "k %d", n))
 		var to sourcetest.Destination
 		disk := sourcetest.NewDisk(t, &to)
@@ -291,7 +291,7 @@ func TestKeepAggregates(t *testing.T) {
 	credentials(t)
 	s := newFake(t, kinesistest.Options{})
 	s.CreateStream("s", 1)
-	data := parts(3)
+	data := packed(3)
 	s.Put("s", "a", data)
 	var to sourcetest.Destination
 	o := options(s, "s")

@@ -45,7 +45,8 @@ func credentials(t testing.TB) {
 type service interface {
 	url() string
 	create(t *testing.T, stream string, shards int)
-	put(t *testing.T, stream, key, data string)
+	// put puts records, each a key and data, in order.
+	put(t *testing.T, stream string, records ...[2]string)
 	// open are the open shards by their hash keys.
 	open(t *testing.T, stream string) []string
 	split(t *testing.T, stream, shard string)
@@ -59,8 +60,12 @@ func newFake(t testing.TB, o kinesistest.Options) *fake { return &fake{kinesiste
 
 func (f *fake) url() string                                    { return f.URL }
 func (f *fake) create(_ *testing.T, stream string, shards int) { f.CreateStream(stream, shards) }
-func (f *fake) put(_ *testing.T, stream, key, data string)     { f.Put(stream, key, []byte(data)) }
-func (f *fake) open(_ *testing.T, stream string) []string      { return f.Open(stream) }
+func (f *fake) put(_ *testing.T, stream string, records ...[2]string) {
+	for _, r := range records {
+		f.Put(stream, r[0], []byte(r[1]))
+	}
+}
+func (f *fake) open(_ *testing.T, stream string) []string { return f.Open(stream) }
 func (f *fake) split(t *testing.T, stream, shard string) {
 	if err := f.Split(stream, shard); err != nil {
 		t.Fatal(err)
@@ -224,20 +229,25 @@ func inOrder(t *testing.T, d *sourcetest.Destination) {
 	}
 }
 
+// numbered are n records "k number" from a number on, of so many keys.
+func numbered(from, n, keys int) (records [][2]string) {
+	for i := from; i < from+n; i++ {
+		key := fmt.Sprintf("k%d", i%keys)
+		records = append(records, [2]string{key, fmt.Sprintf("%s %d", key, i)})
+	}
+	return records
+}
+
 // suite is what every service must pass.
 func suite(t *testing.T, s service, options func(service, string) kinesis.Options) {
 	quick := sourcetest.Options{Every: 10 * time.Millisecond}
 	t.Run("records and what is known of them", func(t *testing.T) {
 		s.create(t, "plain", 2)
-		for i := range 100 {
-			s.put(t, "plain", fmt.Sprintf("k%d", i%7), fmt.Sprintf("k%d %d", i%7, i))
-		}
+		s.put(t, "plain", numbered(0, 100, 7)...)
 		var to sourcetest.Destination
 		d := read(t, sourcetest.NewDisk(t, &to), options(s, "plain"), quick)
 		once(t, &to, 100)
-		for i := range 50 {
-			s.put(t, "plain", "late", fmt.Sprintf("late %d", i))
-		}
+		s.put(t, "plain", numbered(100, 50, 7)...)
 		once(t, &to, 150)
 		inOrder(t, &to)
 		for _, r := range to.Rows() {
@@ -257,9 +267,7 @@ func suite(t *testing.T, s service, options func(service, string) kinesis.Option
 		disk := sourcetest.NewDisk(t, &to)
 		for round := range 3 {
 			d := read(t, disk, options(s, "again"), quick)
-			for i := range 20 {
-				s.put(t, "again", "k", fmt.Sprintf("k %d", round*20+i))
-			}
+			s.put(t, "again", numbered(round*20, 20, 1)...)
 			once(t, &to, (round+1)*20)
 			d.kill()
 		}
@@ -272,10 +280,8 @@ func suite(t *testing.T, s service, options func(service, string) kinesis.Option
 		d := read(t, disk, options(s, "tree"), quick)
 		n := 0
 		some := func() {
-			for range 40 {
-				s.put(t, "tree", fmt.Sprintf("k%d", n%10), fmt.Sprintf("k%d %d", n%10, n))
-				n++
-			}
+			s.put(t, "tree", numbered(n, 40, 10)...)
+			n += 40
 		}
 		some()
 		s.split(t, "tree", s.open(t, "tree")[0])
@@ -303,7 +309,7 @@ func suite(t *testing.T, s service, options func(service, string) kinesis.Option
 	})
 	t.Run("from the latest", func(t *testing.T) {
 		s.create(t, "latest", 1)
-		s.put(t, "latest", "k", "before")
+		s.put(t, "latest", [2]string{"k", "before"})
 		time.Sleep(1100 * time.Millisecond) // the service's clock has whole seconds
 		var to sourcetest.Destination
 		disk := sourcetest.NewDisk(t, &to)
@@ -312,9 +318,9 @@ func suite(t *testing.T, s service, options func(service, string) kinesis.Option
 		d := read(t, disk, o, quick)
 		eventually(t, "the start is noted", func() bool { return slices.Contains(d.in.Lanes(), "@start") })
 		d.kill() // nothing was read; the start stays what it was
-		s.put(t, "latest", "k", "k 0")
+		s.put(t, "latest", [2]string{"k", "k 0"})
 		s.split(t, "latest", s.open(t, "latest")[0])
-		s.put(t, "latest", "k", "k 1")
+		s.put(t, "latest", [2]string{"k", "k 1"})
 		read(t, disk, o, quick)
 		once(t, &to, 2)
 		inOrder(t, &to)
@@ -325,11 +331,11 @@ func suite(t *testing.T, s service, options func(service, string) kinesis.Option
 		for i := range 10 {
 			parts = append(parts, aggregate.Record{PartitionKey: fmt.Appendf(nil, "p%d", i%3), Data: fmt.Appendf(nil, "p%d %d", i%3, i)})
 		}
-		s.put(t, "packed", "a", string(aggregate.Append(nil, parts)))
+		s.put(t, "packed", [2]string{"a", string(aggregate.Append(nil, parts))})
 		empty := []byte("\x0a\x01a") // a key and no records
 		sum := md5.Sum(empty)
-		s.put(t, "packed", "a", "\xf3\x89\x9a\xc2"+string(empty)+string(sum[:]))
-		s.put(t, "packed", "p0", "p0 10")
+		s.put(t, "packed", [2]string{"a", "\xf3\x89\x9a\xc2" + string(empty) + string(sum[:])})
+		s.put(t, "packed", [2]string{"p0", "p0 10"})
 		var to sourcetest.Destination
 		read(t, sourcetest.NewDisk(t, &to), options(s, "packed"), quick)
 		once(t, &to, 11)
