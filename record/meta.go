@@ -87,6 +87,29 @@ func ParseMeta(b []byte) (Meta, error) {
 	return m, nil
 }
 
+// MetaFault is the Fault of what AppendMeta wrote, without looking at the rest closely. "": none.
+func MetaFault(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	r := metaReader{b: b}
+	r.text()
+	r.text()
+	r.text()
+	if _, n := binary.Varint(r.b); n > 0 {
+		r.b = r.b[n:]
+	}
+	r.optional()
+	for count := r.number(); count > 0 && !r.bad; count-- {
+		r.text()
+		r.optional()
+	}
+	if r.bad || len(r.b) == 0 {
+		return ""
+	}
+	return string(r.text())
+}
+
 func appendText[T string | []byte](dst []byte, s T) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 }

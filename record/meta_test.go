@@ -18,6 +18,9 @@ func TestMeta(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(got, m) {
 			t.Errorf("%+v came back as %+v, %v", m, got, err)
 		}
+		if got := MetaFault(b); got != "" {
+			t.Errorf("%+v has the fault %q", m, got)
+		}
 		for n := range b {
 			if _, err := ParseMeta(b[:n]); err == nil {
 				t.Errorf("%d of %d bytes of %+v were taken", n, len(b), m)
@@ -36,6 +39,9 @@ func TestMetaFault(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, m) {
 		t.Errorf("%+v came back as %+v, %v", m, got, err)
 	}
+	if got := MetaFault(AppendMeta(nil, &m)); got != m.Fault {
+		t.Errorf("the fault is %q", got)
+	}
 	with := len(AppendMeta(nil, &m))
 	m.Fault = ""
 	if without := len(AppendMeta(nil, &m)); with-without != 1+len("schema 7 is not known") {
@@ -51,6 +57,9 @@ func FuzzParseMeta(f *testing.F) {
 		m, err := ParseMeta(b)
 		if err != nil {
 			return
+		}
+		if got := MetaFault(b); got != m.Fault {
+			t.Errorf("%x has the fault %q, and %q", b, m.Fault, got)
 		}
 		again, err := ParseMeta(AppendMeta(nil, &m))
 		if err != nil || !reflect.DeepEqual(again, m) {
