@@ -47,7 +47,7 @@ var (
 // Status of a stream.
 type Status struct {
 	Name           string            `json:"name"`
-	State          string            `json:"state"` // active | paused | deleting | failed
+	State          string            `json:"state"` // active | paused | deleting | failed; of a backup also ending
 	Version        uint64            `json:"version"`
 	Created        time.Time         `json:"created"`
 	Tags           map[string]string `json:"tags,omitempty"`
@@ -63,6 +63,7 @@ type Status struct {
 	Deliveries     []Event           `json:"last_deliveries"`
 	Failures       []Event           `json:"last_failures"`
 	Error          string            `json:"error,omitempty"`
+	Backup         *Status           `json:"backup,omitempty"` // the same of its backup of source records, where it keeps one
 }
 
 // Batch is a set of objects that was decided on and is not delivered whole.
@@ -90,6 +91,9 @@ type Remaining struct {
 	Records int64  `json:"remaining_records"`
 	Bytes   int64  `json:"remaining_bytes"`
 	Error   string `json:"last_error,omitempty"`
+	// Of the backup of source records, where the stream keeps one.
+	BackupRecords int64 `json:"remaining_backup_records,omitempty"`
+	BackupBytes   int64 `json:"remaining_backup_bytes,omitempty"`
 }
 
 // Flush waits so long where the caller does not say, and at most so long.

@@ -321,7 +321,10 @@ func (b *Buffer) StreamVersion(incarnation uint32, version uint64) (Stream, bool
 var ErrTooManyStreams = errors.New("the journal has no room for another stream of this size")
 
 // Define creates the stream s.Name, or changes it where it exists. Version goes up where Spec or
-// Consumers differ; State and Tags change without a new version. It returns what is in force, durable.
+// Consumers differ; State and Tags change without a new version. It returns what is in force, durable. A consumer that is
+// left out, which Main never is, gets nothing from then on, and ends: what came before stays for it, with the newest
+// version that had it (Ending), and it is gone with the first Define after all of that has been cut and has ended. It can
+// only be listed again after that.
 // Incarnation, Version, Created and Changed of s are ignored. State Gone ends a stream of which nothing
 // waits and no manifest is outstanding. Errors: ErrTooManyStreams, ErrFailing, ErrClosed, or what is wrong
 // with s.
@@ -396,18 +399,17 @@ func (b *Buffer) next(s *Stream) (*streamEvent, error) {
 			}
 		}
 	}
-	for _, c := range old.consumers {
-		if !slices.Contains(s.Consumers, c.id) && s.State != Gone {
-			return nil, fmt.Errorf("consumer %d cannot be taken away while the stream is there", c.id)
-		}
+	ends, left, err := b.ends(old, s)
+	if err != nil {
+		return nil, err
 	}
 	if !slices.Equal(s.Consumers, old.cur.Consumers) || !slices.Equal(s.Spec, old.cur.Spec) {
 		s.Version++
 		s.Changed = now
-	} else if s.State == old.cur.State && maps.Equal(s.Tags, old.cur.Tags) {
+	} else if s.State == old.cur.State && maps.Equal(s.Tags, old.cur.Tags) && !left {
 		return nil, nil
 	}
-	e := &streamEvent{Stream: *s}
+	e := &streamEvent{Stream: *s, Ends: ends}
 	for _, id := range s.Consumers {
 		first := old.draw
 		if c := old.consumer(id); c != nil {
@@ -419,6 +421,58 @@ func (b *Buffer) next(s *Stream) (*streamEvent, error) {
 		return e, nil // it takes no more room than before: a stream can always end
 	}
 	return e, b.roomFor(e)
+}
+
+// ends lists the consumers of a stream that end with s, or have an end, and tells whether one is left out that has nothing
+// any more. The caller holds ledger.mu.
+func (b *Buffer) ends(old *streamState, s *Stream) (ends []consumerEnd, left bool, err error) {
+	if s.State == Gone {
+		return nil, false, nil
+	}
+	for _, c := range old.consumers {
+		switch listed := slices.Contains(s.Consumers, c.id); {
+		case listed && c.end != 0:
+			return nil, false, fmt.Errorf("consumer %d ends at %d and has not yet: it can begin again after that", c.id, c.end)
+		case listed:
+		case c.id == Main:
+			return nil, false, errors.New("the main consumer cannot be taken away while the stream is there")
+		case c.end == 0:
+			ends = append(ends, consumerEnd{c.id, old.draw})
+		case b.ledger.idle(old, c) && b.Consumer(s.Incarnation, c.id).undecided() == 0:
+			left = true
+		default:
+			ends = append(ends, consumerEnd{c.id, c.end})
+		}
+	}
+	return ends, left, nil
+}
+
+// Ending tells whether a consumer of a stream has an end and is still there, and the newest version that has it.
+func (b *Buffer) Ending(incarnation uint32, consumer uint8) (version uint64, ends bool) {
+	b.ledger.mu.RLock()
+	defer b.ledger.mu.RUnlock()
+	s := b.ledger.streams[incarnation]
+	if s == nil {
+		return 0, false
+	}
+	c := s.consumer(consumer)
+	if c == nil || c.end == 0 {
+		return 0, false
+	}
+	return s.lastWith(consumer), true
+}
+
+// idle tells whether all that a consumer with an end got has been cut and has ended.
+func (l *ledger) idle(s *streamState, c *consumerState) bool {
+	if c.base < c.end || len(c.raw) > 0 || len(c.epochs) > 0 {
+		return false
+	}
+	for _, m := range l.manifests {
+		if h := &m.event.Head; h.Incarnation == s.cur.Incarnation && h.Consumer == c.id {
+			return false
+		}
+	}
+	return true
 }
 
 // roomFor refuses a stream that would make a checkpoint larger than a quarter of a slot. Half of that is
@@ -469,8 +523,17 @@ func (b *Buffer) declare(incarnation uint32) {
 	}
 	b.space.addStream(incarnation, b.shares[s.cur.Name])
 	for _, c := range s.consumers {
-		if b.front.consumer(incarnation, c.id) == nil {
-			b.front.add(b, incarnation, c.id, c.position)
+		reader := b.front.consumer(incarnation, c.id)
+		if reader == nil {
+			reader = b.front.add(b, incarnation, c.id, c.position)
+		}
+		if c.end != 0 {
+			b.front.finish(reader, c.end)
+		}
+	}
+	for _, id := range b.front.consumers(incarnation) {
+		if s.consumer(id) == nil {
+			b.front.leave(incarnation, id)
 		}
 	}
 }

@@ -196,6 +196,13 @@ func encodeStream(s *streamState, v *Stream) []byte {
 		}
 		e.Firsts = append(e.Firsts, first)
 	}
+	if v.Version == s.cur.Version {
+		for _, c := range s.consumers {
+			if c.end != 0 {
+				e.Ends = append(e.Ends, consumerEnd{c.id, c.end})
+			}
+		}
+	}
 	return encodeEvent(&e)
 }
 
@@ -343,6 +350,11 @@ func (l *ledger) readStream(r *reader, layout uint16) {
 		for i, other := range cur.Stream.Consumers {
 			if other == c.id {
 				c.first = cur.Firsts[i]
+			}
+		}
+		for _, ended := range cur.Ends {
+			if ended.id == c.id {
+				c.end = ended.at
 			}
 		}
 		s.consumers = append(s.consumers, c)

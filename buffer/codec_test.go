@@ -99,6 +99,10 @@ func sampleEvents() map[string]event {
 			Consumers: []uint8{Main, Backup}, Spec: []byte(`{"format":"text"}`),
 			Created: time.UnixMicro(1700000000000001).UTC(), Changed: time.UnixMicro(1700000000000002).UTC(),
 		}, Firsts: []uint64{1, 55}},
+		"stream-ends": &streamEvent{Stream: Stream{
+			Incarnation: 7, Name: "clicks", Version: 4, Consumers: []uint8{Main}, Spec: []byte("{}"),
+			Created: time.UnixMicro(1700000000000001).UTC(), Changed: time.UnixMicro(1700000000000002).UTC(),
+		}, Firsts: []uint64{1}, Ends: []consumerEnd{{Backup, 91}}},
 		"manifest":         manifest,
 		"progress-ranges":  &progressEvent{Manifest: head.ID, Objects: setOf(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 64, 65, 200)},
 		"progress-bitmap":  &progressEvent{Manifest: head.ID, Objects: setOf(0, 2, 5, 9)},

@@ -26,6 +26,7 @@ type Consumer struct {
 	seekSeq  uint64
 	base     uint64 // everything below is decided
 	position uint64 // everything below is covered: the queue does not have it
+	last     uint64 // it gets nothing at or above; 0: it has no end
 	taken    uint64 // everything below is decided or claimed
 	durable  uint64 // everything below is published
 
@@ -272,7 +273,9 @@ func (c *Consumer) Watermark() int64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if s := l.streams[c.stream.incarnation]; s != nil {
-		return s.consumer(c.id).mark
+		if k := s.consumer(c.id); k != nil {
+			return k.mark
+		}
 	}
 	return 0
 }

@@ -89,7 +89,7 @@ func (c *Consumer) Epochs() (list []Epoch) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	s := l.streams[c.stream.incarnation]
-	if s == nil {
+	if s == nil || s.consumer(c.id) == nil {
 		return nil
 	}
 	for _, e := range s.consumer(c.id).epochs {

@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"encoding/binary"
+	"slices"
 	"sync"
 	"time"
 
@@ -233,6 +234,18 @@ func (f *front) consumer(incarnation uint32, consumer uint8) *Consumer {
 	return nil
 }
 
+// consumers lists the consumers of a stream.
+func (f *front) consumers(incarnation uint32) (ids []uint8) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s := f.streams[incarnation]; s != nil {
+		for _, c := range s.consumers {
+			ids = append(ids, c.id)
+		}
+	}
+	return ids
+}
+
 // push adds the records of one call, in sequence order for each stream (gaps are allowed, they hold
 // nothing): count records with data bytes of Data, laid out as record.Batch.Encoded. whole is
 // the buffer that encoded is a part of; where the call is large the front keeps it and returns true: nobody may
@@ -248,7 +261,7 @@ func (f *front) push(incarnation uint32, firstSeq uint64, count int, data, arriv
 	end := firstSeq + uint64(count)
 	wanted := false
 	for _, c := range s.consumers {
-		wanted = wanted || c.position < end
+		wanted = wanted || c.wants(firstSeq, end)
 	}
 	if !wanted {
 		return false
@@ -264,7 +277,7 @@ func (f *front) push(incarnation uint32, firstSeq uint64, count int, data, arriv
 		k.slab.used += len(encoded)
 	}
 	for _, c := range s.consumers {
-		if c.position < end {
+		if c.wants(firstSeq, end) {
 			c.append(k)
 		}
 	}
@@ -273,6 +286,37 @@ func (f *front) push(incarnation uint32, firstSeq uint64, count int, data, arriv
 		f.publishLocked()
 	}
 	return adopted
+}
+
+// wants tells whether the consumer gets what of [first, next) it has not covered. No call reaches over its end.
+func (c *Consumer) wants(first, next uint64) bool {
+	return c.position < next && (c.last == 0 || first < c.last)
+}
+
+// finish says at which sequence a consumer ends. No row at or above it has been pushed.
+func (f *front) finish(c *Consumer, at uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c.last == 0 {
+		c.last = at
+		c.notify()
+	}
+}
+
+// leave forgets a consumer that has ended: nothing waits for it.
+func (f *front) leave(incarnation uint32, consumer uint8) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.streams[incarnation]
+	if s == nil {
+		return
+	}
+	s.consumers = slices.DeleteFunc(s.consumers, func(c *Consumer) bool {
+		if c.id == consumer && c.pressed != 0 {
+			f.pressed--
+		}
+		return c.id == consumer
+	})
 }
 
 // worthAdopting tells whether a buffer is large enough and full enough to be kept instead of copied.
@@ -361,7 +405,7 @@ func (f *front) hole(incarnation uint32, consumer uint8, first, next uint64) {
 		return
 	}
 	for _, c := range s.consumers {
-		if c.id == consumer && c.position < next {
+		if c.id == consumer && c.wants(first, next) {
 			c.append(chunk{seq: first, arrived: int64(next)})
 			f.mark(s)
 		}

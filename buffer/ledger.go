@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 )
@@ -64,7 +65,8 @@ type streamState struct {
 type consumerState struct {
 	id       uint8
 	first    uint64 // where it began
-	before   int64  // records that had been accepted by then
+	before   int64  // records that had been accepted by then; once it has an end: minus those that it got
+	end      uint64 // it gets nothing at or above, and leaves when all below is decided and sent; 0: it has no end
 	base     uint64 // everything below is decided: in a manifest, a routed run or a hole
 	position uint64 // everything below is covered: decided or in a raw run, so the journal need not keep it
 	counts   Counts
@@ -127,12 +129,23 @@ func (s *streamState) covered() uint64 {
 	return least
 }
 
+// accepted is how many of the stream's records the consumer got.
+func (c *consumerState) accepted(s *streamState) int64 {
+	if c.end != 0 {
+		return -c.before
+	}
+	return s.accepted + s.provisional - c.before
+}
+
 // step moves the position over holes that it stands at, and base over those that the position has passed: where no
 // raw run is, nothing waits.
 func (c *consumerState) step() {
 	for len(c.holes) > 0 && c.holes[0].first <= c.position {
 		c.position = max(c.position, c.holes[0].next)
 		c.holes = c.holes[1:]
+	}
+	if c.end != 0 && c.position >= c.end {
+		c.position = math.MaxUint64 // the journal keeps nothing for it any more
 	}
 	if len(c.raw) == 0 {
 		c.base = c.position
@@ -144,6 +157,9 @@ func (c *consumerState) step() {
 // uncovered returns what of [first, next) the consumer has neither covered nor lost.
 func (c *consumerState) uncovered(first, next uint64) (left []span) {
 	first = max(first, c.position)
+	if c.end != 0 {
+		next = min(next, c.end)
+	}
 	for _, h := range c.holes {
 		if h.first >= next {
 			break
@@ -291,8 +307,37 @@ func (l *ledger) applyStream(e *streamEvent) error {
 		}
 	}
 	slices.SortFunc(s.consumers, func(a, b *consumerState) int { return int(a.id) - int(b.id) })
+	s.consumers = slices.DeleteFunc(s.consumers, func(c *consumerState) bool {
+		if slices.Contains(e.Stream.Consumers, c.id) {
+			return false
+		}
+		for _, ended := range e.Ends {
+			if ended.id == c.id {
+				if c.end == 0 {
+					// Sequences that were skipped above the last row hold nothing, and nobody would ever come to their end.
+					c.before, c.end = c.before-s.accepted, min(ended.at, max(s.next, c.position))
+					c.step()
+				}
+				return false
+			}
+		}
+		return true
+	})
 	l.prune(s)
 	return nil
+}
+
+// lastWith is the newest version of the stream that has a consumer; 0: none is known.
+func (s *streamState) lastWith(consumer uint8) (last uint64) {
+	if slices.Contains(s.cur.Consumers, consumer) {
+		return s.cur.Version
+	}
+	for n, v := range s.versions {
+		if n > last && slices.Contains(v.Consumers, consumer) {
+			last = n
+		}
+	}
+	return last
 }
 
 func (l *ledger) applyManifest(e *manifestEvent) error {
@@ -422,6 +467,11 @@ func (l *ledger) prune(s *streamState) {
 	oldest := s.cur.Version
 	for v := range s.users {
 		oldest = min(oldest, v)
+	}
+	for _, c := range s.consumers {
+		if c.end != 0 { // what waits for it is cut under that version
+			oldest = min(oldest, s.lastWith(c.id))
+		}
 	}
 	maps.DeleteFunc(s.versions, func(v uint64, _ Stream) bool { return v < oldest || v == s.cur.Version })
 }

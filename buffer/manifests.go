@@ -562,8 +562,11 @@ func (b *Buffer) totals(incarnation uint32, consumer uint8, waiting func() int64
 		return t
 	}
 	c := s.consumer(consumer)
+	if c == nil {
+		return t // it had an end
+	}
 	return Totals{
-		Accepted: s.accepted + s.provisional - c.before, OK: c.counts.OK, Dropped: c.counts.Dropped, Failed: c.counts.Failed, Lost: c.lost,
+		Accepted: c.accepted(s), OK: c.counts.OK, Dropped: c.counts.Dropped, Failed: c.counts.Failed, Lost: c.lost,
 		Waiting: waiting() + c.routed(),
 	}
 }
@@ -577,6 +580,9 @@ func (b *Buffer) newEpoch(incarnation uint32, consumer uint8) uint64 {
 		return 0
 	}
 	c := s.consumer(consumer)
+	if c == nil {
+		return 0
+	}
 	c.drawn++
 	return c.drawn
 }

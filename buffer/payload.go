@@ -57,14 +57,25 @@ func decodeEvent(h *frameHead, payload []byte) (ordinal uint64, e event, err err
 	return ordinal, e, r.done(h.Type.String())
 }
 
-// streamEvent is a version of a stream, with the first sequence of each of its consumers.
+// streamEvent is a version of a stream, with the first sequence of each of its consumers, and the sequence at which each
+// ends that it has no more: those have bit 7 of their id set, and stand behind the others.
 //
-//	name str · state u8 · version u64 · created i64 µs · changed i64 µs · consumers u8 × {id u8, first u64} ·
+//	name str · state u8 · version u64 · created i64 µs · changed i64 µs · consumers u8 × {id u8, first or end u64} ·
 //	tags u16 × {key str, value str}, keys ascending · spec u32 + bytes
 type streamEvent struct {
 	Stream Stream
 	Firsts []uint64 // of Stream.Consumers
+	Ends   []consumerEnd
 }
+
+// consumerEnd says that a consumer gets nothing at or above a sequence.
+type consumerEnd struct {
+	id uint8
+	at uint64
+}
+
+// endMark is the bit of a consumer's id that says it ends.
+const endMark = 0x80
 
 func (e *streamEvent) kind() frameType { return frameStream }
 
@@ -75,10 +86,14 @@ func (e *streamEvent) encode(w *writer) {
 	w.u64(s.Version)
 	w.i64(s.Created.UnixMicro())
 	w.i64(s.Changed.UnixMicro())
-	w.u8(uint8(len(s.Consumers)))
+	w.u8(uint8(len(s.Consumers) + len(e.Ends)))
 	for i, c := range s.Consumers {
 		w.u8(c)
 		w.u64(e.Firsts[i])
+	}
+	for _, c := range e.Ends {
+		w.u8(c.id | endMark)
+		w.u64(c.at)
 	}
 	keys := make([]string, 0, len(s.Tags))
 	for k := range s.Tags {
@@ -109,6 +124,13 @@ func readStreamEvent(r *reader, h *frameHead) *streamEvent {
 	}
 	for range r.list(int(r.u8()), 9) {
 		id := r.u8()
+		if n := len(e.Ends); n > 0 && e.Ends[n-1].id|endMark >= id || id&endMark != 0 && slices.Contains(s.Consumers, id&^endMark) {
+			r.fail(errConsumers)
+		}
+		if id&endMark != 0 {
+			e.Ends = append(e.Ends, consumerEnd{id &^ endMark, r.u64()})
+			continue
+		}
 		if n := len(s.Consumers); n > 0 && s.Consumers[n-1] >= id {
 			r.fail(errConsumers)
 		}

@@ -116,7 +116,7 @@ func (b *Buffer) spill(pin *Claim, run *Run, table *rawRows) error {
 		b.ledger.mu.RLock()
 		defer b.ledger.mu.RUnlock()
 		s := b.ledger.streams[c.stream.incarnation]
-		if s == nil || s.consumer(c.id).position != pin.first {
+		if s == nil || s.consumer(c.id) == nil || s.consumer(c.id).position != pin.first {
 			return nil, errOvertaken
 		}
 		e.Lanes = b.front.laneMarks(c.stream.incarnation, pin.next)

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -14,6 +15,9 @@ const (
 	DefaultSize        = 5 * MiB
 	DefaultSizeParquet = 128 * MiB
 )
+
+// DefaultBackupInterval is backup.buffer.interval.
+const DefaultBackupInterval = Duration(300 * time.Second)
 
 // maxSpec is what a STREAM frame has room for.
 const maxSpec = 60 << 10

@@ -323,6 +323,7 @@ type field struct {
 	expect     string
 	url, zone  bool
 	notInSpec  bool
+	sparse     bool // not in a spec while it has its default, as specs were written before there was such a key
 	restart    bool // a change while the daemon runs has no effect until it starts again
 }
 
@@ -390,7 +391,7 @@ func shapeOf(t reflect.Type) *shape {
 		}
 		f := &field{index: i, goName: sf.Name, name: tag.Get("key"), typ: sf.Type, required: tag.Get("required") == "true",
 			min: tag.Get("min"), max: tag.Get("max"), zero: tag.Get("zero"), expect: tag.Get("expect"),
-			url: tag.Get("url") == "true", zone: tag.Get("zone") == "true", notInSpec: tag.Get("spec") == "-", restart: tag.Get("restart") == "true"}
+			url: tag.Get("url") == "true", zone: tag.Get("zone") == "true", notInSpec: tag.Get("spec") == "-", sparse: tag.Get("spec") == "changed", restart: tag.Get("restart") == "true"}
 		f.def, f.hasDefault = tag.Lookup("default")
 		if e := cmp.Or(tag.Get("enum"), tag.Get("word")); e != "" {
 			f.enum = strings.Split(e, "|")

@@ -45,9 +45,10 @@ type ClientTLS struct {
 	KeyFile string `key:"key_file" default:""`
 }
 
-// Backup is where what could not be delivered goes.
+// Backup is where what could not be delivered goes, and all source records where they are kept as well.
 type Backup struct {
-	// What goes there: `failed` is records that could not be delivered, each with the reason.
+	// What goes there: `failed` is records that could not be delivered, each with the reason; `all` is every source record
+	// too, untouched, one behind the other as they came, under `prefix`.
 	Mode string `key:"mode" default:"failed" enum:"failed|all"`
 	// Objects in a bucket of S3 or a compatible store.
 	S3 *S3Destination `key:"s3"`
@@ -55,9 +56,34 @@ type Backup struct {
 	File *FileDestination `key:"file"`
 	// Compression of its objects.
 	Compression string `key:"compression" default:"gzip" enum:"none|gzip|zip|snappy|hadoop_snappy|zstd"`
-
-	_ later `keys:"buffer"`
+	// When source records that wait for the backup are cut into objects, whatever becomes of them elsewhere: with `mode: all`
+	// only.
+	Buffer *BackupBuffer `key:"buffer"`
+	// Where records go that could not be delivered: to the `backup`, or with `mode: all` to the `destination`, under its
+	// `error_output_prefix`, as Firehose does it.
+	ErrorOutput string `key:"error_output" default:"backup" enum:"backup|destination" spec:"changed"`
 }
+
+// BackupBuffer says when source records are cut into objects of a backup.
+type BackupBuffer struct {
+	// Bytes of records that make an object, before compression.
+	Size Bytes `key:"size" default:"5MiB" min:"1KiB" max:"5GiB"`
+	// Time that the oldest waiting record waits at most. `0s` writes as soon as records are there, gathered over a tenth of
+	// a second.
+	Interval Duration `key:"interval" default:"300s" min:"0s" max:"24h"`
+}
+
+// Values of Backup.Mode and of Backup.ErrorOutput.
+const (
+	BackupFailed = "failed"
+	BackupAll    = "all"
+
+	ErrorsToBackup      = "backup"
+	ErrorsToDestination = "destination"
+)
+
+// KeepsAll tells whether all source records of the stream go to its backup.
+func (s *Stream) KeepsAll() bool { return s.Backup != nil && s.Backup.Mode == BackupAll }
 
 // RetryTime is how long a destination that has a backup is tried: 0 is one attempt, Forever has no end.
 type RetryTime Duration
@@ -258,8 +284,19 @@ func (d *decoder) backup(c *Config, s *Stream, path string) {
 	case b.S3 == nil && b.File == nil:
 		d.faultAt(at, "", "wants exactly one of s3 or file", "")
 	}
-	if b.Mode == "all" {
-		d.faultAt(child(at, "mode"), "all", "is not supported yet", "write failed, or leave it out")
+	switch {
+	case b.Mode == BackupAll && b.Buffer == nil:
+		b.Buffer = &BackupBuffer{Size: DefaultSize, Interval: DefaultBackupInterval}
+	case b.Mode == BackupFailed && b.Buffer != nil:
+		d.faultAt(child(at, "buffer"), "", "is for source records, of which mode: failed keeps none", "write mode: all, or take it out")
+	}
+	if b.ErrorOutput == ErrorsToDestination {
+		switch {
+		case s.Destination.HTTP != nil:
+			d.faultAt(child(at, "error_output"), b.ErrorOutput, "is an http endpoint, which has none", "leave it out")
+		case b.Mode != BackupAll:
+			d.faultAt(child(at, "error_output"), b.ErrorOutput, "leaves nothing to a backup with mode: failed", "write mode: all, or take the backup out")
+		}
 	}
 	if b.S3 != nil {
 		d.s3(c, b.S3, child(at, "s3"))
@@ -268,6 +305,9 @@ func (d *decoder) backup(c *Config, s *Stream, path string) {
 		d.filePath(c, b.File, child(at, "file.path"))
 	}
 	for _, kind := range []string{"file", "s3"} {
+		if b.ErrorOutput == ErrorsToDestination {
+			break
+		}
 		own := child(path, "destination."+kind+".error_output_prefix")
 		if _, given := d.places[own]; given {
 			d.faultAt(own, "", "is given although the stream has a backup, which all error output goes to", "give it below backup")

@@ -155,8 +155,10 @@ func TestHTTPFaults(t *testing.T) {
 		{"file size too large", base("", ", buffer: { file_size: 65MiB }"), `streams[0].buffer.file_size: is more than a request takes: "65MiB" (at most 64MiB with an http destination)`},
 		{"empty backup", "streams: [ { name: s, destination: { file: { path: /l } }, backup: {} } ]", "streams[0].backup: wants exactly one of s3 or file"},
 		{"two backups", "streams: [ { name: s, destination: { file: { path: /l } }, backup: { file: { path: /b }, s3: { bucket: bbb } } } ]", "streams[0].backup: takes exactly one of s3 or file, and has both (keep one)"},
-		{"all", "streams: [ { name: s, destination: { file: { path: /l } }, backup: { mode: all, file: { path: /b } } } ]", `streams[0].backup.mode: is not supported yet: "all" (write failed, or leave it out)`},
-		{"buffer of the backup", "streams: [ { name: s, destination: { file: { path: /l } }, backup: { buffer: { size: 5MiB }, file: { path: /b } } } ]", "streams[0].backup.buffer: is not supported yet (take it out)"},
+		{"buffer of failed records", "streams: [ { name: s, destination: { file: { path: /l } }, backup: { buffer: { size: 5MiB }, file: { path: /b } } } ]", "streams[0].backup.buffer: is for source records, of which mode: failed keeps none (write mode: all, or take it out)"},
+		{"no error output", "streams: [ { name: s, destination: { file: { path: /l } }, backup: { error_output: destination, file: { path: /b } } } ]", `streams[0].backup.error_output: leaves nothing to a backup with mode: failed: "destination" (write mode: all, or take the backup out)`},
+		{"error output of requests", "streams: [ { name: s, destination: { http: { url: 'http://h' } }, backup: { mode: all, error_output: destination, file: { path: /b } } } ]", `streams[0].backup.error_output: is an http endpoint, which has none: "destination" (leave it out)`},
+		{"smallest buffer", "streams: [ { name: s, destination: { file: { path: /l } }, backup: { mode: all, buffer: { size: 1KiB, interval: 0s }, file: { path: /b } } } ]", ""},
 		{"backup in data_dir", "data_dir: /d\nstreams: [ { name: s, destination: { file: { path: /l } }, backup: { file: { path: /d/b } } } ]", `streams[0].backup.file.path: lies in data_dir, /d: "/d/b" (choose a directory outside of it)`},
 		{"two error outputs", "streams: [ { name: s, destination: { file: { path: /l, error_output_prefix: 'e/' } }, backup: { file: { path: /b } } } ]", "streams[0].destination.file.error_output_prefix: is given although the stream has a backup, which all error output goes to (give it below backup)"},
 	} {
@@ -175,5 +177,42 @@ func TestHTTPFaults(t *testing.T) {
 			}
 			t.Errorf("got %q\nwant %q", slices.Clip(got), c.want)
 		})
+	}
+}
+
+// A stream that keeps all source records has a buffer for them; a specification of one that does not is as it was before
+// there was any.
+func TestBackupOfAll(t *testing.T) {
+	dir := t.TempDir()
+	of := func(backup string) *Stream {
+		t.Helper()
+		own := ""
+		if strings.Contains(backup, "destination") {
+			own = ", error_output_prefix: 'e/'"
+		}
+		s, err := decodeHTTP(t, "streams: [ { name: s, destination: { file: { path: "+dir+"/l"+own+" } }, backup: { "+backup+", file: { path: "+dir+"/b } } } ]")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	failed := of("mode: failed")
+	if spec := string(failed.Spec()); failed.KeepsAll() || failed.Backup.Buffer != nil || strings.Contains(spec, `"error_output":`) || !strings.Contains(spec, `"backup":{"mode":"failed","file":`) {
+		t.Errorf("mode failed: %+v, %s", failed.Backup, spec)
+	}
+	all := of("mode: all")
+	if want := (BackupBuffer{Size: DefaultSize, Interval: DefaultBackupInterval}); !all.KeepsAll() || *all.Backup.Buffer != want || all.Backup.ErrorOutput != ErrorsToBackup {
+		t.Errorf("mode all: %+v, buffer %+v", all.Backup, all.Backup.Buffer)
+	}
+	// With error_output: destination the destination's own error output is what it was, prefix included.
+	own := of("mode: all, error_output: destination, buffer: { size: 1MiB }")
+	if own.Destination.File.ErrorOutputPrefix != "e/" || own.Backup.Buffer.Size != MiB || own.Backup.Buffer.Interval != DefaultBackupInterval {
+		t.Errorf("own error output: %+v, %+v", own.Destination.File, own.Backup.Buffer)
+	}
+	for _, s := range []*Stream{failed, all, own} {
+		back, err := ParseSpec("s", s.Spec())
+		if err != nil || string(back.Spec()) != string(s.Spec()) || back.KeepsAll() != s.KeepsAll() {
+			t.Errorf("specification %s came back as %s, %v", s.Spec(), back.Spec(), err)
+		}
 	}
 }

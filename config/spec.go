@@ -168,6 +168,9 @@ func encode(v reflect.Value) any {
 			if o, isObject := value.(object); value == nil || isObject && len(o) == 0 && !s.union {
 				continue
 			}
+			if f.sparse && (value == f.def || value == "") {
+				continue
+			}
 			if l, isList := value.([]any); isList && len(l) == 0 {
 				continue
 			}

@@ -191,7 +191,7 @@ func (p *Plane) Adopt(ctx context.Context, aws config.AWS) error {
 				return buffer.Stream{}, err
 			}
 			next := *now
-			next.Spec = draft.spec(stored.secret)
+			next.Spec, next.Consumers = draft.spec(stored.secret), draft.consumers()
 			return next, nil
 		})
 		if err != nil && !errors.Is(err, errGone) {

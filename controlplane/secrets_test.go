@@ -294,8 +294,6 @@ func TestWaiting(t *testing.T) {
 		t.Errorf("stored %s, %v", stored.config, err)
 	}
 	// One that is delivered does not wait again, neither by an update nor by an older version.
-	b.f("UpdateDestination", updateTo("HttpEndpoint", "web", "2", `"S3BackupMode":"AllData"`),
-		"InvalidArgumentException: httpEndpointDestinationConfiguration.s3BackupMode is not supported by this version: backup of source records is yet to come.")
 	b.made("logs", "")
 	b.f("UpdateDestination", updateTo("Redshift", "logs", "1", someRole+`,`+someCluster+`,"Username":"loader","Password":"hunter22","S3Update":{`+someRole+`,`+someBucket+`}`),
 		"InvalidArgumentException: redshiftDestinationConfiguration is not supported by this version: delivery into Redshift is yet to come.")

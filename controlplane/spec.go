@@ -69,6 +69,15 @@ const maxSpec = 48 << 10
 // draft is a specification before it is known what its secrets are kept as.
 type draft struct {
 	document, config []byte // config is nil where the stream is to wait
+	keepsAll         bool   // all its source records go to a backup as well
+}
+
+// consumers of the stream's rows.
+func (d draft) consumers() []uint8 {
+	if d.keepsAll {
+		return []uint8{buffer.Main, buffer.Backup}
+	}
+	return []uint8{buffer.Main}
 }
 
 // spec makes the draft of a document and refuses what this daemon cannot deliver, unless the stream may wait. now is
@@ -93,6 +102,7 @@ func (p *Plane) spec(name string, now *storedSpec, d *firehose.Document, secrets
 		return out, fmt.Errorf("encode the document of stream %q: %w", name, err)
 	}
 	if !waits {
+		out.keepsAll = stream.KeepsAll()
 		out.config = stream.Spec()
 	}
 	if n := len(out.spec(strings.Repeat("0", idLength))); n > maxSpec {

@@ -59,7 +59,7 @@ func (p *Plane) createStream(ctx context.Context, call *Call, r *firehose.Create
 			return buffer.Stream{}, p.exists(r.Name)
 		}
 		secret, err := p.keep(secrets)
-		return buffer.Stream{Tags: tags, Consumers: []uint8{buffer.Main}, Spec: draft.spec(secret)}, err
+		return buffer.Stream{Tags: tags, Consumers: draft.consumers(), Spec: draft.spec(secret)}, err
 	})
 	if err != nil {
 		return nil, p.failed(call, err)
@@ -227,6 +227,6 @@ func (p *Plane) updated(r *firehose.Update, now buffer.Stream, read reading) (bu
 			return now, err
 		}
 	}
-	now.Spec = draft.spec(secret)
+	now.Spec, now.Consumers = draft.spec(secret), draft.consumers()
 	return now, nil
 }

@@ -36,7 +36,7 @@ type BatchDetail struct {
 // PendingObject is an object that is neither stored nor replaced.
 type PendingObject struct {
 	Key     string `json:"key"`
-	Role    string `json:"role"` // data | error
+	Role    string `json:"role"` // data | error | backup
 	Place   string `json:"place"`
 	Records int64  `json:"records"`
 	Bytes   int64  `json:"bytes"`
@@ -47,12 +47,20 @@ type PendingObject struct {
 // maxPending is the most objects that a BatchDetail lists.
 const maxPending = 100
 
-// Batches lists the manifests of a stream that have not ended, oldest first. *record.NotFound where there is no stream.
+// Batches lists the manifests of a stream that have not ended, oldest first, and after them those of its backup. *record.NotFound where there is no stream.
 func (m *Manager) Batches(stream string) ([]BatchDetail, error) {
 	s := m.lookup(stream)
 	if s == nil {
 		return nil, &record.NotFound{Stream: stream}
 	}
+	out := s.details()
+	if k := m.backupOf(stream); k != nil {
+		out = append(out, k.details()...)
+	}
+	return out, nil
+}
+
+func (s *stream) details() []BatchDetail {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]*batch, 0, len(s.batches))
@@ -64,7 +72,7 @@ func (m *Manager) Batches(stream string) ([]BatchDetail, error) {
 	for i, b := range list {
 		out[i] = s.detailLocked(b)
 	}
-	return out, nil
+	return out
 }
 
 func (s *stream) detailLocked(b *batch) BatchDetail {
@@ -90,8 +98,11 @@ func (s *stream) detailLocked(b *batch) BatchDetail {
 		}
 		info := t.info()
 		o := PendingObject{Key: info.Key, Role: "data", Place: s.placeNameLocked(t), Records: info.Records, Bytes: info.Size, State: s.up.stateOf(t)}
-		if info.Role == buffer.Error {
+		switch {
+		case info.Role == buffer.Error:
 			o.Role = "error"
+		case s.reader == buffer.Backup:
+			o.Role = "backup"
 		}
 		d.Left = append(d.Left, o)
 	}
@@ -164,13 +175,15 @@ func (m *Manager) batch(stream, manifest string) (*stream, *batch, error) {
 	if copy(id[:], raw); err != nil || len(raw) != len(id) {
 		return nil, nil, fmt.Errorf("%w: %q is not a manifest id, which has 32 hexadecimal digits", ErrNoBatch, manifest)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b := s.batches[id]
-	if b == nil {
-		return nil, nil, fmt.Errorf("%w: %s", ErrNoBatch, manifest)
+	for _, s := range m.consumersOf(s) {
+		s.mu.Lock()
+		b := s.batches[id]
+		s.mu.Unlock()
+		if b != nil {
+			return s, b, nil
+		}
 	}
-	return s, b, nil
+	return nil, nil, fmt.Errorf("%w: %s", ErrNoBatch, manifest)
 }
 
 // dueNow makes tasks due that wait for their time, and their destinations worth a try.

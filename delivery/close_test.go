@@ -297,7 +297,7 @@ func TestPressureCloses(t *testing.T) {
 		if w.model() == nil {
 			t.Skip("only the model can be pressed")
 		}
-		c := w.store.Consumer(1).(*modelConsumer)
+		c := w.store.Consumer(1, buffer.Main).(*modelConsumer)
 		w.put("s", "small")
 		c.press(buffer.PressureDisk)
 		synctest.Wait()
@@ -377,7 +377,7 @@ func TestCrowdedHoldsBack(t *testing.T) {
 			t.Fatalf("%d and %d manifests, want %d and 50", d, g, crowdedOutstanding)
 		}
 		w.balanced("well", 50)
-		c := w.store.Consumer(w.m.lookup("dead").incarnation).(*modelConsumer)
+		c := w.store.Consumer(w.m.lookup("dead").incarnation, buffer.Main).(*modelConsumer)
 		c.press(buffer.PressureDisk)
 		time.Sleep(2 * pressureAge)
 		c.press(0)

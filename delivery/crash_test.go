@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"hydrant/buffer"
 	"hydrant/sinks"
 )
 
@@ -72,6 +74,11 @@ type life struct {
 	mu    sync.Mutex
 	acked map[string]bool
 	maybe map[string]bool // sent, no answer
+
+	changes  int             // of streams and processes, begun and ended
+	kept     map[string]bool // rows that were acknowledged while their stream kept a backup
+	unkept   map[string]bool // rows that were put while it did not
+	whenever map[string]bool // all rows that were sent
 }
 
 func live(t *testing.T, b backend, seed uint64) {
@@ -83,6 +90,14 @@ func live(t *testing.T, b backend, seed uint64) {
 	l.streams = map[string]spec{
 		"a": {Size: 60, Interval: 2 * time.Second, Words: l.words},
 		"b": {Size: 1000, Prefix: "m=!{timestamp:mm}/", Interval: 20 * time.Second, Words: l.words},
+	}
+	if _, real := l.backing.(*bufferBacking); real {
+		l.shops["backup"] = l.newShop()
+		l.shops["backup"].set(l.faults(rand.New(rand.NewPCG(seed, 3))))
+		for name, c := range l.streams {
+			c.Backup = &spec{Size: 150, Interval: 3 * time.Second, Prefix: name + "/", Shop: "backup"}
+			l.streams[name] = c
+		}
 	}
 	l.shop().set(l.faults(rand.New(rand.NewPCG(seed, 2))))
 	l.shop().slow = time.Duration(r.IntN(3)) * 20 * time.Millisecond
@@ -119,26 +134,38 @@ func (l *life) lead() {
 			name := l.name()
 			c := l.streams[name]
 			c.Size = int64(30 + r.IntN(300))
+			if l.shops["backup"] != nil {
+				if c.Backup == nil {
+					c.Backup = &spec{Size: 200, Interval: 3 * time.Second, Prefix: name + "/", Shop: "backup"}
+				} else if r.IntN(2) == 0 {
+					c.Backup = nil
+				}
+			}
 			l.streams[name] = c
-			l.apply(l.streams)
+			l.change(func() { l.apply(l.streams) })
 		case n < 18:
 			puts.Wait()
-			l.restart()
+			l.change(l.restart)
 		default:
 			time.Sleep(time.Duration(r.IntN(200_000)) * time.Microsecond)
 			l.call(&puts)
-			l.kill()
-			puts.Wait()
-			l.store = l.backing.store()
-			l.start()
-			l.apply(l.streams)
-			l.run()
+			l.change(func() {
+				l.kill()
+				puts.Wait()
+				l.store = l.backing.store()
+				l.start()
+				l.apply(l.streams)
+				l.run()
+			})
 		}
 		l.status("a")
 		l.status("b")
 	}
 	puts.Wait()
 	l.shop().set(nil)
+	if s := l.shops["backup"]; s != nil {
+		s.set(nil)
+	}
 	for name := range l.streams {
 		if err := l.m.Resume(name); err != nil {
 			t.Errorf("Resume: %v", err)
@@ -146,9 +173,32 @@ func (l *life) lead() {
 		l.flush(name)
 		if st := l.status(name); st.BacklogRecords != 0 || st.Unaccounted != 0 || len(st.Batches) != 0 {
 			t.Errorf("stream %q after the end: %+v", name, st)
+		} else if b := st.Backup; b != nil && (b.BacklogRecords != 0 || b.Unaccounted != 0 || len(b.Batches) != 0 || b.Dropped != 0) {
+			t.Errorf("backup of %q after the end: %+v", name, *b)
 		}
 	}
 	l.judge()
+}
+
+// change does what a put must not overlap to be known to have been before or after.
+func (l *life) change(f func()) {
+	count := func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.changes++
+	}
+	count()
+	f()
+	count()
+}
+
+// keeps tells whether a stream keeps a backup now, and how many changes there were.
+func (l *life) keeps(name string) (keeps bool, changes int) {
+	l.mu.Lock()
+	changes = l.changes
+	l.mu.Unlock()
+	def, _ := l.m.Definition(name)
+	return slices.Contains(def.Consumers, buffer.Backup), changes
 }
 
 func (l *life) name() string { return []string{"a", "b"}[l.r.IntN(2)] }
@@ -195,14 +245,32 @@ func (l *life) call(wg *sync.WaitGroup) {
 	for _, word := range words {
 		l.maybe[word] = true
 	}
+	if l.whenever == nil {
+		l.kept, l.unkept, l.whenever = map[string]bool{}, map[string]bool{}, map[string]bool{}
+	}
+	for _, row := range rows {
+		l.whenever[row] = true
+	}
 	l.mu.Unlock()
 	name := l.name()
+	kept, before := l.keeps(name)
 	wg.Go(func() {
-		if _, err := l.tryPut(name, rows...); err != nil {
-			return
-		}
+		_, err := l.tryPut(name, rows...)
+		still, after := l.keeps(name)
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		if before%2 == 0 && before == after && kept == still {
+			for _, row := range rows {
+				if kept && err == nil {
+					l.kept[row] = true
+				} else if !kept {
+					l.unkept[row] = true
+				}
+			}
+		}
+		if err != nil {
+			return
+		}
 		for _, word := range words {
 			l.acked[word] = true
 		}
@@ -274,5 +342,21 @@ func (l *life) judge() {
 	}
 	if len(l.acked) == 0 {
 		l.t.Error("nothing was acknowledged")
+	}
+	if s := l.shops["backup"]; s != nil {
+		copies, errs := s.rows()
+		for row, n := range copies {
+			if n != 1 || !l.whenever[row] || l.unkept[row] {
+				l.t.Errorf("record %q is in the backup %d times; sent: %v, while there was none: %v", row, n, l.whenever[row], l.unkept[row])
+			}
+		}
+		for row := range l.kept {
+			if copies[row] != 1 {
+				l.t.Errorf("acknowledged record %q is in the backup %d times", row, copies[row])
+			}
+		}
+		if len(errs) > 0 {
+			l.t.Errorf("the backup has error records: %v", errs)
+		}
 	}
 }

@@ -102,7 +102,7 @@ type Pace struct {
 	Retry   time.Duration
 }
 
-// Open makes a pipeline from a version of a stream. It does no I/O. It is passed in by the command, so
+// Open makes a pipeline from a version of a stream, or, as Options.OpenBackup, that of its backup. It does no I/O. It is passed in by the command, so
 // that this package names no format and no sink.
 type Open func(s buffer.Stream) (*Pipeline, error)
 
@@ -113,6 +113,9 @@ type Directory func(path string) (sinks.Sink, error)
 type Options struct {
 	Buffer *buffer.Buffer
 	Open   Open
+	// OpenBackup makes what the backup of a version does with all source records: without Transform, Hooks and Scheme; nil and
+	// no error where the version keeps none. Where OpenBackup is nil no stream can have one.
+	OpenBackup Open
 	// Declares tells whether a stream is one that Apply makes and ends; nil: all are. The others live beside
 	// it, by Change.
 	Declares func(s buffer.Stream) bool

@@ -37,7 +37,7 @@ func (l *loop) discard(now time.Time) (wake time.Time) {
 		j.head = buffer.ManifestHead{
 			ID:          s.store.NewManifestID(),
 			Incarnation: s.incarnation,
-			Consumer:    buffer.Main,
+			Consumer:    s.reader,
 			Version:     l.ver.number,
 			Epoch:       s.consumer.NewEpoch(),
 			First:       j.first,

@@ -15,6 +15,9 @@ type Remaining struct {
 	Records int64  `json:"remaining_records"`
 	Bytes   int64  `json:"remaining_bytes"`
 	Error   string `json:"last_error,omitempty"`
+	// Of the backup of source records, where the stream keeps one.
+	BackupRecords int64 `json:"remaining_backup_records,omitempty"`
+	BackupBytes   int64 `json:"remaining_backup_bytes,omitempty"`
 }
 
 // errStopped says that nothing is delivered any more.
@@ -24,14 +27,14 @@ var errStopped = errors.New("delivery has stopped")
 var errFailed = errors.New("stream cannot be opened")
 
 // Flush closes the stream's epochs and returns when all that was accepted before the call is delivered or
-// in the error output. When ctx ends first it returns what remains with ctx's error. Other errors:
+// in the error output, and in the backup where the stream keeps one of all records. When ctx ends first it returns what remains with ctx's error. Other errors:
 // *record.NotFound, ErrPaused.
 func (m *Manager) Flush(ctx context.Context, stream string) (Remaining, error) {
 	s := m.lookup(stream)
 	if s == nil {
 		return Remaining{}, &record.NotFound{Stream: stream}
 	}
-	return s.flush(ctx, reasonFlush, m.stopped)
+	return m.either(s, flushing(ctx, reasonFlush, m.stopped))
 }
 
 // Drain closes all epochs and returns when nothing is left that can be delivered, or with ctx's error and
@@ -45,7 +48,7 @@ func (m *Manager) Drain(ctx context.Context) (Remaining, error) {
 	var wg sync.WaitGroup
 	for i, s := range all {
 		wg.Go(func() {
-			if left[i], errs[i] = s.flush(ctx, reasonStop, m.stopped); errs[i] != nil {
+			if left[i], errs[i] = m.either(s, flushing(ctx, reasonStop, m.stopped)); errs[i] != nil {
 				errs[i] = fmt.Errorf("stream %q: %w", s.name, errs[i])
 			}
 		})
@@ -53,16 +56,23 @@ func (m *Manager) Drain(ctx context.Context) (Remaining, error) {
 	wg.Wait()
 	var sum Remaining
 	for i, r := range left {
-		if r.Records == 0 && !errors.Is(errs[i], context.Canceled) && !errors.Is(errs[i], context.DeadlineExceeded) {
+		if r.Records == 0 && r.BackupRecords == 0 && !errors.Is(errs[i], context.Canceled) && !errors.Is(errs[i], context.DeadlineExceeded) {
 			errs[i] = nil // paused or failed, but with nothing to deliver
 		}
 		sum.Records += r.Records
 		sum.Bytes += r.Bytes
+		sum.BackupRecords += r.BackupRecords
+		sum.BackupBytes += r.BackupBytes
 		if sum.Error == "" {
 			sum.Error = r.Error
 		}
 	}
 	return sum, errors.Join(errs...)
+}
+
+// flushing is flush as a function of the consumer.
+func flushing(ctx context.Context, why string, stopped <-chan struct{}) func(*stream) (Remaining, error) {
+	return func(s *stream) (Remaining, error) { return s.flush(ctx, why, stopped) }
 }
 
 // flush is Flush and, for reasonStop, one stream's part of Drain.

@@ -67,6 +67,9 @@ func (l *loop) run(ctx context.Context) {
 		if !l.finish(ctx) {
 			return // ctx has ended
 		}
+		if l.s.isGone() {
+			return
+		}
 		wake := l.advance(ctx, time.Now())
 		if l.retire() {
 			return
@@ -157,7 +160,7 @@ func (l *loop) adopt() bool {
 func (l *loop) situation(w buffer.Waiting, now time.Time) situation {
 	s := l.s
 	s.mu.Lock()
-	state := s.def.State
+	state, ending := s.def.State, s.ending
 	sit := situation{now: now, waiting: w, flushTo: s.flushTo, why: s.flushWhy, paused: state == buffer.Paused, backlog: len(s.batches)}
 	s.mu.Unlock()
 	if l.ver.pipe != nil {
@@ -176,8 +179,10 @@ func (l *loop) situation(w buffer.Waiting, now time.Time) situation {
 	sit.pressure = l.spills.pressed(s.consumer.Pressure())
 	sit.crowded = sit.backlog >= crowdedOutstanding && s.store.Crowded()
 	switch {
-	case state == buffer.Deleting:
-		sit.flushTo, sit.why = w.Next, reasonDelete
+	case state == buffer.Deleting || ending:
+		if sit.flushTo, sit.why = w.Next, reasonDelete; state != buffer.Deleting {
+			sit.why = reasonConfig
+		}
 	case sit.flushTo <= w.First && l.configTo > w.First:
 		sit.flushTo, sit.why = l.configTo, reasonConfig
 	}
@@ -279,7 +284,7 @@ func (l *loop) claim(ctx context.Context, v verdict) bool {
 
 // head of a manifest that is going to be made.
 func (l *loop) head(v *version, epoch uint64) buffer.ManifestHead {
-	return buffer.ManifestHead{ID: l.s.store.NewManifestID(), Incarnation: l.s.incarnation, Consumer: buffer.Main, Version: v.number, Epoch: epoch}
+	return buffer.ManifestHead{ID: l.s.store.NewManifestID(), Incarnation: l.s.incarnation, Consumer: l.s.reader, Version: v.number, Epoch: epoch}
 }
 
 // finish makes the frames of the jobs that are ready, in order. It returns false when ctx has ended.

@@ -42,6 +42,10 @@ type Manager struct {
 	workers *workers
 	up      *uploader
 	metrics *metrics
+	// openBackup and backupMetrics are what open and metrics are, for the consumers of backups.
+	openBackup    Open
+	backupMetrics *metrics
+
 	hooks   *hook.Budget // of all functions together
 	shares  *shares      // of routed streams
 	closers sync.WaitGroup
@@ -56,7 +60,8 @@ type Manager struct {
 
 	mu       sync.RWMutex // guards what follows
 	streams  map[string]*stream
-	loops    []*loop // to be started
+	backups  map[string]*stream // of those that have one, or had one that has not ended
+	loops    []*loop            // to be started
 	stopping bool
 	dry      bool // nothing is read any more
 }
@@ -93,26 +98,34 @@ func newManager(o Options, st store) (*Manager, error) {
 		log:       o.Log,
 		workers:   newWorkers(o.Workers),
 		up:        newUploader(o.Memory),
-		metrics:   newMetrics(),
+		metrics:   newMetrics("hydrant_"),
 		begin:     make(chan struct{}, 1),
 		defining:  newGate(),
 		stopped:   make(chan struct{}),
 		ending:    make(chan struct{}),
 		directory: o.Directory,
 		streams:   map[string]*stream{},
+		backups:   map[string]*stream{},
+
+		openBackup:    backupOpener(o.OpenBackup),
+		backupMetrics: newMetrics("hydrant_backup_"),
 	}
 	m.metrics.collect = m.snapshots
+	m.backupMetrics.collect = m.backupSnapshots
+	m.backupMetrics.read.keys, m.backupMetrics.read.watermark, m.backupMetrics.loads.staged = nil, nil, nil // they know nothing of that
 	m.shares = &shares{memory: o.Memory, count: m.routed}
 	var err error
 	if m.hooks, err = hook.NewBudget(max(o.Memory/hookShare, 1)); err != nil {
 		return nil, err
 	}
-	outstanding := map[uint32][]*buffer.Manifest{}
+	outstanding := map[consumerKey][]*buffer.Manifest{}
 	for _, man := range st.Outstanding() {
-		outstanding[man.Incarnation] = append(outstanding[man.Incarnation], man)
+		of := consumerKey{man.Incarnation, man.Consumer}
+		outstanding[of] = append(outstanding[of], man)
 	}
 	for _, def := range st.Streams() {
-		m.add(newStream(m, def, outstanding[def.Incarnation]))
+		m.add(newStream(m, def, buffer.Main, outstanding[consumerKey{def.Incarnation, buffer.Main}]))
+		m.addBackup(def, outstanding[consumerKey{def.Incarnation, buffer.Backup}])
 	}
 	if sabotageWaitForStore {
 		m.waitForStores()
@@ -174,9 +187,10 @@ func (e *OwnedError) Error() string {
 
 // Declared is a stream as the configuration has it.
 type Declared struct {
-	Name string
-	Tags map[string]string
-	Spec []byte
+	Name   string
+	Tags   map[string]string
+	Spec   []byte
+	Backup bool // its source records go to a backup as well
 }
 
 // Apply makes the streams that take puts be exactly these: new ones are created, changed ones get a new
@@ -207,7 +221,7 @@ func (m *Manager) Apply(streams []Declared) error {
 				state = buffer.Paused
 			}
 		}
-		if _, err := m.define(s, buffer.Stream{Name: d.Name, State: state, Tags: d.Tags, Consumers: []uint8{buffer.Main}, Spec: d.Spec}); err != nil {
+		if _, err := m.define(s, buffer.Stream{Name: d.Name, State: state, Tags: d.Tags, Consumers: Consumers(d.Backup), Spec: d.Spec}); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -218,6 +232,9 @@ func (m *Manager) Apply(streams []Declared) error {
 		}
 		if def.State >= buffer.Deleting {
 			s.adopt(def) // what could not be opened may be by now
+			if k := m.backupOf(s.name); k != nil {
+				k.adopt(k.definition())
+			}
 			continue
 		}
 		if !m.ours(def) {
@@ -233,6 +250,16 @@ func (m *Manager) Apply(streams []Declared) error {
 
 // define makes def what is in force for s, or a new stream where s is nil. The caller holds m.defining.
 func (m *Manager) define(s *stream, def buffer.Stream) (buffer.Stream, error) {
+	now, ended, err := m.defineOnce(s, def)
+	if ended && err == nil && slices.Contains(def.Consumers, buffer.Backup) {
+		now, _, err = m.defineOnce(s, def) // the next backup begins now
+	}
+	return now, err
+}
+
+// defineOnce is define but for what can only happen after a former backup has ended, which it tells.
+func (m *Manager) defineOnce(s *stream, def buffer.Stream) (now buffer.Stream, ended bool, err error) {
+	var copies *stream
 	if s != nil {
 		if was := s.definition(); def.State >= buffer.Deleting || !bytes.Equal(was.Spec, def.Spec) || !slices.Equal(was.Consumers, def.Consumers) {
 			s.intake.hold() // a Reader is of one version
@@ -240,15 +267,24 @@ func (m *Manager) define(s *stream, def buffer.Stream) (buffer.Stream, error) {
 		}
 		s.cutting.Lock()
 		defer s.cutting.Unlock()
+		if copies = m.backupOf(s.name); copies != nil {
+			copies.cutting.Lock()
+			defer copies.cutting.Unlock()
+			def.Consumers = copies.mayKeep(def.Consumers)
+		}
 	}
-	now, err := m.store.Define(def)
-	if err != nil {
-		return buffer.Stream{}, fmt.Errorf("define stream %q: %w", def.Name, err)
+	if now, err = m.store.Define(def); err != nil {
+		return buffer.Stream{}, false, fmt.Errorf("define stream %q: %w", def.Name, err)
+	}
+	if copies != nil {
+		ended = m.follow(copies, now)
+	} else {
+		m.addBackup(now, nil)
 	}
 	if s == nil {
-		m.add(newStream(m, now, nil))
+		m.add(newStream(m, now, buffer.Main, nil))
 		m.log.Info("stream created", "stream", now.Name, "version", now.Version)
-		return now, nil
+		return now, false, nil
 	}
 	if old := s.definition(); old.Version != now.Version || old.State != now.State {
 		s.log.Info("stream changed", "version", now.Version, "state", stateName(now.State))
@@ -256,8 +292,11 @@ func (m *Manager) define(s *stream, def buffer.Stream) (buffer.Stream, error) {
 	s.adopt(now)
 	if now.State == buffer.Discarding {
 		s.hurry() // what waits for its destination need not
+		if copies != nil {
+			copies.hurry()
+		}
 	}
-	return now, nil
+	return now, ended, nil
 }
 
 // retire ends a stream that was deleted when nothing of it is left. It is called by the stream's loop.
@@ -269,6 +308,10 @@ func (m *Manager) retire(s *stream) bool {
 	defer m.defining.Unlock()
 	if !s.empty() { // a new declaration may have brought it back
 		return false
+	}
+	copies := m.backupOf(s.name)
+	if copies != nil && !copies.empty() {
+		return false // its loop wakes this one
 	}
 	for _, man := range m.store.Outstanding() {
 		if man.Incarnation == s.incarnation {
@@ -288,9 +331,14 @@ func (m *Manager) retire(s *stream) bool {
 	}
 	m.mu.Lock()
 	delete(m.streams, s.name)
+	delete(m.backups, s.name)
 	m.mu.Unlock()
 	s.end()
 	s.forgetAtEnd()
+	if copies != nil {
+		copies.end()
+		copies.wake() // its loop ends
+	}
 	if discarded {
 		m.metrics.departed(s.name, dropped)
 		s.log.Warn("stream is gone; what waited was discarded, as it was deleted by force", "dropped_records", dropped)
@@ -326,7 +374,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Unlock()
 	m.endOrders()
 	wg.Wait()
-	for _, s := range m.all() {
+	for _, s := range m.both() {
 		s.closeSinks()
 	}
 	m.closers.Wait()
@@ -381,12 +429,17 @@ func (m *Manager) steer(name string, from, to buffer.State) error {
 	}
 	if to == buffer.Active {
 		s.hurry()
+		if k := m.backupOf(name); k != nil {
+			k.hurry()
+		}
 	}
 	return nil
 }
 
 // Collectors of this package's metrics.
-func (m *Manager) Collectors() []prometheus.Collector { return m.metrics.collectors() }
+func (m *Manager) Collectors() []prometheus.Collector {
+	return append(m.metrics.collectors(), m.backupMetrics.ofBackups()...)
+}
 
 // StopReading ends the Readers of all streams, for good, and waits for their ends. What they brought is delivered as ever.
 func (m *Manager) StopReading() {
@@ -427,7 +480,7 @@ func (s *stream) definition() buffer.Stream {
 func (s *stream) empty() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.def.State < buffer.Deleting || len(s.inWork) > 0 || len(s.epochs) > 0 || len(s.batches) > 0 {
+	if s.def.State < buffer.Deleting && !s.ending || len(s.inWork) > 0 || len(s.epochs) > 0 || len(s.batches) > 0 {
 		return false
 	}
 	w := s.consumer.Waiting()

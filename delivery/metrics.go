@@ -72,13 +72,14 @@ type snapshot struct {
 	loads   bool // the destination is a database
 }
 
-func newMetrics() *metrics {
+// newMetrics makes those whose names begin with a prefix.
+func newMetrics(prefix string) *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hydrant_" + name, Help: help}, append([]string{"stream"}, labels...))
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + name, Help: help}, append([]string{"stream"}, labels...))
 	}
 	return &metrics{
 		ended:        map[string]int64{},
-		read:         newDescriptions(),
+		read:         newDescriptions(prefix),
 		cuts:         counter("batches_cut_total", "Epochs that were closed and made a batch of objects, by what closed them.", "reason"),
 		failures:     counter("failed_records_total", "Records that were put into the error output, by stage and code.", "stage", "code"),
 		attempts:     counter("delivery_attempts_total", "Attempts to put an object into the destination, by outcome.", "sink", "outcome"),
@@ -86,12 +87,12 @@ func newMetrics() *metrics {
 		replacements: counter("objects_replaced_total", "Objects that were given up for their key; their bytes went to another one."),
 		late:         counter("late_records_total", "Records whose event time was before the stream's watermark when they arrived, delivered or not."),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "hydrant_delivery_seconds",
+			Name:    prefix + "delivery_seconds",
 			Help:    "Duration of attempts that stored an object.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 3, 12),
 		}, []string{"stream", "sink"}),
 		objects: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "hydrant_object_bytes",
+			Name:    prefix + "object_bytes",
 			Help:    "Sizes of the objects that were made, as they are written.",
 			Buckets: prometheus.ExponentialBuckets(1<<10, 4, 11),
 		}, []string{"stream"}),
@@ -103,6 +104,12 @@ func newMetrics() *metrics {
 func (m *metrics) collectors() []prometheus.Collector {
 	own := []prometheus.Collector{m, m.cuts, m.failures, m.attempts, m.alarms, m.replacements, m.late, m.seconds, m.objects}
 	return slices.Concat(own, m.hooks.collectors(), m.loads.collectors())
+}
+
+// ofBackups are the collectors that say something about the consumers of backups, which know neither functions nor event
+// time.
+func (m *metrics) ofBackups() []prometheus.Collector {
+	return []prometheus.Collector{m, m.cuts, m.failures, m.attempts, m.alarms, m.replacements, m.seconds, m.objects}
 }
 
 // appear starts a stream's labels at zero, as far as their values are known before they happen.
@@ -194,7 +201,10 @@ type descriptions struct {
 	delivered, bytes, dropped, unaccounted, freshness, backlog, backlogBytes, keys, watermark, batches, failing *prometheus.Desc
 }
 
-func newDescriptions() descriptions {
+func newDescriptions(prefix string) descriptions {
+	describe := func(name, help string, labels ...string) *prometheus.Desc {
+		return describeAs(prefix, name, help, labels...)
+	}
 	return descriptions{
 		delivered:    describe("delivered_records_total", "Records in objects that are in the destination, since the stream was created."),
 		bytes:        describe("delivered_bytes_total", "Bytes of objects that this process has put into the destination."),
@@ -211,14 +221,20 @@ func newDescriptions() descriptions {
 }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("hydrant_"+name, help, append([]string{"stream"}, labels...), nil)
+	return describeAs("hydrant_", name, help, labels...)
+}
+
+func describeAs(prefix, name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prefix+name, help, append([]string{"stream"}, labels...), nil)
 }
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	d := &m.read
 	for _, desc := range []*prometheus.Desc{d.delivered, d.bytes, d.dropped, d.unaccounted, d.freshness, d.backlog, d.backlogBytes, d.keys, d.watermark, d.batches, d.failing, m.loads.staged} {
-		ch <- desc
+		if desc != nil {
+			ch <- desc
+		}
 	}
 }
 
@@ -240,8 +256,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		put(d.unaccounted, prometheus.GaugeValue, float64(a.unaccounted))
 		put(d.backlog, prometheus.GaugeValue, float64(a.backlog))
 		put(d.backlogBytes, prometheus.GaugeValue, float64(a.backlogBytes))
-		put(d.keys, prometheus.GaugeValue, float64(s.keys))
-		if s.timed {
+		if d.keys != nil {
+			put(d.keys, prometheus.GaugeValue, float64(s.keys))
+		}
+		if d.watermark != nil && s.timed {
 			put(d.watermark, prometheus.GaugeValue, s.mark)
 		}
 		put(d.batches, prometheus.GaugeValue, float64(s.batches))
@@ -264,8 +282,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 }
 
 // snapshots of all streams.
-func (m *Manager) snapshots() []snapshot {
-	all := m.all()
+func (m *Manager) snapshots() []snapshot { return snapshotsOf(m.all()) }
+
+func snapshotsOf(all []*stream) []snapshot {
 	out := make([]snapshot, len(all))
 	for i, s := range all {
 		s.mu.Lock()

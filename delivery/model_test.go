@@ -219,7 +219,12 @@ func (s *modelStore) consumerLocked(inc uint32) *modelConsumer {
 	return c
 }
 
-func (s *modelStore) Consumer(inc uint32) consumer {
+func (s *modelStore) Ending(uint32, uint8) (uint64, bool) { return 0, false }
+
+func (s *modelStore) Consumer(inc uint32, id uint8) consumer {
+	if id != buffer.Main {
+		return nil // backups are tested on the real buffer
+	}
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()
 	return s.consumerLocked(inc)

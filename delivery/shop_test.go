@@ -36,12 +36,16 @@ type lines struct {
 	extension string
 	gate      func() // called for a row that begins with "wait"
 	short     int    // bytes of a row that are written; 0: all
+	raw       bool   // every row is written as it is
 }
 
-func (f lines) NewEncoder() format.Encoder { return &lineEncoder{gate: f.gate, short: f.short} }
-func (f lines) Extension() string          { return f.extension }
-func (f lines) ContentEncoding() string    { return "" }
-func (f lines) SchemaVersion() string      { return "s1" }
+func (f lines) NewEncoder() format.Encoder {
+	return &lineEncoder{gate: f.gate, short: f.short, raw: f.raw}
+}
+
+func (f lines) Extension() string       { return f.extension }
+func (f lines) ContentEncoding() string { return "" }
+func (f lines) SchemaVersion() string   { return "s1" }
 
 type lineEncoder struct {
 	w     io.Writer
@@ -49,6 +53,7 @@ type lineEncoder struct {
 	buf   []byte
 	gate  func()
 	short int
+	raw   bool
 	broke bool
 }
 
@@ -60,6 +65,9 @@ func (e *lineEncoder) Reset(w io.Writer) {
 }
 
 func (e *lineEncoder) Append(row record.Row) error {
+	if e.raw {
+		return e.write(row.Data)
+	}
 	if bytes.HasPrefix(row.Data, []byte("bad")) {
 		return &format.RowError{Code: "DataFormatConversion.MalformedData", Message: "not \"good\""}
 	}
@@ -74,6 +82,10 @@ func (e *lineEncoder) Append(row record.Row) error {
 	if e.short > 0 {
 		data = data[:min(e.short, len(data))]
 	}
+	return e.write(data)
+}
+
+func (e *lineEncoder) write(data []byte) error {
 	e.buf = append(append(e.buf[:0], data...), '\n')
 	n, err := e.w.Write(e.buf)
 	e.stats.Bytes += int64(n)
@@ -277,6 +289,7 @@ type spec struct {
 	Most     int    // routes at which everything is delivered early
 	Hard     bool   // or at which new ones go to the error output
 	Short    int    // bytes of a row that the format writes; 0: all
+	Backup   *spec  `json:",omitempty"` // of all source records: what of a spec concerns one
 	Keyed    bool   // rows are JSON and are routed by what the prefix names; their event time is t, late ones are quarantined
 }
 
@@ -307,6 +320,21 @@ type world struct {
 }
 
 func (w *world) shop() *shop { return w.shops[""] }
+
+// openBackup is Options.OpenBackup.
+func (w *world) openBackup(s buffer.Stream) (*Pipeline, error) {
+	var c spec
+	if err := json.Unmarshal(s.Spec, &c); err != nil || c.Backup == nil {
+		return nil, err
+	}
+	s.Spec = c.Backup.bytes()
+	p, err := w.open(s)
+	if err == nil {
+		p.Format = lines{raw: true}
+		p.Destination.ID = s.Name + "/source/s3"
+	}
+	return p, err
+}
 
 func (w *world) open(s buffer.Stream) (*Pipeline, error) {
 	var c spec
@@ -397,7 +425,7 @@ func (w *world) start() {
 	if w.workers == 0 {
 		w.workers = 2
 	}
-	m, err := newManager(Options{Open: w.open, Declares: w.declares, Directory: w.directory, Workers: w.workers, Memory: w.memory, Log: slog.New(slog.DiscardHandler)}, w.store)
+	m, err := newManager(Options{Open: w.open, OpenBackup: w.openBackup, Declares: w.declares, Directory: w.directory, Workers: w.workers, Memory: w.memory, Log: slog.New(slog.DiscardHandler)}, w.store)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -421,7 +449,7 @@ func (w *world) apply(streams map[string]spec) {
 	w.t.Helper()
 	var d []Declared
 	for name, s := range streams {
-		d = append(d, Declared{Name: name, Spec: s.bytes()})
+		d = append(d, Declared{Name: name, Spec: s.bytes(), Backup: s.Backup != nil})
 	}
 	if err := w.m.Apply(d); err != nil {
 		w.t.Fatalf("Apply: %v", err)
@@ -455,6 +483,11 @@ func (w *world) status(stream string) Status {
 	}
 	if sum := st.Delivered + st.Failed + st.Dropped + st.Unaccounted + st.BacklogRecords; sum != st.Accepted {
 		w.t.Errorf("stream %q accepted %d, accounts for %d: %+v", stream, st.Accepted, sum, st)
+	}
+	if b := st.Backup; b != nil {
+		if sum := b.Delivered + b.Failed + b.Dropped + b.Unaccounted + b.BacklogRecords; sum != b.Accepted {
+			w.t.Errorf("backup of %q accepted %d, accounts for %d: %+v", stream, b.Accepted, sum, *b)
+		}
 	}
 	return st
 }

@@ -11,7 +11,7 @@ import (
 // Status of a stream, as the admin API prints it.
 type Status struct {
 	Name           string            `json:"name"`
-	State          string            `json:"state"` // active | paused | deleting | failed
+	State          string            `json:"state"` // active | paused | deleting | failed; of a backup also ending: turned off and not delivered whole
 	Version        uint64            `json:"version"`
 	Created        time.Time         `json:"created"`
 	Tags           map[string]string `json:"tags,omitempty"`
@@ -30,6 +30,7 @@ type Status struct {
 	Source         string            `json:"source,omitempty"`    // kind of the source that it reads from
 	Lanes          int               `json:"lanes,omitempty"`     // of the source, of which something is known
 	SourceError    string            `json:"source_error,omitempty"`
+	Backup         *Status           `json:"backup,omitempty"` // the same of its backup of source records, where it keeps one
 }
 
 // Batch is a manifest that has not ended.
@@ -60,7 +61,7 @@ func (m *Manager) Streams() []Status {
 	all := m.all()
 	out := make([]Status, len(all))
 	for i, s := range all {
-		out[i] = s.status()
+		out[i] = m.statusOf(s)
 	}
 	return out
 }
@@ -71,7 +72,7 @@ func (m *Manager) Stream(name string) (Status, bool) {
 	if s == nil {
 		return Status{}, false
 	}
-	return s.status(), true
+	return m.statusOf(s), true
 }
 
 // account says what became of a stream's records. Accepted is always the sum of the others.
@@ -86,6 +87,9 @@ type account struct {
 // is the backlog under manifests at every instant.
 func (s *stream) accountLocked() account {
 	t, w := s.consumer.Totals(), s.consumer.Waiting()
+	if s.ending && t == (buffer.Totals{}) {
+		return account{} // the buffer has let it go
+	}
 	a := account{accepted: t.Accepted, delivered: s.delivered, failed: s.failed, dropped: t.Dropped}
 	a.backlog = t.Waiting + t.OK - s.delivered + t.Failed - s.failed
 	a.unaccounted = a.accepted - a.delivered - a.failed - a.dropped - a.backlog
@@ -127,6 +131,9 @@ func stateName(s buffer.State) string {
 func (s *stream) stateLocked() string {
 	if s.cur.err != nil {
 		return "failed"
+	}
+	if s.ending && s.def.State < buffer.Deleting {
+		return "ending"
 	}
 	return stateName(s.def.State)
 }

@@ -17,7 +17,7 @@ type store interface {
 	runs
 	Directory() [16]byte
 	Append(ctx context.Context, stream string, c record.Call) (r record.Receipt, adopted bool, err error)
-	Consumer(incarnation uint32) consumer
+	Consumer(incarnation uint32, id uint8) consumer // nil where the stream has no such
 	NewPack() (pack, error)
 	Inlet(incarnation uint32) (laneInlet, error)
 	OpenObject(m *buffer.Manifest, object int) (objectReader, error)
@@ -28,6 +28,7 @@ type streams interface {
 	Streams() []buffer.Stream
 	StreamVersion(incarnation uint32, version uint64) (buffer.Stream, bool)
 	Define(s buffer.Stream) (buffer.Stream, error)
+	Ending(incarnation uint32, id uint8) (version uint64, ends bool)
 }
 
 // ledger is the part that keeps decisions.
@@ -51,7 +52,7 @@ type runs interface {
 	OpenEpoch(c consumer, number uint64, upTo uint32) (epochReader, error)
 }
 
-// consumer is a *buffer.Consumer: the main reader of one stream.
+// consumer is a *buffer.Consumer: a reader of one stream.
 type consumer interface {
 	Waiting() buffer.Waiting
 	Chunks(from uint64) iter.Seq[buffer.Chunk]
@@ -121,8 +122,11 @@ type bufferStore struct{ *buffer.Buffer }
 // bufferConsumer is the same for a *buffer.Consumer.
 type bufferConsumer struct{ *buffer.Consumer }
 
-func (b bufferStore) Consumer(incarnation uint32) consumer {
-	return bufferConsumer{b.Buffer.Consumer(incarnation, buffer.Main)}
+func (b bufferStore) Consumer(incarnation uint32, id uint8) consumer {
+	if c := b.Buffer.Consumer(incarnation, id); c != nil {
+		return bufferConsumer{c}
+	}
+	return nil
 }
 
 func (c bufferConsumer) Take(next uint64, max int64) claim {

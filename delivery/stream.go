@@ -15,11 +15,13 @@ import (
 	"hydrant/transform/hook"
 )
 
-// stream is one delivery stream: what is known about it apart from its rows. Its loop turns rows into
+// stream is what one consumer makes of a delivery stream, the main one or its backup: what is known about it apart from
+// its rows. Its loop turns rows into
 // manifests, the uploader ends them, and both tell it what they did. Safe for concurrent use.
 type stream struct {
 	name        string
 	incarnation uint32
+	reader      uint8 // buffer.Main or buffer.Backup
 	store       store
 	openVersion Open
 	consumer    consumer
@@ -55,6 +57,7 @@ type stream struct {
 	notes    []note        // of objects that a database has and need not remember
 	changed  chan struct{} // closed and made anew when a cut, a manifest or the state has changed
 	gone     bool
+	ending   bool // a backup that was turned off: what came before is delivered, under the last version that had it
 
 	// Records in objects that have ended, since the stream was created: together with the buffer's totals
 	// they make the rest, so that the sum is right at every instant.
@@ -115,17 +118,22 @@ func (r *ring) add(e DeliveryEvent) {
 	r.events[0] = e
 }
 
-// newStream takes over a stream that the buffer holds, with the manifests that have not ended.
-func newStream(m *Manager, def buffer.Stream, outstanding []*buffer.Manifest) *stream {
+// newStream takes over a consumer of a stream that the buffer holds, with its manifests that have not ended.
+func newStream(m *Manager, def buffer.Stream, reader uint8, outstanding []*buffer.Manifest) *stream {
+	open, metrics, log := m.open, m.metrics, m.log.With("stream", def.Name)
+	if reader == buffer.Backup {
+		open, metrics, log = m.openBackup, m.backupMetrics, log.With("consumer", "backup")
+	}
 	s := &stream{
 		name:        def.Name,
 		incarnation: def.Incarnation,
+		reader:      reader,
 		store:       m.store,
-		openVersion: m.open,
-		consumer:    m.store.Consumer(def.Incarnation),
+		openVersion: open,
+		consumer:    m.store.Consumer(def.Incarnation, reader),
 		up:          m.up,
-		metrics:     m.metrics,
-		log:         m.log.With("stream", def.Name),
+		metrics:     metrics,
+		log:         log,
 		closers:     &m.closers,
 		directory:   m.directory,
 		poke:        make(chan struct{}, 1),

@@ -73,7 +73,9 @@ func (d *Document) ConfigWithSchema(name string, aws config.AWS, schema config.S
 		s.Destination.HTTP = d.endpoint()
 		s.Backup, err = d.failedData(aws)
 	default:
-		s.Destination.S3, err = bucketOf(d.conf, aws)
+		if s.Destination.S3, err = bucketOf(d.conf, aws); err == nil {
+			s.Backup, err = d.sourceBackup(aws)
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -147,7 +149,35 @@ func (d *Document) failedData(aws config.AWS) (*config.Backup, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &config.Backup{Mode: "failed", S3: s3, Compression: compression(conf)}, nil
+	b := &config.Backup{Mode: config.BackupFailed, S3: s3, Compression: compression(conf)}
+	if d.conf.text("S3BackupMode") == allData {
+		b.Mode, b.Buffer = config.BackupAll, backupBuffer(conf)
+	}
+	return b, nil
+}
+
+// sourceBackup is where all source records go beside a bucket or a table, or nil: the error output stays where it is then.
+func (d *Document) sourceBackup(aws config.AWS) (*config.Backup, error) {
+	if d.conf.text("S3BackupMode") != enabled {
+		return nil, nil
+	}
+	conf := d.conf.sub(backupMember)
+	s3, err := bucketOf(conf, aws)
+	if err != nil {
+		return nil, err
+	}
+	return &config.Backup{
+		Mode: config.BackupAll, S3: s3, Compression: compression(conf), Buffer: backupBuffer(conf), ErrorOutput: config.ErrorsToDestination,
+	}, nil
+}
+
+// backupBuffer is when source records in a bucket's configuration are cut into objects.
+func backupBuffer(conf tree) *config.BackupBuffer {
+	hints := conf.sub(bufferingMember)
+	return &config.BackupBuffer{
+		Size:     config.Bytes(hints.integer("SizeInMBs")) * config.MiB,
+		Interval: config.Duration(time.Duration(hints.integer("IntervalInSeconds")) * time.Second),
+	}
 }
 
 // Into gives a stream that Config made, in this process or an earlier one, its secrets.
@@ -169,8 +199,6 @@ func (d *Document) deliverable() error {
 	switch {
 	case d.kind == redshift:
 		return refuse("", "delivery into Redshift is yet to come.")
-	case d.conf.text("S3BackupMode") == enabled, d.conf.text("S3BackupMode") == allData:
-		return refuse("S3BackupMode", "backup of source records is yet to come.")
 	}
 	if c := d.conf.sub(processingMember); c.boolean("Enabled") {
 		for _, p := range c.list("Processors") {

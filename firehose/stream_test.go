@@ -42,6 +42,11 @@ func TestConfig(t *testing.T) {
 	}
 	f(plain(), local, plainS3)
 	f(plain(), local, s3, ext+`S3BackupConfiguration={"RoleARN":"`+role+`","BucketARN":"`+bucket+`"}`, ext+`CloudWatchLoggingOptions={"Enabled":true}`)
+	// Source records go to a bucket of their own; what fails stays where it was.
+	f(plain(`backup={"mode":"all","s3":{"bucket":"lake","prefix":"raw/","error_output_prefix":"","time_zone":"UTC","file_extension":"","region":"eu-west-1","endpoint":"http://127.0.0.1:9000",
+		"path_style":"auto","checksum":"auto","credentials":{"profile":"","role_arn":""},"encryption":"none","storage_class":"","retry_duration":"forever"},"compression":"gzip",
+		"buffer":{"size":"5MiB","interval":"5m"},"error_output":"destination"}`), local, s3, ext+`S3BackupMode="Enabled"`,
+		ext+`S3BackupConfiguration={"RoleARN":"`+role+`","BucketARN":"`+bucket+`","Prefix":"raw/","CompressionFormat":"GZIP"}`)
 	f(plain(`destination.s3.prefix="a/!{timestamp:yyyy}/"`, `destination.s3.error_output_prefix="e/!{firehose:error-output-type}/"`, `destination.s3.time_zone="Europe/Zurich"`, `destination.s3.file_extension=".log"`),
 		local, s3, ext+`Prefix="a/!{timestamp:yyyy}/"`, ext+`ErrorOutputPrefix="e/!{firehose:error-output-type}/"`, ext+`CustomTimeZone="Europe/Zurich"`, ext+`FileExtension=".log"`)
 	f(plain(`buffer.size="128MiB"`, `buffer.interval="0s"`), local, s3, ext+`BufferingHints={"SizeInMBs":128,"IntervalInSeconds":0}`)
@@ -121,6 +126,8 @@ func TestConfigOfEndpoint(t *testing.T) {
 	f(edit(t, base, `transform=[{"decompress":"gzip"}]`), httpd+`ProcessingConfiguration={"Enabled":true,"Processors":[`+gunzip+`]}`)
 	f(edit(t, base, `backup.compression="hadoop_snappy"`, `backup.s3.prefix="all/"`, `backup.s3.error_output_prefix="failed/"`),
 		httpd+`S3Configuration.CompressionFormat="HADOOP_SNAPPY"`, httpd+`S3Configuration.Prefix="all/"`, httpd+`S3Configuration.ErrorOutputPrefix="failed/"`)
+	f(edit(t, base, `backup.mode="all"`, `backup.buffer={"size":"7MiB","interval":"90s"}`),
+		httpd+`S3BackupMode="AllData"`, httpd+`S3Configuration.BufferingHints={"SizeInMBs":7,"IntervalInSeconds":90}`)
 	d, _ := mustCreate(t, edit(t, toHTTP, httpd+`S3Configuration.BucketARN="arn:aws:s3:::ab"`))
 	_, err := d.Config("logs", local)
 	wantError(t, "bucket", err, "InvalidArgumentException", "BucketARN arn:aws:s3:::ab does not name a bucket; names have at least 3 characters.")
@@ -182,8 +189,6 @@ func TestNotDeliverable(t *testing.T) {
 	}
 	const extPath = "extendedS3DestinationConfiguration"
 	f("redshiftDestinationConfiguration", "delivery into Redshift is yet to come.", toRed)
-	f("httpEndpointDestinationConfiguration.s3BackupMode", "backup of source records is yet to come.", toHTTP, httpd+`S3BackupMode="AllData"`)
-	f(extPath+".s3BackupMode", "backup of source records is yet to come.", s3, ext+`S3BackupMode="Enabled"`, ext+`S3BackupConfiguration={"RoleARN":"`+role+`","BucketARN":"`+bucket+`"}`)
 	f(extPath+".dataFormatConversionConfiguration.schemaConfiguration", "the AWS Glue table db.clicks cannot be read. Declare the stream with its schema in the configuration file.",
 		s3, ext+`DataFormatConversionConfiguration=`+conversionJSON)
 	f(extPath+".dataFormatConversionConfiguration.outputFormatConfiguration.serializer.orcSerDe", "ORC is not written; ParquetSerDe is.",

@@ -163,13 +163,14 @@ func (d *daemon) openDelivery() error {
 	p := newParts(d.c, d.log)
 	p.secrets = d.buffer.Secrets()
 	m, err := delivery.New(delivery.Options{
-		Buffer:    d.buffer,
-		Open:      p.open,
-		Declares:  func(s buffer.Stream) bool { return !controlplane.Owns(s) },
-		Directory: exit(d.log),
-		Workers:   workers,
-		Memory:    int64(d.c.Limits.Memory),
-		Log:       d.log.With("component", "delivery"),
+		Buffer:     d.buffer,
+		Open:       p.open,
+		OpenBackup: p.openBackup,
+		Declares:   func(s buffer.Stream) bool { return !controlplane.Owns(s) },
+		Directory:  exit(d.log),
+		Workers:    workers,
+		Memory:     int64(d.c.Limits.Memory),
+		Log:        d.log.With("component", "delivery"),
 	})
 	if err != nil {
 		return fmt.Errorf("start delivery: %w", err)

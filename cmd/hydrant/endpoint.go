@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"hydrant/buffer"
 	"hydrant/config"
 	"hydrant/delivery"
 	"hydrant/firehose"
@@ -95,31 +96,63 @@ func delimited(s *config.Stream) []config.Processor {
 
 // backup makes the parts of a pipeline that write its error output to a place of its own.
 func (p *parts) backup(pipe *delivery.Pipeline, now *settings, inFile string, s *config.Stream) (flaws []flaw) {
+	own, flaws := p.backupPlace(now, inFile, s, "backup")
+	if own.Destination.Sink == nil || s.Backup.ErrorOutput == config.ErrorsToDestination {
+		if own.Destination.Sink != nil {
+			own.Destination.Sink.Close() // it has said whether it can be made
+		}
+		return flaws
+	}
+	pipe.Errors, pipe.ErrorFormat = own.Destination, own.ErrorFormat
+	pipe.ErrorPrefix, pipe.ErrorZone = own.ErrorPrefix, own.TimeZone
+	return flaws
+}
+
+// openBackup is delivery.Open for the backup of all source records that a version of a stream keeps; nil where it keeps
+// none. Rows are written as they came, one behind the other.
+func (p *parts) openBackup(v buffer.Stream) (*delivery.Pipeline, error) {
+	now, inFile, s, err := p.stream(v)
+	if err != nil || !s.KeepsAll() {
+		return nil, err
+	}
+	own, flaws := p.backupPlace(now, inFile, s, "source")
+	if err := joined(flaws); err != nil {
+		return nil, fmt.Errorf("stream %q: %w", v.Name, err)
+	}
+	return own, nil
+}
+
+// backupPlace makes a pipeline into the place of a stream's backup, which manifests know under a role. Where it has no Sink
+// there is a flaw.
+func (p *parts) backupPlace(now *settings, inFile string, s *config.Stream, role string) (own *delivery.Pipeline, flaws []flaw) {
 	b := s.Backup
-	var err error
-	if pipe.ErrorFormat, err = text.New(text.Options{Compression: text.Compression(b.Compression)}); err != nil {
+	own = &delivery.Pipeline{}
+	if b.Buffer != nil {
+		own.Size, own.Interval = int64(b.Buffer.Size), time.Duration(b.Buffer.Interval)
+	}
+	out, err := text.New(text.Options{Compression: text.Compression(b.Compression)})
+	if err != nil {
 		flaws = append(flaws, flaw{"backup.compression", b.Compression, err.Error(), ""})
 	}
-	var own delivery.Pipeline // of which only what names error objects is taken
+	own.Format, own.ErrorFormat = out, out
 	switch {
 	case b.File != nil:
-		flaws = append(flaws, names(&own, prefix.Prefix, "backup.file", b.File.Prefix, b.File.ErrorOutputPrefix, b.File.TimeZone, "")...)
+		flaws = append(flaws, names(own, prefix.Prefix, "backup.file", b.File.Prefix, b.File.ErrorOutputPrefix, b.File.TimeZone, "")...)
 		sink, err := file.New(file.Options{Path: b.File.Path, Log: p.log})
 		if err != nil {
-			return append(flaws, flaw{"backup.file", "", err.Error(), ""})
+			return own, append(flaws, flaw{"backup.file", "", err.Error(), ""})
 		}
-		pipe.Errors = delivery.Destination{Kind: "file", Place: b.File.Path, Sink: sink}
+		own.Destination = delivery.Destination{Kind: "file", Place: b.File.Path, Sink: sink}
 	case b.S3 != nil:
-		flaws = append(flaws, names(&own, prefix.Prefix, "backup.s3", b.S3.Prefix, b.S3.ErrorOutputPrefix, b.S3.TimeZone, "")...)
+		flaws = append(flaws, names(own, prefix.Prefix, "backup.s3", b.S3.Prefix, b.S3.ErrorOutputPrefix, b.S3.TimeZone, "")...)
 		sink, err := newRenewable(p, now, inFile, b.S3)
 		if err != nil {
-			return append(flaws, flaw{"backup.s3", "", err.Error(), ""})
+			return own, append(flaws, flaw{"backup.s3", "", err.Error(), ""})
 		}
-		pipe.Errors = delivery.Destination{Kind: "s3", Place: b.S3.Endpoint + " " + b.S3.Bucket, Sink: sink}
+		own.Destination = delivery.Destination{Kind: "s3", Place: b.S3.Endpoint + " " + b.S3.Bucket, Sink: sink}
 	default:
 		panic("bug: a backup without a place came through the decoder")
 	}
-	pipe.Errors.ID = s.Name + "/backup/" + pipe.Errors.Kind
-	pipe.ErrorPrefix, pipe.ErrorZone = own.ErrorPrefix, own.TimeZone
-	return flaws
+	own.Destination.ID = s.Name + "/" + role + "/" + own.Destination.Kind
+	return own, flaws
 }

@@ -90,17 +90,8 @@ func (s *settings) reach() reach {
 
 // open is delivery.Open: a pipeline for a version of a stream that the data directory holds.
 func (p *parts) open(v buffer.Stream) (*delivery.Pipeline, error) {
-	s, err := parseSpec(v)
+	now, inFile, s, err := p.stream(v)
 	if err != nil {
-		return nil, err
-	}
-	now, inFile := p.now.Load(), ""
-	if !controlplane.Owns(v) {
-		inFile = v.Name
-		if err := s.TakeSecrets(now.present[v.Name]); err != nil {
-			return nil, err
-		}
-	} else if err := p.reveal(v, s); err != nil {
 		return nil, err
 	}
 	pipe, flaws := p.pipeline(now, inFile, s)
@@ -108,6 +99,19 @@ func (p *parts) open(v buffer.Stream) (*delivery.Pipeline, error) {
 		return nil, fmt.Errorf("stream %q: %w", v.Name, err)
 	}
 	return pipe, nil
+}
+
+// stream is a version of a stream with its secrets, and what else pipelines take from the configuration in force. inFile is
+// its name where its credentials follow the file's.
+func (p *parts) stream(v buffer.Stream) (now *settings, inFile string, s *config.Stream, err error) {
+	if s, err = parseSpec(v); err != nil {
+		return nil, "", nil, err
+	}
+	now = p.now.Load()
+	if controlplane.Owns(v) {
+		return now, "", s, p.reveal(v, s)
+	}
+	return now, v.Name, s, s.TakeSecrets(now.present[v.Name])
 }
 
 // parseSpec reads what the data directory holds of a stream, whoever made it.

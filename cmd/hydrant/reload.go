@@ -258,7 +258,7 @@ func (d *daemon) applyStreams(c *config.Config) error {
 	declared := make([]delivery.Declared, len(c.Streams))
 	for i := range c.Streams {
 		s := &c.Streams[i]
-		declared[i] = delivery.Declared{Name: s.Name, Tags: s.Tags, Spec: s.Spec()}
+		declared[i] = delivery.Declared{Name: s.Name, Tags: s.Tags, Spec: s.Spec(), Backup: s.KeepsAll()}
 	}
 	if err := d.manager.Apply(declared); err != nil {
 		return fmt.Errorf("apply the configuration's streams: %w", err)

@@ -72,6 +72,10 @@ func status(s delivery.Status) admin.Status {
 	for i, b := range s.Batches {
 		out.Batches[i] = admin.Batch(b)
 	}
+	if s.Backup != nil {
+		backup := status(*s.Backup)
+		out.Backup = &backup
+	}
 	return out
 }
 

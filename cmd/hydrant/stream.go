@@ -218,7 +218,11 @@ func (c *cli) flush(ctx context.Context, a *adminClient, name string, timeout ti
 				c.stdout.Write(said.body)
 				return errSaid
 			}
-			return fmt.Errorf("%s; %d records (%s) remain%s", left.Error, left.Records, size(left.Bytes), prefixed("; last error: ", left.LastError))
+			copies := ""
+			if left.BackupRecords > 0 {
+				copies = fmt.Sprintf(", and %d (%s) of the backup", left.BackupRecords, size(left.BackupBytes))
+			}
+			return fmt.Errorf("%s; %d records (%s) remain%s%s", left.Error, left.Records, size(left.Bytes), copies, prefixed("; last error: ", left.LastError))
 		}
 	}
 	if err != nil {
