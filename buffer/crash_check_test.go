@@ -248,6 +248,9 @@ func (w *world) checkRows(name string, s *modelStream, id uint8) error {
 		}
 		claim.Release()
 	}
+	if s.fed {
+		return w.checkLanes(name, s, position, waiting)
+	}
 	for seq, row := range s.rows {
 		if seq < position {
 			continue
@@ -362,7 +365,11 @@ func (w *world) drain() error {
 			if s.incarnation == 0 || s.state >= Deleting || w.consumer(name, Main).undecided() > 0 {
 				continue
 			}
-			if err := w.put(name, 20, 2); err != nil {
+			put := func() error { return w.put(name, 20, 2) }
+			if s.fed {
+				put = func() error { return w.feed(name, laneNames[pass], 20, 2) }
+			}
+			if err := put(); err != nil {
 				return bug("put into %q when all was delivered: %v", name, err)
 			}
 		}
@@ -408,6 +415,11 @@ func (w *world) drain() error {
 			}
 			if n := w.consumer(name, id).undecided(); n > 0 {
 				return bug("%d rows of %q wait when all was delivered", n, name)
+			}
+		}
+		if s.fed {
+			if err := w.settled(name, s); err != nil {
+				return err
 			}
 		}
 	}

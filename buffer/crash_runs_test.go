@@ -144,9 +144,9 @@ func (w *world) makeRun(s *modelStream, claim *Claim, r *modelRun) error {
 	}
 	h := RunHead{Incarnation: s.incarnation, Consumer: r.consumer, Kind: RunRouted, Version: r.version, Epoch: r.epoch, N: r.n, First: r.first, Next: r.next}
 	for row := range claim.Rows() {
-		if want, ok := s.rows[row.Seq]; !ok || want != string(row.Data) {
+		if !s.shows(row.Seq, row.Data) {
 			run.Abort()
-			return bug("row %d is %.30q, want %.30q", row.Seq, row.Data, want)
+			return bug("row %d is %.30q, want %.30q", row.Seq, row.Data, s.rows[row.Seq])
 		}
 		key := modelKey(row.Seq)
 		if key == "" {

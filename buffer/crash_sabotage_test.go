@@ -87,7 +87,7 @@ func sabotage(t *testing.T, name, run string) (out string, noticed bool) {
 
 // sabotageNames reads the names from the source, so that none can be forgotten here.
 func sabotageNames(t *testing.T) (names []string) {
-	for _, file := range []string{"sabotage_on.go", "pack_sabotage_on.go", "run_sabotage_on.go"} {
+	for _, file := range []string{"sabotage_on.go", "pack_sabotage_on.go", "run_sabotage_on.go", "lane_sabotage_on.go"} {
 		src, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -561,7 +561,7 @@ func only() []string {
 // TestCrashEverywhere cuts the power at every operation of every script, with every subset of what was not
 // synced (bounded), and again at operations of the recovery.
 func TestCrashEverywhere(t *testing.T) {
-	for _, s := range append(slices.Clone(scripts), runsScripts...) {
+	for _, s := range slices.Concat(scripts, runsScripts, lanesScripts) {
 		t.Run(s.name, func(t *testing.T) {
 			if o := only(); o != nil && o[0] != strings.ReplaceAll(s.name, " ", "_") {
 				t.Skip("HYDRANT_CRASH_ONLY names another script")
@@ -813,6 +813,7 @@ func randomSteps(w *world, r *rand.Rand, log *strings.Builder) error {
 			if s.consumers = []uint8{Main}; name == "b" {
 				s.consumers = []uint8{Main, Backup}
 			}
+			s.fed = s.fed || name == "c" || name == "a" && r.IntN(3) == 0
 			if err := w.define(name, "v1", Active); isBug(err) {
 				return err
 			}
@@ -826,6 +827,10 @@ func randomSteps(w *world, r *rand.Rand, log *strings.Builder) error {
 				counts[i] = 1 + r.IntN(3)
 			}
 			size := sizes[r.IntN(len(sizes))]
+			if s.fed {
+				err = w.randomFeed(r, log, name, size)
+				break
+			}
 			fmt.Fprintf(log, "put %s %d x %v\n", name, size, counts)
 			err = w.put(name, size, counts...)
 		case op < 13:

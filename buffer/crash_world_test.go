@@ -48,6 +48,7 @@ type world struct {
 	mode       int             // of encryption, below cryptModes
 	nonces     *nonceWatch
 	seal       atomic.Pointer[sealer] // of b
+	inlets     map[string]*Inlet      // of b
 }
 
 // model is what callers were told.
@@ -73,6 +74,8 @@ type modelStream struct {
 	consumers   []uint8
 	calls       []modelCall // certain ones with an id, oldest first
 	runs        []*modelRun // by their frames
+	fed         bool        // rows come from lanes: those that claims have shown
+	lanes       map[string]*modelLane
 }
 
 // modelCall is a call that a retry must find again.
@@ -131,7 +134,7 @@ func (m *model) clone() *model {
 			n.lost, n.dropped, n.maybe = maps.Clone(mm.lost), maps.Clone(mm.dropped), maps.Clone(mm.maybe)
 			t.manifests[id] = &n
 		}
-		t.runs = cloneRuns(s.runs)
+		t.runs, t.lanes = cloneRuns(s.runs), cloneLanes(s.lanes)
 		c.streams[name] = &t
 	}
 	return &c
@@ -260,7 +263,7 @@ func (w *world) open() error {
 	if err != nil {
 		return err
 	}
-	w.b = b
+	w.b, w.inlets = b, nil
 	w.seal.Store(b.keys.seal)
 	synctest.Wait()
 	return nil
@@ -477,9 +480,9 @@ func (w *world) cutFor(name string, id uint8, most int64, objects int) (*modelMa
 	}
 	var rows []record.Row
 	for r := range claim.Rows() {
-		if want, ok := s.rows[r.Seq]; !ok || want != string(r.Data) {
+		if !s.shows(r.Seq, r.Data) {
 			claim.Release()
-			return nil, bug("row %d of %q is %.30q, want %.30q", r.Seq, name, r.Data, want)
+			return nil, bug("row %d of %q is %.30q, want %.30q", r.Seq, name, r.Data, s.rows[r.Seq])
 		}
 		r.Data = bytes.Clone(r.Data)
 		rows = append(rows, r)
@@ -621,6 +624,13 @@ func (w *world) rest(d time.Duration) {
 	synctest.Wait()
 	if w.disk.Dead() {
 		return // the ledger may have gone on in memory
+	}
+	for name, s := range w.m.streams {
+		if in := w.inlets[name]; in != nil {
+			if err := w.checkDelivered(name, s, in); err != nil {
+				w.faults = append(w.faults, err.Error())
+			}
+		}
 	}
 	w.b.ledger.mu.RLock()
 	defer w.b.ledger.mu.RUnlock()
