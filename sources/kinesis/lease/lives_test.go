@@ -66,7 +66,6 @@ type lives struct {
 	mu      sync.Mutex
 	laneOf  map[int64]string // Sub of a commit → the acquisition's token
 	lanes   int64
-	calm    bool
 	current map[string]*life
 }
 
@@ -90,7 +89,7 @@ func newLives(t *testing.T, seed uint64) *lives {
 
 // begin starts a process with a connection that is as bad as the times.
 func (l *lives) begin(name string) {
-	k := &life{worker: &worker{w: l.w, metrics: NewMetrics(), lanes: map[string]kinesis.Change{}}, r: rand.New(rand.NewPCG(l.r.Uint64(), 2))}
+	k := &life{worker: &worker{w: l.w, lanes: map[string]kinesis.Change{}}, r: rand.New(rand.NewPCG(l.r.Uint64(), 2))}
 	if l.r.IntN(2) == 0 {
 		k.bad = l.r.Float64() / 4
 	}
@@ -117,7 +116,7 @@ func (l *lives) begin(name string) {
 		}
 		return there, arrives, back, answered
 	}
-	o, err := New(Options{API: connection, Table: "leases", Worker: name, Failover: lifeFailover, Metrics: k.metrics.Stream("s")})
+	o, err := New(Options{API: connection, Table: "leases", Worker: name, Failover: lifeFailover})
 	if err != nil {
 		l.t.Fatal(err)
 	}

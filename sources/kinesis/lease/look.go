@@ -156,9 +156,12 @@ func (o *Owner) weigh(known leases, began time.Time) (moves []move, next time.Du
 		me: o.me, now: now, failover: o.failover, mine: owns(owned), busy: owns(lost),
 		hands: func(owner string) bool { return strings.HasPrefix(owner, workerPrefix) },
 	}
-	next = o.scanEvery()
+	next, o.waiting = o.scanEvery(), 0
 	for _, it := range known {
 		if it.bad || !readable(it, known) {
+			if !it.bad && !it.ended() {
+				o.waiting++
+			}
 			continue
 		}
 		if !o.whole(it, known, began) {
@@ -176,6 +179,7 @@ func (o *Owner) weigh(known leases, began time.Time) (moves []move, next time.Du
 			}
 		}
 	}
+	o.count()
 	return balance(p), next
 }
 
@@ -247,7 +251,6 @@ func (o *Owner) acquired(it item, token string, began time.Time) {
 		s.item, s.since, s.asked = it, began, time.Time{}
 	}
 	o.count()
-	o.metrics.taken.Inc()
 	o.post(kinesis.Change{Lane: h.lane, From: o.from(it), NotBefore: it.notBefore})
 }
 

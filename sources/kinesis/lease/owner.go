@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"hydrant/sources"
 	"hydrant/sources/kinesis"
 )
 
@@ -45,8 +46,8 @@ type Options struct {
 	Worker string
 	// Failover is the fail-over time; 0: DefaultFailover.
 	Failover time.Duration
-	Logger   *slog.Logger   // nil: nothing is logged
-	Metrics  *StreamMetrics // nil: nothing is counted
+	Metrics  *sources.StreamReading // nil: nothing is counted
+	Log      *slog.Logger           // nil: nothing is logged
 }
 
 // Owner is a kinesis.Owner that shares the shards by a table. It is made for one run.
@@ -55,7 +56,7 @@ type Owner struct {
 	me       string
 	failover time.Duration
 	log      *slog.Logger
-	metrics  *StreamMetrics
+	metrics  *sources.StreamReading
 	changes  chan kinesis.Change
 	kick     chan struct{} // a pass is wanted now; 1
 
@@ -73,6 +74,7 @@ type Owner struct {
 	queued    chan struct{}        // 1
 	told      map[string]bool      // faults that were logged
 	cleaned   time.Time
+	waiting   int // leases that are not to be read yet
 }
 
 var _ kinesis.Owner = (*Owner)(nil)
@@ -119,15 +121,12 @@ func New(o Options) (*Owner, error) {
 	if o.Worker == "" {
 		o.Worker = uuid.NewString()
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Metrics == nil {
-		o.Metrics = NewMetrics().Stream("")
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Owner{
 		table: table{api: o.API, name: o.Table, timeout: max(o.Failover/3, 500*time.Millisecond)},
-		me:    workerPrefix + o.Worker, failover: o.Failover, log: o.Logger.With("table", o.Table), metrics: o.Metrics,
+		me:    workerPrefix + o.Worker, failover: o.Failover, log: o.Log.With("table", o.Table), metrics: o.Metrics,
 		changes: make(chan kinesis.Change), kick: make(chan struct{}, 1), queued: make(chan struct{}, 1),
 		seen: map[string]*sighting{}, held: map[string]*held{}, told: map[string]bool{},
 	}, nil
@@ -370,7 +369,6 @@ func (o *Owner) lose(h *held, why string) {
 	}
 	h.state = lost
 	o.count()
-	o.metrics.lost.Inc()
 	o.post(kinesis.Change{Lane: h.lane, Lost: true})
 	o.log.Info("lost a shard", "shard", h.lane.Shard, "why", why)
 }
@@ -383,7 +381,7 @@ func (o *Owner) drop(h *held) {
 	o.count()
 }
 
-// count sets the gauge of lanes. o.mu is held.
+// count sets the gauges of lanes. o.mu is held.
 func (o *Owner) count() {
 	n := 0
 	for _, h := range o.held {
@@ -391,5 +389,5 @@ func (o *Owner) count() {
 			n++
 		}
 	}
-	o.metrics.lanes.Set(float64(n))
+	o.metrics.Lanes(n, o.waiting)
 }

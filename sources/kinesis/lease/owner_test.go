@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -34,8 +37,9 @@ func testFirstStart(t *testing.T, w *world) {
 	if k.did() != "+s0 +s1 +s2" && len(k.did()) != len("+s0 +s1 +s2") {
 		t.Errorf("did %s", k.did())
 	}
-	if n := testutil.ToFloat64(k.metrics.lanes.WithLabelValues("s")); n != 3 {
-		t.Errorf("%v lanes are counted, want 3", n)
+	const lanes = "# HELP hydrant_source_lanes_owned Shards or partitions that this process reads.\n# TYPE hydrant_source_lanes_owned gauge\nhydrant_source_lanes_owned{stream=\"s\"} 3\n"
+	if err := testutil.CollectAndCompare(k.metrics, strings.NewReader(lanes), "hydrant_source_lanes_owned"); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -130,9 +134,6 @@ func testCommit(t *testing.T, w *world) {
 	k.Release(t.Context(), lane)
 	k.commits(lane, at(12), kinesis.ErrFenced)
 	is(kinesis.Checkpoint{Sequence: "10", Sub: 3})
-	if n := testutil.ToFloat64(k.metrics.fenced.WithLabelValues("s")); n != 2 {
-		t.Errorf("%v fenced commits are counted, want 2", n)
-	}
 	k.w.eventually("taken again", func() bool { return k.lane("s0") != lane })
 	k.commits(lane, at(13), kinesis.ErrFenced) // of an earlier acquisition
 	k.commits(k.lane("s0"), at(14), nil)
@@ -322,9 +323,6 @@ func testTakenByForce(t *testing.T, w *world) {
 	w.eventually("lost", func() bool { return a.shards() == "" })
 	if it := w.items()["s0"]; it.owner != "kcl" || it.checkpoint != trim {
 		t.Errorf("the table has %+v", it)
-	}
-	if n := testutil.ToFloat64(a.metrics.lost.WithLabelValues("s")); n != 1 {
-		t.Errorf("%v lost leases are counted, want 1", n)
 	}
 	a.has("s0") // it does not renew it
 }
@@ -540,4 +538,78 @@ func TestPagesOfAListAreNotOfOneMoment(t *testing.T) {
 			t.Errorf("did %s", k.did())
 		}
 	})
+}
+
+// A shard that was gone before it was read to its end has no children that anybody knows of, and ends all the same.
+func TestEndOfAShardThatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, api: newMemory(), table: "leases", failover: 10 * time.Second}
+		k := w.start("a", "s0 s1", trim)
+		k.has("s0 s1")
+		if err := k.End(t.Context(), k.lane("s0"), nil); !errors.Is(err, errChildren) {
+			t.Errorf("a shard that is listed: %v", err)
+		}
+		_ = k.Shards(t.Context(), shardsOf("s1"))
+		if err := k.End(t.Context(), k.lane("s0"), nil); err != nil || w.items()["s0"].checkpoint.Sequence != kinesis.ShardEnd {
+			t.Errorf("a shard that is gone: %v", err)
+		}
+	})
+}
+
+func TestClientOptions(t *testing.T) {
+	for _, o := range []ClientOptions{{Endpoint: "localhost:8000"}, {STSEndpoint: "ftp://x"}} {
+		if _, err := NewClient(t.Context(), o); err == nil || !strings.Contains(err.Error(), "endpoint: it is not a URL") {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
+// What the service says of a request does not pass by repeating it; faults of connections, too many calls and faults of the
+// service do.
+func TestWhatPasses(t *testing.T) {
+	answer := "{}"
+	status := 500
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, answer)
+	}))
+	t.Setenv("AWS_ACCESS_KEY_ID", "k")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "s")
+	client, err := NewClient(t.Context(), ClientOptions{Region: "us-east-1", Endpoint: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tb := table{api: client, name: "t", timeout: 5 * time.Second}
+	for _, c := range []struct {
+		status int
+		code   string
+		passes bool
+	}{
+		{500, "InternalServerError", true},
+		{503, "ServiceUnavailable", true},
+		{502, "", true},
+		{400, "ProvisionedThroughputExceededException", true},
+		{400, "ThrottlingException", true},
+		{400, "ExpiredTokenException", true},
+		{400, "AccessDeniedException", false},
+		{400, "ResourceNotFoundException", false},
+		{400, "ValidationException", false},
+		{400, "UnrecognizedClientException", false},
+		{403, "", false},
+	} {
+		status, answer = c.status, fmt.Sprintf(`{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":"m"}`, c.code)
+		_, _, err := tb.scan(t.Context())
+		if err == nil || transient(err) != c.passes || missing(err) != (c.code == "ResourceNotFoundException") {
+			t.Errorf("%d %s: passes %v, want %v: %v", c.status, c.code, transient(err), c.passes, err)
+		}
+		if !strings.Contains(err.Error(), `list the leases in DynamoDB's table "t"`) {
+			t.Errorf("error does not say what was tried: %v", err)
+		}
+	}
+	server.Close()
+	if _, _, err := tb.scan(t.Context()); err == nil || !transient(err) {
+		t.Errorf("no server: %v", err)
+	}
+	client.Close()
 }

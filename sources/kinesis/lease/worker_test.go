@@ -14,12 +14,12 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"go.uber.org/goleak"
 
 	"hydrant/e2e/parts"
+	"hydrant/sources"
 	"hydrant/sources/kinesis"
 )
 
@@ -77,10 +77,13 @@ func TestOwner(t *testing.T) {
 		}
 	})
 	t.Run("dynalite", func(t *testing.T) {
-		client := dynamodb.New(dynamodb.Options{
-			Region: "us-east-1", BaseEndpoint: aws.String(parts.DynamoDB(t)), Retryer: aws.NopRetryer{},
-			Credentials: credentials.NewStaticCredentialsProvider("k", "s", ""),
-		})
+		t.Setenv("AWS_ACCESS_KEY_ID", "k")
+		t.Setenv("AWS_SECRET_ACCESS_KEY", "s")
+		client, err := NewClient(t.Context(), ClientOptions{Region: "us-east-1", Endpoint: parts.DynamoDB(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(client.Close)
 		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) {
 				t.Parallel()
@@ -139,7 +142,7 @@ func (w *world) raw(key string) map[string]types.AttributeValue {
 type worker struct {
 	*Owner
 	w       *world
-	metrics *Metrics
+	metrics *sources.Reading
 	cut     atomic.Bool // from the table
 	lose    atomic.Int64
 	stop    func() // and wait
@@ -154,7 +157,7 @@ type worker struct {
 // start starts a worker on a list of shards. It does not wait.
 func (w *world) start(name, shards string, first kinesis.Checkpoint) *worker {
 	w.t.Helper()
-	k := &worker{w: w, metrics: NewMetrics(), lanes: map[string]kinesis.Change{}}
+	k := &worker{w: w, metrics: sources.NewReading(func() []string { return []string{"s"} }), lanes: map[string]kinesis.Change{}}
 	connection := &faulty{API: w.api, call: func(op string) (time.Duration, bool, time.Duration, bool) {
 		lose := op == "update" && k.lose.Add(-1) >= 0
 		return 0, !k.cut.Load(), 0, !lose

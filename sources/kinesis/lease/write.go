@@ -168,7 +168,6 @@ func (o *Owner) Commit(ctx context.Context, lane kinesis.Lane, at kinesis.Checkp
 func (o *Owner) commit(ctx context.Context, lane kinesis.Lane, at kinesis.Checkpoint, children []string) error {
 	h := o.find(lane)
 	if h == nil {
-		o.metrics.fenced.Inc()
 		return kinesis.ErrFenced
 	}
 	if err := h.lock(ctx); err != nil {
@@ -191,9 +190,6 @@ func (o *Owner) commit(ctx context.Context, lane kinesis.Lane, at kinesis.Checkp
 		h.unlock()
 		return nil
 	}
-	if errors.Is(err, kinesis.ErrFenced) {
-		o.metrics.fenced.Inc()
-	}
 	return err
 }
 
@@ -205,12 +201,13 @@ var errChildren = errors.New("the shard has ended, and its children are not know
 func (o *Owner) End(ctx context.Context, lane kinesis.Lane, children []kinesis.Shard) error {
 	h := o.find(lane)
 	if h == nil {
-		o.metrics.fenced.Inc()
 		return kinesis.ErrFenced
 	}
 	o.mu.Lock()
 	known := map[string]kinesis.Shard{}
+	listed := !o.listed
 	for _, s := range o.list {
+		listed = listed || s.ID == lane.Shard
 		if slices.Contains(s.Parents, lane.Shard) {
 			known[s.ID] = s
 		}
@@ -218,12 +215,11 @@ func (o *Owner) End(ctx context.Context, lane kinesis.Lane, children []kinesis.S
 	n, notBefore := o.naming, o.notBefore
 	o.mu.Unlock()
 	for _, s := range children {
-		if _, listed := known[s.ID]; !listed || len(s.Parents) > len(known[s.ID].Parents) {
+		if _, there := known[s.ID]; !there || len(s.Parents) > len(known[s.ID].Parents) {
 			known[s.ID] = s
 		}
 	}
-	if len(known) == 0 {
-		o.wake()
+	if len(known) == 0 && listed { // one that is gone from the stream may have none that are left
 		return fmt.Errorf("end of %s: %w", lane.Shard, errChildren)
 	}
 	var names []string
