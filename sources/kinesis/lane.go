@@ -144,6 +144,7 @@ func (l *lane) finish(ctx context.Context, children []Shard) error {
 		case errors.Is(err, ErrFenced) || ctx.Err() != nil:
 			return err
 		}
+		l.listNow() // it may tell of the children
 		l.log.Warn("end of a shard could not be noted", "err", err)
 		if err := wait.sleep(ctx); err != nil {
 			return err
