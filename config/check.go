@@ -73,6 +73,9 @@ func (d *decoder) tags(s *Stream, path string) {
 
 func (d *decoder) stream(c *Config, s *Stream, path string) {
 	before := len(d.faults)
+	if s.Source.Kafka != nil {
+		d.kafka(s, s.Source.Kafka, child(path, "source.kafka"))
+	}
 	d.buffer(s, path)
 	d.transform(s, path)
 	d.partition(s, child(path, "partition"))
@@ -82,6 +85,9 @@ func (d *decoder) stream(c *Config, s *Stream, path string) {
 	}
 	if f := s.Destination.File; f != nil && f.Path != "" {
 		d.filePath(c, f, child(path, "destination.file.path"))
+	}
+	if k := s.Source.Kinesis; k != nil {
+		d.kinesis(c, s, k, child(path, "source.kinesis"))
 	}
 	if s3 := s.Destination.S3; s3 != nil {
 		d.s3(c, s3, child(path, "destination.s3"))

@@ -98,7 +98,10 @@ type Endpoints struct {
 	// Lambda, or a service that speaks its API, which functions of transforms are called at.
 	Lambda string `key:"lambda" default:"" url:"true"`
 
-	_ later `keys:"kinesis dynamodb"`
+	// Kinesis, or a service that speaks its API, which data streams are read from.
+	Kinesis string `key:"kinesis" default:"" url:"true"`
+
+	_ later `keys:"dynamodb"`
 }
 
 // API is the listener of the Firehose API.
@@ -253,8 +256,10 @@ type Source struct {
 
 	// Producers call PutRecord or PutRecordBatch.
 	DirectPut *DirectPut `key:"direct_put"`
-
-	_ later `keys:"kinesis kafka"`
+	// Topics of Apache Kafka, read as a member of a consumer group.
+	Kafka *Kafka `key:"kafka"`
+	// A Kinesis data stream.
+	Kinesis *Kinesis `key:"kinesis"`
 }
 
 // DirectPut has no settings.

@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "write the files that are made from this
 func comments(t *testing.T) map[string]string {
 	t.Helper()
 	var decls []ast.Decl
-	for _, name := range []string{"config.go", "transform.go", "http.go", "partition.go"} {
+	for _, name := range []string{"config.go", "transform.go", "http.go", "partition.go", "kinesis.go", "kafka.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)

@@ -47,6 +47,9 @@ func (s *Stream) TakeSecrets(present *Stream) error {
 	if present == nil {
 		present = &Stream{}
 	}
+	if mine := s.Source.Kafka; mine != nil {
+		mine.takeSecrets(present.Source.Kafka)
+	}
 	if mine := s.Destination.S3; mine != nil {
 		if err := mine.takeSecrets(s.Name, present.Destination.S3, present); err != nil {
 			return err
