@@ -100,8 +100,8 @@ type Endpoints struct {
 
 	// Kinesis, or a service that speaks its API, which data streams are read from.
 	Kinesis string `key:"kinesis" default:"" url:"true"`
-
-	_ later `keys:"dynamodb"`
+	// DynamoDB, or a service that speaks its API, where replicas share the shards of data streams.
+	DynamoDB string `key:"dynamodb" default:"" url:"true"`
 }
 
 // API is the listener of the Firehose API.

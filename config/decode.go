@@ -296,7 +296,9 @@ func (s *shape) secretFile(key string) *field {
 func wordForms(s *shape) []string {
 	var out []string
 	for _, f := range s.fields {
-		out = append(out, "{ "+f.name+": "+strings.ToUpper(f.name)+" }")
+		if !f.hasDefault {
+			out = append(out, "{ "+f.name+": "+strings.ToUpper(f.name)+" }")
+		}
 	}
 	return out
 }

@@ -202,7 +202,6 @@ func TestFaults(t *testing.T) {
 		{"watch", with("watch: often"), "1:8: watch: is not true or false: \"often\""},
 		{"encryption, a word", with("encryption: true"), `1:13: encryption: wants a mapping, not a scalar: "true"`},
 		{"encryption, one file for a list", with("encryption: { previous_key_files: k }"), `1:35: encryption.previous_key_files: wants a list, not a scalar: "k"`},
-		{"not yet: nested", with("aws: { endpoints: { dynamodb: x } }"), "1:21: aws.endpoints.dynamodb: is not supported yet (take it out)"},
 		{"not yet: a processor", stream("    transform: [ { dedupe: { key: x } } ]\n"), "4:20: streams[0].transform[0].dedupe: is not supported yet (take it out)"},
 		{"not yet: a stream's key", stream("    exactly_once: true\n"), "4:5: streams[0].exactly_once: is not supported yet (take it out)"},
 		{"not yet: destination", "streams: [ { name: s, destination: { redshift: {} } } ]\n", "1:38: streams[0].destination.redshift: is not supported yet (take it out)"},

@@ -2,6 +2,7 @@ package config
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -19,7 +20,8 @@ type Kinesis struct {
 	// Records that the Kinesis Producer Library packed into one: `split` makes records of them again, `keep` leaves them packed.
 	KPL string `key:"kpl" default:"split" enum:"split|keep"`
 	// Where it is kept how far each shard was read: `local` in data_dir, which then is the only reader of its name, or
-	// `{ dynamodb: TABLE }` in a table of the Kinesis Client Library's form, of which replicas share the shards.
+	// `{ dynamodb: TABLE }` in a table of the Kinesis Client Library's form, of which replicas share the shards. See
+	// docs/kinesis-leases.md.
 	Checkpoints KinesisCheckpoints `key:"checkpoints" default:"local"`
 	// Region of the stream. Empty: that of the ARN, or else `aws.region`.
 	Region string `key:"region" default:"" pattern:"^[a-z0-9-]{0,64}$" expect:"a region's name, like us-east-1"`
@@ -39,10 +41,14 @@ type KinesisConsumer struct {
 
 // KinesisCheckpoints is where positions are kept.
 type KinesisCheckpoints struct {
-	// The scalar form, or "dynamodb".
-	Word string `word:"local"`
-	// Name of the table. It is created where it is not there and that is allowed.
-	DynamoDB string `key:"dynamodb"`
+	// The scalar form; "" where there is a table.
+	Word string `word:"local" with:"several"`
+	// Name of the table, at `aws.endpoints.dynamodb` in the region of the stream. It is created where it is not there and that is
+	// allowed. It belongs to this stream alone, on all replicas.
+	DynamoDB string `key:"dynamodb" required:"true" expect:"the name of a table"`
+	// After how long without a sign of life the shards of a replica are taken by others. All that share the table need the same
+	// time; in the Kinesis Client Library it is failoverTimeMillis.
+	Failover Duration `key:"failover" default:"10s" min:"1s" max:"5m"`
 }
 
 var (
@@ -65,6 +71,12 @@ func (d *decoder) kinesis(c *Config, s *Stream, k *Kinesis, path string) {
 	}
 	if n := k.Checkpoints.DynamoDB; n != "" && !tableName.MatchString(n) {
 		d.faultAt(child(path, "checkpoints.dynamodb"), n, "is no name of a table", "write 3 to 255 letters, digits, _, . and -")
+	}
+	if i := slices.IndexFunc(c.Streams, func(t Stream) bool { // the first with the table; a later one is at fault
+		other := t.Source.Kinesis
+		return other != nil && other.Checkpoints.DynamoDB != "" && other.Checkpoints.DynamoDB == k.Checkpoints.DynamoDB
+	}); i >= 0 && &c.Streams[i] != s {
+		d.faultAt(child(path, "checkpoints.dynamodb"), k.Checkpoints.DynamoDB, "is the table of stream "+c.Streams[i].Name, "give each stream a table of its own")
 	}
 	if k.Region == "" {
 		k.Region = c.AWS.Region
