@@ -63,7 +63,10 @@ type Status struct {
 	Deliveries     []Event           `json:"last_deliveries"`
 	Failures       []Event           `json:"last_failures"`
 	Error          string            `json:"error,omitempty"`
-	Backup         *Status           `json:"backup,omitempty"` // the same of its backup of source records, where it keeps one
+	Source         string            `json:"source,omitempty"`       // kind of what it reads its records from: kafka | kinesis
+	Lanes          int               `json:"lanes,omitempty"`        // partitions or shards of it that are known here
+	SourceError    string            `json:"source_error,omitempty"` // why it is not read
+	Backup         *Status           `json:"backup,omitempty"`       // the same of its backup of source records, where it keeps one
 }
 
 // Batch is a set of objects that was decided on and is not delivered whole.

@@ -24,6 +24,14 @@ func (w *world) check() error {
 	} else if w.m.directory != b.Directory() {
 		return bug("the directory has another uuid")
 	}
+	// Inlets first: to open one writes down what had ended before the crash.
+	for name, s := range w.m.streams {
+		if got := b.find; s.fed && s.incarnation != 0 {
+			if _, err := got(name); err == nil {
+				w.laneInlet(name)
+			}
+		}
+	}
 	found := map[string]Stream{}
 	for _, s := range b.Streams() {
 		found[s.Name] = s

@@ -50,6 +50,15 @@ func (s *modelStream) shows(seq uint64, data []byte) bool {
 	return known && want == string(data)
 }
 
+// hides forgets rows in the range of a claim that the claim has not: their lane was let go since they were shown.
+func (s *modelStream) hides(first, next uint64, shown map[uint64]bool) {
+	for seq := first; s.fed && seq < next; seq++ {
+		if !shown[seq] {
+			delete(s.rows, seq)
+		}
+	}
+}
+
 // laneInlet is the inlet of a stream in this process.
 func (w *world) laneInlet(name string) (*Inlet, error) {
 	s := w.m.stream(name)

@@ -143,7 +143,9 @@ func (w *world) makeRun(s *modelStream, claim *Claim, r *modelRun) error {
 		return err
 	}
 	h := RunHead{Incarnation: s.incarnation, Consumer: r.consumer, Kind: RunRouted, Version: r.version, Epoch: r.epoch, N: r.n, First: r.first, Next: r.next}
+	shown := map[uint64]bool{}
 	for row := range claim.Rows() {
+		shown[row.Seq] = true
 		if !s.shows(row.Seq, row.Data) {
 			run.Abort()
 			return bug("row %d is %.30q, want %.30q", row.Seq, row.Data, s.rows[row.Seq])
@@ -160,6 +162,7 @@ func (w *world) makeRun(s *modelStream, claim *Claim, r *modelRun) error {
 		r.rows[key] = append(r.rows[key], row.Seq)
 		h.Counts.OK++
 	}
+	s.hides(r.first, r.next, shown)
 	h.Counts.Dropped = r.dropped
 	if err := run.Seal(h); err != nil {
 		run.Abort()

@@ -479,7 +479,9 @@ func (w *world) cutFor(name string, id uint8, most int64, objects int) (*modelMa
 		return nil, nil
 	}
 	var rows []record.Row
+	shown := map[uint64]bool{}
 	for r := range claim.Rows() {
+		shown[r.Seq] = true
 		if !s.shows(r.Seq, r.Data) {
 			claim.Release()
 			return nil, bug("row %d of %q is %.30q, want %.30q", r.Seq, name, r.Data, s.rows[r.Seq])
@@ -487,6 +489,8 @@ func (w *world) cutFor(name string, id uint8, most int64, objects int) (*modelMa
 		r.Data = bytes.Clone(r.Data)
 		rows = append(rows, r)
 	}
+	first, next := claim.Range()
+	s.hides(first, next, shown)
 	if w.spillUnder > 0 {
 		w.spill(name, id, w.spillUnder)
 		i := 0

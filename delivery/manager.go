@@ -438,7 +438,7 @@ func (m *Manager) steer(name string, from, to buffer.State) error {
 
 // Collectors of this package's metrics.
 func (m *Manager) Collectors() []prometheus.Collector {
-	return append(m.metrics.collectors(), m.backupMetrics.ofBackups()...)
+	return append(append(m.metrics.collectors(), m.backupMetrics.ofBackups()...), newIntakeMetrics(m.all))
 }
 
 // StopReading ends the Readers of all streams, for good, and waits for their ends. What they brought is delivered as ever.

@@ -34,7 +34,7 @@ func outcomeOf(err error) string {
 }
 
 // alarmKinds are the values of the kind label of hydrant_delivery_alarms_total.
-var alarmKinds = []string{"local", "destination", "denied", "error output", "foreign", "refused", "replace", "damage", "set aside", "cut", "spill", "encoder", "given up", "too large"}
+var alarmKinds = []string{"local", "destination", "denied", "error output", "foreign", "refused", "replace", "damage", "set aside", "cut", "spill", "encoder", "given up", "too large", "source"}
 
 // metrics of all streams. What the buffer's totals or a stream's state say is read when it is asked for, so
 // that it cannot differ from them; the rest is counted here.

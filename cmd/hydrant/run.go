@@ -124,6 +124,7 @@ func (c *cli) drain(ctx context.Context, f *config.File, timeout time.Duration) 
 	if err := d.openDelivery(); err != nil {
 		return err
 	}
+	d.manager.StopReading() // what is there is delivered, and nothing more is fetched
 	d.deliver()
 	if timeout == 0 {
 		timeout = 1<<63 - 1

@@ -68,6 +68,7 @@ func status(s delivery.Status) admin.Status {
 		Accepted: s.Accepted, Delivered: s.Delivered, Failed: s.Failed, Dropped: s.Dropped, Unaccounted: s.Unaccounted,
 		BacklogRecords: s.BacklogRecords, BacklogBytes: s.BacklogBytes, Oldest: s.Oldest,
 		Batches: make([]admin.Batch, len(s.Batches)), Deliveries: events(s.Deliveries), Failures: events(s.Failures), Error: s.Error,
+		Source: s.Source, Lanes: s.Lanes, SourceError: s.SourceError,
 	}
 	for i, b := range s.Batches {
 		out.Batches[i] = admin.Batch(b)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -68,9 +69,16 @@ func (c *cli) streamListCommand() *cobra.Command {
 				return c.printJSON(map[string]any{"streams": list})
 			}
 			w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "NAME\tSTATE\tACCEPTED\tDELIVERED\tFAILED\tWAITING\tOLDEST")
+			sources := slices.ContainsFunc(list, func(s admin.Status) bool { return s.Source != "" })
+			column := func(text string) string {
+				if !sources {
+					return ""
+				}
+				return "\t" + cmp.Or(text, "-")
+			}
+			fmt.Fprintf(w, "NAME\tSTATE\tACCEPTED\tDELIVERED\tFAILED\tWAITING\tOLDEST%s\n", column("SOURCE"))
 			for _, s := range list {
-				fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", s.Name, s.State, s.Accepted, s.Delivered, s.Failed, s.BacklogRecords, age(s.Oldest))
+				fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%s%s\n", s.Name, s.State, s.Accepted, s.Delivered, s.Failed, s.BacklogRecords, age(s.Oldest), column(s.Source))
 			}
 			return w.Flush()
 		},
@@ -124,6 +132,9 @@ func (c *cli) showStream(s admin.Status) error {
 	}
 	if s.Error != "" {
 		fmt.Fprintf(w, "error\t%s\n", s.Error)
+	}
+	if s.Source != "" {
+		fmt.Fprintf(w, "source\t%s, %d lanes%s\n", s.Source, s.Lanes, prefixed("; ", s.SourceError))
 	}
 	fmt.Fprintf(w, "accepted\t%d\ndelivered\t%d\nfailed\t%d\ndropped\t%d\nunaccounted\t%d\n", s.Accepted, s.Delivered, s.Failed, s.Dropped, s.Unaccounted)
 	fmt.Fprintf(w, "waiting\t%d records, %s, oldest %s\n", s.BacklogRecords, size(s.BacklogBytes), age(s.Oldest))
