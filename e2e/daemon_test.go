@@ -279,6 +279,17 @@ func (d *daemon) status(stream string) status {
 	return s
 }
 
+// backupStatus is status for a stream's backup of all records.
+func (d *daemon) backupStatus(stream string) status {
+	d.t.Helper()
+	code, body := d.call("GET", d.admin+"/v1/streams/"+stream, "")
+	var s struct{ Backup *status }
+	if err := json.Unmarshal([]byte(body), &s); err != nil || code != http.StatusOK || s.Backup == nil {
+		d.t.Fatalf("status of the backup of %s: %d %v in %s", stream, code, err, body)
+	}
+	return *s.Backup
+}
+
 // balance fails the test unless the stream's counters say exactly this, with nothing left over.
 func (d *daemon) balance(stream string, accepted, failed int64) {
 	d.t.Helper()

@@ -57,6 +57,7 @@ type place struct {
 	parquet bool
 	gzip    bool     // of text
 	keyed   bool     // rows have a partition; Parquet
+	joined  bool     // records of text stand one behind the other, without newlines
 	errors  []string // objects of error records
 	refused []string // objects of the destination that went to the error output whole
 }
@@ -144,8 +145,12 @@ func load(duck *parts.Duck, p place, files []string, refused bool) {
 		if p.gzip {
 			compression = "gzip"
 		}
-		from = fmt.Sprintf(`read_json(%s, format='newline_delimited', compression=%s, filename=true, hive_partitioning=false,
-			columns={producer:'BIGINT', n:'BIGINT', pad:'VARCHAR', sum:'VARCHAR'})`, list(files), parts.SQL(compression))
+		form := "newline_delimited"
+		if p.joined {
+			form = "unstructured"
+		}
+		from = fmt.Sprintf(`read_json(%s, format=%s, compression=%s, filename=true, hive_partitioning=false,
+			columns={producer:'BIGINT', n:'BIGINT', pad:'VARCHAR', sum:'VARCHAR'})`, list(files), parts.SQL(form), parts.SQL(compression))
 	}
 	duck.Query(fmt.Sprintf(`insert into found select %s, %t, producer, n, md5(producer || '-' || n || '-' || pad) = sum, filename, %s from %s`,
 		parts.SQL(p.stream), refused, pos, from))

@@ -74,16 +74,20 @@ type stormStream struct {
 	parquet, gzip  bool
 	file           bool // goes to the file destination, not to S3
 	keys           int  // rows lie in so many partitions, by key and event time; 0: by arrival
+	backup         bool // all records go to a backup as well, one behind the other
 	format, buffer string
 }
 
 var stormStreams = []stormStream{
 	{name: "rows", parquet: true, format: `parquet: { schema: "producer bigint, n bigint, pad string, sum string", compression: zstd }`, buffer: "size: 1MiB, interval: 1s"},
-	{name: "text", gzip: true, format: "text: { delimiter: after, compression: gzip }", buffer: "size: 512KiB, interval: 1s"},
+	{name: "text", gzip: true, backup: true, format: "text: { delimiter: after, compression: gzip }", buffer: "size: 512KiB, interval: 1s"},
 	{name: "large", format: "text: { delimiter: after }", buffer: "size: 24MiB, interval: 4s"}, // more than one PUT takes: it is sent in parts
 	{name: "parts", parquet: true, keys: 200, format: `parquet: { schema: "producer bigint, n bigint, pad string, sum string, k string, ts bigint, late boolean" }`, buffer: "size: 8KiB, interval: 5s"},
-	{name: "files", gzip: true, file: true, format: "text: { delimiter: after, compression: gzip }", buffer: "size: 512KiB, interval: 1s"},
+	{name: "files", gzip: true, file: true, backup: true, format: "text: { delimiter: after, compression: gzip }", buffer: "size: 512KiB, interval: 1s"},
 }
+
+// backupFolder is where backups lie, beside the folders of streams.
+const backupFolder = "backup/"
 
 func newStorm(t *testing.T, host testing.TB, duck *parts.Duck, store *parts.S3Server, bucket string, g *ground, seed uint64) *storm {
 	store.CreateBucket(t, bucket)
@@ -129,10 +133,17 @@ func (s *storm) yaml() string {
 			partition = fmt.Sprintf("    partition: { keys: { k: .k }, max_active: %d, event_time: { field: ts, formats: [unix_ms], allowed_lateness: 1h, late: quarantine } }\n",
 				[]int{10_000, st.keys * 3 / 4}[s.variant.number%2])
 		}
-		names := fmt.Sprintf(`prefix: "%[1]s/v%[2]d/%[3]s", error_output_prefix: "errors/%[1]s/!{firehose:error-output-type}/"`, st.name, s.variant.number, folders)
-		destination := fmt.Sprintf(`s3: { bucket: %s, endpoint: %q, credentials: { access_key_id: %s, secret_access_key: %s }, %s }`, s.bucket, s.toStore.URL, s.store.AccessKey, s.store.SecretKey, names)
-		if st.file {
-			destination = fmt.Sprintf(`file: { path: %q, %s }`, s.ground.lake, names)
+		place := func(top string) string {
+			names := fmt.Sprintf(`prefix: "%[1]s/v%[2]d/%[3]s", error_output_prefix: "errors/%[1]s/!{firehose:error-output-type}/"`, top, s.variant.number, folders)
+			if st.file {
+				return fmt.Sprintf(`file: { path: %q, %s }`, s.ground.lake, names)
+			}
+			return fmt.Sprintf(`s3: { bucket: %s, endpoint: %q, credentials: { access_key_id: %s, secret_access_key: %s }, %s }`, s.bucket, s.toStore.URL, s.store.AccessKey, s.store.SecretKey, names)
+		}
+		destination := place(st.name)
+		if st.backup {
+			folders = ""
+			partition += fmt.Sprintf("    backup: { mode: all, error_output: destination, buffer: { size: 300KiB, interval: 3s }, %s }\n", place(backupFolder+st.name))
 		}
 		buffer := st.buffer
 		if len(s.variant.buffers) > 0 && st.name != "large" && st.keys == 0 {
@@ -432,6 +443,7 @@ func (s *storm) count() {
 		p.keyed = st.keys > 0
 		places = append(places, p)
 	}
+	s.countBackups(dir, bucket)
 	sent, acked := logs(t, dir, s.producers)
 	v, found := judge(t, s.duck, sent, acked, places)
 	t.Logf("season %d: %s", s.tally.seasons, &v)
@@ -458,6 +470,47 @@ func (s *storm) count() {
 	}
 	clear(s.removed)
 	s.clear()
+}
+
+// countBackups holds what the backups have against the logs of the producers: each acknowledged record once, as it was sent.
+func (s *storm) countBackups(dir, bucket string) {
+	t := s.t
+	t.Helper()
+	dir = filepath.Join(dir, "backups")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	kept := map[string]bool{}
+	var places []place
+	for _, st := range stormStreams {
+		if !st.backup {
+			continue
+		}
+		kept[st.name] = true
+		from := bucket
+		if st.file {
+			from = s.ground.lake
+		}
+		p := placeOf(t, from, backupFolder+st.name, false, true)
+		p.stream, p.joined = st.name, true
+		if len(p.errors) > 0 {
+			t.Errorf("the backup of %s has error records: %v", st.name, p.errors)
+		}
+		places = append(places, p)
+	}
+	producers := slices.DeleteFunc(slices.Clone(s.producers), func(p *producer) bool { return !kept[p.stream] })
+	sent, acked := logs(t, dir, producers)
+	v, _ := judge(t, s.duck, sent, acked, places)
+	t.Logf("season %d, backups: %s", s.tally.seasons, &v)
+	if !v.clean() || v.acked == 0 {
+		t.Errorf("%s, backups: %s", s.ground.name, &v)
+		s.explain()
+	}
+	for name := range kept {
+		if b := s.d.backupStatus(name); b.State != "active" || b.Delivered+b.Failed != b.Accepted || b.Backlog != 0 || b.Unaccounted != 0 {
+			t.Errorf("counters of the backup of %s do not balance: %+v", name, b)
+		}
+	}
 }
 
 // explain says when the lost records were acknowledged, among all that happened.
