@@ -60,6 +60,8 @@ var readingNames = [readingEvents][2]string{
 
 // StreamReading are those of one stream. Its methods may be called on nil, which counts nothing.
 type StreamReading struct {
+	made time.Time
+
 	mu             sync.Mutex // guards what follows
 	counts         [readingEvents]float64
 	lanes          map[string]laneLag
@@ -77,6 +79,9 @@ type laneLag struct {
 // readStale is how long after its last good read a lane's lag grows by itself: who cannot read does not know how far behind
 // he is.
 const readStale = 30 * time.Second
+
+// readingGrace is how long the metrics of a stream are kept that is not among the names.
+const readingGrace = time.Minute
 
 // NewReading returns Reading. names returns the names of all streams, ascending, from memory.
 func NewReading(names func() []string) *Reading {
@@ -103,7 +108,7 @@ func (m *Reading) Stream(name string) *StreamReading {
 	defer m.mu.Unlock()
 	s := m.streams[name]
 	if s == nil {
-		s = &StreamReading{lanes: map[string]laneLag{}}
+		s = &StreamReading{made: time.Now(), lanes: map[string]laneLag{}}
 		m.streams[name] = s
 	}
 	return s
@@ -197,7 +202,9 @@ func (m *Reading) Collect(ch chan<- prometheus.Metric) {
 	streams := make(map[string]*StreamReading, len(m.streams))
 	for name, s := range m.streams {
 		if _, there := slices.BinarySearch(names, name); !there {
-			delete(m.streams, name)
+			if time.Since(s.made) > readingGrace { // one that is just made is not among the names yet
+				delete(m.streams, name)
+			}
 			continue
 		}
 		streams[name] = s

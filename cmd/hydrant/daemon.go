@@ -162,6 +162,14 @@ func (d *daemon) openDelivery() error {
 	workers := encodeWorkers(int64(d.c.Limits.Memory))
 	p := newParts(d.c, d.log)
 	p.secrets = d.buffer.Secrets()
+	p.directory = d.buffer.Directory()
+	var m *delivery.Manager
+	p.reading = sources.NewReading(func() (names []string) {
+		for _, s := range m.Definitions() {
+			names = append(names, s.Name)
+		}
+		return names
+	})
 	m, err := delivery.New(delivery.Options{
 		Buffer:     d.buffer,
 		Open:       p.open,
@@ -176,7 +184,7 @@ func (d *daemon) openDelivery() error {
 		return fmt.Errorf("start delivery: %w", err)
 	}
 	d.manager = m
-	if err := d.register(m.Collectors()); err != nil {
+	if err := d.register(append(m.Collectors(), p.reading)); err != nil {
 		return err
 	}
 	d.applyLimits(d.c)

@@ -21,6 +21,7 @@ import (
 	"hydrant/prefix"
 	"hydrant/sinks/file"
 	"hydrant/sinks/s3"
+	"hydrant/sources"
 )
 
 // parts translates streams as the configuration has them into pipelines. It does no I/O and is safe for
@@ -29,6 +30,9 @@ type parts struct {
 	now           atomic.Pointer[settings]
 	encoderMemory int64                // bytes that one encoder may hold; 0: its own default
 	hookMemory    int64                // bytes for all functions together
+	memory        int64                // bytes of the whole process
+	directory     [16]byte             // what names the data directory
+	reading       *sources.Reading     // metrics of sources; nil: nothing is counted
 	routeMemory   int64                // bytes for the prefixes that one stream remembers
 	secrets       controlplane.Secrets // of streams that were made over the API; nil: none
 	log           *slog.Logger
@@ -42,7 +46,7 @@ type settings struct {
 }
 
 func newParts(c *config.Config, log *slog.Logger) *parts {
-	p := &parts{log: log, hookMemory: int64(c.Limits.Memory) / memoryShares}
+	p := &parts{log: log, hookMemory: int64(c.Limits.Memory) / memoryShares, memory: int64(c.Limits.Memory)}
 	p.renew(c, func(string) bool { return false })
 	partitioned := int64(0)
 	for i := range c.Streams {
@@ -132,6 +136,14 @@ func (p *parts) check(s *config.Stream) error {
 	return closeSinks(pipe)
 }
 
+// readingOf is what the source of a stream counts with; nil: nothing is counted.
+func (p *parts) readingOf(stream string) *sources.StreamReading {
+	if p.reading == nil {
+		return nil
+	}
+	return p.reading.Stream(stream)
+}
+
 // closeSinks ends the connections of a pipeline that is not delivered.
 func closeSinks(pipe *delivery.Pipeline) error {
 	err := pipe.Destination.Sink.Close()
@@ -216,6 +228,12 @@ func (p *parts) pipeline(now *settings, inFile string, s *config.Stream) (*deliv
 	pipe.Catalog = catalogTable(&s.Format, now.aws.AccountID)
 	pipe.Transform, pipe.Hooks, more = p.transforms(now, inFile, s.Name, delimited(s))
 	flaws = append(flaws, more...)
+	if s.Source.Kinesis != nil {
+		flaws = append(flaws, p.kinesis(pipe, now, s)...)
+	}
+	if s.Source.Kafka != nil {
+		flaws = append(flaws, p.kafka(pipe, s)...)
+	}
 	switch d := &s.Destination; {
 	case d.File != nil:
 		more = names(pipe, kindOf(s), "destination.file", d.File.Prefix, d.File.ErrorOutputPrefix, d.File.TimeZone, d.File.FileExtension)
