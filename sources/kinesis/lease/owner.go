@@ -48,6 +48,7 @@ type Options struct {
 	Failover time.Duration
 	Metrics  *sources.StreamReading // nil: nothing is counted
 	Log      *slog.Logger           // nil: nothing is logged
+	Close    func()                 // called at the end of Run, when nothing is sent any longer; nil: nothing is
 }
 
 // Owner is a kinesis.Owner that shares the shards by a table. It is made for one run.
@@ -57,6 +58,7 @@ type Owner struct {
 	failover time.Duration
 	log      *slog.Logger
 	metrics  *sources.StreamReading
+	close    func()
 	changes  chan kinesis.Change
 	kick     chan struct{} // a pass is wanted now; 1
 
@@ -124,9 +126,12 @@ func New(o Options) (*Owner, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Close == nil {
+		o.Close = func() {}
+	}
 	return &Owner{
-		table: table{api: o.API, name: o.Table, timeout: max(o.Failover/3, 500*time.Millisecond)},
-		me:    workerPrefix + o.Worker, failover: o.Failover, log: o.Log.With("table", o.Table), metrics: o.Metrics,
+		close: o.Close, table: table{api: o.API, name: o.Table, timeout: max(o.Failover/3, 500*time.Millisecond)},
+		me: workerPrefix + o.Worker, failover: o.Failover, log: o.Log.With("table", o.Table), metrics: o.Metrics,
 		changes: make(chan kinesis.Change), kick: make(chan struct{}, 1), queued: make(chan struct{}, 1),
 		seen: map[string]*sighting{}, held: map[string]*held{}, told: map[string]bool{},
 	}, nil
@@ -271,6 +276,7 @@ func (o *Owner) post(c kinesis.Change) {
 
 // Run implements kinesis.Owner.
 func (o *Owner) Run(ctx context.Context) error {
+	defer o.close()
 	defer close(o.changes)
 	loops, running := errgroup.WithContext(ctx)
 	loops.Go(func() error { return o.renewing(running) })
