@@ -38,6 +38,15 @@ func New(o Options) (*Chain, error) {
 	return c, nil
 }
 
+// First returns a chain of s and then the processors of c, which may be nil.
+func First(s Stage, c *Chain) (*Chain, error) {
+	o := Options{Stages: []Stage{s}}
+	if c != nil {
+		o.Stages = append(o.Stages, c.stages...)
+	}
+	return New(o)
+}
+
 // Len is the number of processors.
 func (c *Chain) Len() int { return len(c.stages) }
 

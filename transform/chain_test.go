@@ -100,6 +100,21 @@ var (
 	broken = does(func(d *Document) (Verdict, *Failure) { panic("index out of range") })
 )
 
+func TestFirst(t *testing.T) {
+	for want, c := range map[string]*Chain{`Ok {"m":1}`: nil, "Ok {\"m\":1}\n": chain(t, newline)} {
+		c, err := First(Stage{Name: "mark", Processor: mark}, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := apply(t, c, `{}`); len(got) != 1 || got[0] != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if _, err := First(Stage{Name: "none"}, nil); err == nil {
+		t.Error("a stage without a processor was taken")
+	}
+}
+
 func TestChain(t *testing.T) {
 	for _, c := range []struct {
 		name  string
