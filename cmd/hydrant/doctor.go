@@ -22,6 +22,7 @@ import (
 	"hydrant/delivery"
 	"hydrant/prefix"
 	"hydrant/sinks"
+	"hydrant/sources/kafka"
 )
 
 const (
@@ -145,6 +146,9 @@ func probeStream(ctx context.Context, p *parts, s *config.Stream, path string, r
 	probe("destination", path+".destination."+pipe.Destination.Kind, pipe.Destination, pipe.Prefix)
 	if pipe.Errors.Sink != nil {
 		probe("backup", path+".backup."+pipe.Errors.Kind, pipe.Errors, pipe.ErrorPrefix)
+	}
+	if r, ok := pipe.Reader.(*kafka.Reader); ok {
+		report(s.Name, "source", path+".source.kafka", probeKafka(ctx, r)...)
 	}
 	for i, t := range s.Transform {
 		if t.HTTP != nil {

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"strings"
 	"time"
 
 	"hydrant/config"
 	"hydrant/delivery"
+	"hydrant/sinks"
 	"hydrant/sources/kafka"
 	"hydrant/transform"
 	"hydrant/transform/fault"
@@ -75,4 +77,19 @@ func kafkaOptions(k *config.Kafka) kafka.Options {
 		}
 	}
 	return o
+}
+
+// probeKafka asks the brokers of a stream's source.
+func probeKafka(ctx context.Context, r *kafka.Reader) (found []sinks.Finding) {
+	for _, s := range r.Probe(ctx) {
+		w := sinks.Finding{Check: s.Check, Level: sinks.OK, Found: s.Found, Key: s.Key}
+		switch {
+		case s.Err:
+			w.Level = sinks.Failed
+		case s.Key != "":
+			w.Level = sinks.Warning
+		}
+		found = append(found, w)
+	}
+	return found
 }

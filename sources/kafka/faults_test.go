@@ -330,6 +330,62 @@ func TestErrorsForPeople(t *testing.T) {
 	}
 }
 
+// TestProbe: brokers, topics and the group are asked, each with the key to change where reading would not work.
+func TestProbe(t *testing.T) {
+	c := newCluster(t, kfake.NumBrokers(2), kfake.SeedTopics(3, "t"), kfake.SeedTopics(1, "x-1"))
+	probe := func(change func(*Options)) string {
+		o := c.options()
+		change(&o)
+		r, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, s := range r.Probe(t.Context()) {
+			line := s.Check + ": " + s.Found
+			if s.Err {
+				line = "failed " + s.Key + ": " + line
+			}
+			out = append(out, line)
+		}
+		return strings.Join(out, "; ")
+	}
+	for _, x := range []struct {
+		change func(*Options)
+		want   string
+	}{
+		{func(*Options) {}, "brokers: 2 answer; topic: t has 3 partitions; group: g has no offsets yet: reading begins at start"},
+		{func(o *Options) { o.Topics = []string{"absent", "t"} }, "brokers: 2 answer; failed topics: topic: absent is not there; topic: t has 3 partitions; group: g has no offsets yet: reading begins at start"},
+		{func(o *Options) { o.Topics, o.Patterns = nil, []string{"^x-"} }, "brokers: 2 answer; topic: x-1 has 1 partitions; group: g has no offsets yet: reading begins at start"},
+		{func(o *Options) { o.Topics, o.Patterns = nil, []string{"^y-"} }, "brokers: 2 answer; topic: no topic matches yet; group: g has no offsets yet: reading begins at start"},
+	} {
+		if got := probe(x.change); got != x.want {
+			t.Errorf("%s\nwant %s", got, x.want)
+		}
+	}
+	var to sourcetest.Destination
+	run(t, c.options(), sourcetest.NewDisk(t, &to).Open(sourcetest.Options{Every: deliverEvery}))
+	c.texts("t", 3, 0, 3)
+	await(t, "commits", func() bool { return strings.Contains(probe(func(*Options) {}), "group: g has offsets of 3 partitions") })
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Err: kerr.GroupAuthorizationFailed, Count: -1, Group: "h"})
+	if got := probe(func(o *Options) { o.Group = "h" }); !strings.Contains(got, "failed group: group: h:") || !strings.Contains(got, "READ on group h") {
+		t.Error(got)
+	}
+}
+
+// TestLargeRecord: records that are larger than what is handed over at once go alone.
+func TestLargeRecord(t *testing.T) {
+	c := newCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "t"), kfake.BrokerConfigs(map[string]string{"message.max.bytes": "20000000"}))
+	c.cl = c.client(kgo.ProducerBatchMaxBytes(16 << 20))
+	var to sourcetest.Destination
+	run(t, c.options(), sourcetest.NewDisk(t, &to).Open(sourcetest.Options{Every: deliverEvery}))
+	for i, size := range []int{10, 10 << 20, 10, 3 << 20} {
+		c.produce(&kgo.Record{Topic: "t", Key: fmt.Appendf(nil, "%d", i), Value: make([]byte, size)})
+	}
+	await(t, "all of them", func() bool { return to.Len() == 4 })
+	ordered(t, &to)
+}
+
 // TestSASL: each mechanism logs in, with a password that is asked for each time.
 func TestSASL(t *testing.T) {
 	for mechanism, name := range map[string]string{Plain: "PLAIN", ScramSHA256: "SCRAM-SHA-256", ScramSHA512: "SCRAM-SHA-512"} {
@@ -421,12 +477,7 @@ func (c *counted) value(t testing.TB, name string) float64 {
 	}
 	for _, f := range families {
 		if f.GetName() == name {
-			for _, m := range f.GetMetric() {
-				if g := m.GetGauge(); g != nil {
-					return g.GetValue()
-				}
-				return m.GetCounter().GetValue()
-			}
+			return f.GetMetric()[0].GetGauge().GetValue()
 		}
 	}
 	return -1

@@ -179,7 +179,7 @@ func (l *lane) take(ctx context.Context, s *session) (fetched, bool) {
 	}
 }
 
-// What goes to the Inlet in one call at most.
+// What goes to the Inlet in one call at most, but for a record that is larger alone.
 const (
 	handRows  = 10_000
 	handBytes = 1 << 20
@@ -228,7 +228,7 @@ func (b *batch) hand(ctx context.Context, records []*kgo.Record) error {
 		}
 		if n := len(b.rows.Data); n > 0 {
 			apart := arrived.Sub(b.rows.Arrived)
-			if n >= handRows || b.bytes >= handBytes || apart > handSpread || apart < -handSpread {
+			if n >= handRows || b.bytes+len(data) > handBytes || apart > handSpread || apart < -handSpread {
 				if err := b.flush(ctx); err != nil {
 					return err
 				}
@@ -238,9 +238,10 @@ func (b *batch) hand(ctx context.Context, records []*kgo.Record) error {
 			b.rows.Arrived = arrived
 		}
 		b.rows.Data = append(b.rows.Data, data)
+		before := len(b.metas)
 		b.metas = record.AppendMeta(b.metas, &m)
 		b.ends = append(b.ends, len(b.metas))
-		b.bytes += len(data)
+		b.bytes += len(data) + len(b.metas) - before
 		b.rows.Next = tail.encode()
 	}
 	if len(b.rows.Data) > 0 {
