@@ -45,9 +45,14 @@ type sentRecord struct {
 	bad   bool      // does not fit columns, and says no time
 	event time.Time // that it says, in lives with event times
 
-	found string // key of the object that has it; under ledger.mu
-	said  string // what a function said of it last, "" for none; under ledger.mu
-	asked int    // how often it was asked; under ledger.mu
+	found string    // key of the object that has it; under ledger.mu
+	said  []opinion // of a function, in order; under ledger.mu
+}
+
+// opinion is what a function said of a record.
+type opinion struct {
+	outcome string
+	at      time.Duration
 }
 
 // seq of an acknowledged record.

@@ -224,7 +224,7 @@ func (w *world) verdict() {
 		version, key, mark := uint64(0), "", watermark{}
 		for _, seq := range seqs {
 			rec := known[seq]
-			if rec.found == "" && rec.said == "Dropped" {
+			if rec.found == "" && w.decided(rec, "Dropped") {
 				continue // and the counters have it: see empty
 			}
 			if rec.found == "" {

@@ -415,7 +415,7 @@ func (w *world) flush(p *process, name string) {
 	case err == nil:
 		w.log.mu.Lock()
 		for _, rec := range before {
-			if rec.found == "" && rec.said != "Dropped" {
+			if rec.found == "" && !w.decided(rec, "Dropped") {
 				w.violated("a flush of %q is done, but record %d (call at %v) is not there", name, rec.seq(), rec.call.begun)
 				break
 			}
