@@ -95,6 +95,9 @@ func (d *decoder) stream(c *Config, s *Stream, path string) {
 	if s.Destination.HTTP != nil {
 		d.http(s, path)
 	}
+	if r := s.Destination.Redshift; r != nil {
+		d.redshift(c, s, r, path)
+	}
 	if s.Backup != nil {
 		d.backup(c, s, path)
 	}

@@ -375,8 +375,8 @@ type Destination struct {
 	S3 *S3Destination `key:"s3"`
 	// Requests to an HTTP endpoint.
 	HTTP *HTTPDestination `key:"http"`
-
-	_ later `keys:"redshift"`
+	// Rows of a table of Amazon Redshift, by COPY from objects that are staged in a bucket. See docs/redshift.md.
+	Redshift *RedshiftDestination `key:"redshift"`
 }
 
 // FileDestination writes files under a directory.

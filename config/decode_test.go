@@ -204,7 +204,6 @@ func TestFaults(t *testing.T) {
 		{"encryption, one file for a list", with("encryption: { previous_key_files: k }"), `1:35: encryption.previous_key_files: wants a list, not a scalar: "k"`},
 		{"not yet: a processor", stream("    transform: [ { dedupe: { key: x } } ]\n"), "4:20: streams[0].transform[0].dedupe: is not supported yet (take it out)"},
 		{"not yet: a stream's key", stream("    exactly_once: true\n"), "4:5: streams[0].exactly_once: is not supported yet (take it out)"},
-		{"not yet: destination", "streams: [ { name: s, destination: { redshift: {} } } ]\n", "1:38: streams[0].destination.redshift: is not supported yet (take it out)"},
 		{"text compression", stream("    format: { text: { compression: lz4 } }\n"), "4:36: streams[0].format.text.compression: is not none, gzip, zip, snappy, hadoop_snappy or zstd: \"lz4\" (write none, gzip, zip, snappy, hadoop_snappy or zstd)"},
 		{"schema, neither", stream("    format: { parquet: { schema: { fil: x } } }\n"), "4:36: streams[0].format.parquet.schema.fil: is not a known key (did you mean file?)"},
 		{"schema, an empty mapping", stream("    format: { parquet: { schema: {} } }\n"), "4:26: streams[0].format.parquet.schema: has no column (write a list of \"name type\", one DDL string, { file: FILE } or { glue: { database: D, table: T } })"},
@@ -243,9 +242,9 @@ func TestFaults(t *testing.T) {
 		{"name with a slash", "streams: [ { name: a/b, destination: { file: { path: /l } } } ]", "1:20: streams[0].name: cannot be taken: \"a/b\" (wanted: 1 to 64 letters, digits, _, . or -)"},
 		{"no name", "streams:\n  - destination: { file: { path: /l } }", "2:5: streams[0].name: is required (1 to 64 letters, digits, _, . or -)"},
 		{"same name", smallest + "  - name: clicks\n    destination: { file: { path: /other } }\n", "4:11: streams[1].name: is the name of streams[0] already: \"clicks\" (names are unique)"},
-		{"no destination", "streams:\n  - name: s\n", "2:5: streams[0].destination: is required (exactly one of file, s3 or http)"},
-		{"empty destination", "streams:\n  - name: s\n    destination: {}\n", "3:5: streams[0].destination: wants exactly one of file, s3 or http"},
-		{"two destinations", "streams:\n  - name: s\n    destination: { file: { path: /l }, s3: { bucket: lake } }\n", "3:5: streams[0].destination: takes exactly one of file, s3 or http, and has file and s3 (keep one)"},
+		{"no destination", "streams:\n  - name: s\n", "2:5: streams[0].destination: is required (exactly one of file, s3, http or redshift)"},
+		{"empty destination", "streams:\n  - name: s\n    destination: {}\n", "3:5: streams[0].destination: wants exactly one of file, s3, http or redshift"},
+		{"two destinations", "streams:\n  - name: s\n    destination: { file: { path: /l }, s3: { bucket: lake } }\n", "3:5: streams[0].destination: takes exactly one of file, s3, http or redshift, and has file and s3 (keep one)"},
 		{"two formats", stream("    format: { text: {}, parquet: { schema: [a int] } }\n"), "4:5: streams[0].format: takes exactly one of text or parquet, and has text and parquet (keep one)"},
 		{"format as a word", stream("    format: text\n"), "4:13: streams[0].format: wants a mapping, not a scalar: \"text\" (write { text: {} })"},
 		{"file without path", "streams: [ { name: s, destination: { file: } } ]", "1:38: streams[0].destination.file.path: is required"},
@@ -315,7 +314,7 @@ streams:
 10:17: streams[0].buffer.interval: is not a duration: "5" (a duration needs a unit: did you mean 5s?)
 12:7: streams[0].destination.s3.bucket: is required (a bucket's name: 3 to 255 letters, digits, ., _ or -)
 13:17: streams[0].destination.s3.region: environment variable NOWHERE is not set (set it, or write ${NOWHERE:-default})
-14:5: streams[1].destination: wants exactly one of file, s3 or http
+14:5: streams[1].destination: wants exactly one of file, s3, http or redshift
 14:5: streams[1].name: is required (1 to 64 letters, digits, _, . or -)`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

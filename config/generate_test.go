@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "write the files that are made from this
 func comments(t *testing.T) map[string]string {
 	t.Helper()
 	var decls []ast.Decl
-	for _, name := range []string{"config.go", "transform.go", "http.go", "partition.go", "kinesis.go", "kafka.go"} {
+	for _, name := range []string{"config.go", "transform.go", "http.go", "partition.go", "kinesis.go", "kafka.go", "redshift.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
@@ -103,6 +103,8 @@ func (g *generator) schema(t reflect.Type, f *field) object {
 			oneKey("file", object{{"type", "string"}, {"minLength", json.Number("1")}}), oneKey("glue", g.structSchema(reflect.TypeFor[Glue]()))}}}
 	case reflect.TypeFor[Secret]():
 		return object{{"type", "string"}}
+	case reflect.TypeFor[RedshiftDSN]():
+		return object{{"anyOf", []any{object{{"type", "string"}, {"minLength", json.Number("1")}}, g.structSchema(reflect.TypeFor[RedshiftAddress]())}}}
 	case reflect.TypeFor[Decompress]():
 		extract := object{{"type", []any{"object", "null"}}, {"properties", object{{"extract", object{{"const", "messages"}}}}}, {"additionalProperties", false}}
 		return object{{"anyOf", []any{object{{"enum", texts([]string{string(DecompressGzip), string(DecompressLogs)})}}, expression, oneKey("cloudwatch_logs", extract)}}}
@@ -274,6 +276,9 @@ func (g *generator) reference(t reflect.Type, path, intro string) {
 		if inner == reflect.TypeFor[Schema]() {
 			g.reference(reflect.TypeFor[Glue](), child(p, "glue"), "A table of a Glue catalog.")
 		}
+		if inner == reflect.TypeFor[RedshiftDSN]() {
+			inner = reflect.TypeFor[RedshiftAddress]()
+		}
 		if inner.Kind() != reflect.Struct || inner == reflect.TypeFor[Secret]() || inner == reflect.TypeFor[Schema]() || inner == reflect.TypeFor[Header]() || shapeOf(inner).word != nil && !shapeOf(inner).several || inner.NumField() == 0 {
 			continue
 		}
@@ -338,6 +343,9 @@ func TestEveryKeyIsDescribed(t *testing.T) {
 		if typ == reflect.TypeFor[Schema]() {
 			typ = reflect.TypeFor[Glue]()
 		}
+		if typ == reflect.TypeFor[RedshiftDSN]() {
+			typ = reflect.TypeFor[RedshiftAddress]()
+		}
 		if typ.Kind() != reflect.Struct || seen[typ] || typ == reflect.TypeFor[Secret]() || typ == reflect.TypeFor[Schema]() || typ == reflect.TypeFor[Header]() {
 			return
 		}
@@ -370,6 +378,9 @@ func TestTags(t *testing.T) {
 		}
 		if typ == reflect.TypeFor[Schema]() {
 			typ = reflect.TypeFor[Glue]()
+		}
+		if typ == reflect.TypeFor[RedshiftDSN]() {
+			typ = reflect.TypeFor[RedshiftAddress]()
 		}
 		if typ.Kind() != reflect.Struct || typ == reflect.TypeFor[Secret]() || typ == reflect.TypeFor[Schema]() || typ == reflect.TypeFor[Header]() {
 			return

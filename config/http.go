@@ -304,7 +304,7 @@ func (d *decoder) backup(c *Config, s *Stream, path string) {
 	if b.File != nil && b.File.Path != "" {
 		d.filePath(c, b.File, child(at, "file.path"))
 	}
-	for _, kind := range []string{"file", "s3"} {
+	for _, kind := range []string{"file", "s3", "redshift.staging.s3"} {
 		if b.ErrorOutput == ErrorsToDestination {
 			break
 		}

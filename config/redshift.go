@@ -14,12 +14,15 @@ type RedshiftDestination struct {
 	DSN RedshiftDSN `key:"dsn" required:"true"`
 	// Table, or schema.table. It must exist; `hydrant ddl --engine redshift` prints it.
 	Table string `key:"table" required:"true"`
-	// Columns to load, in the order of the objects' columns. None: those of the schema.
+	// Columns to load, in the order of the objects' columns. None: those of the schema, or with text those of the table.
 	Columns []string `key:"columns"`
 	// More options of COPY, as in SQL. Those that Hydrant sets by itself are refused by name.
 	CopyOptions string `key:"copy_options" default:""`
 	// Columns that tell rows apart: a row replaces the one that has the same values there.
 	MergeOn []string `key:"merge_on"`
+	// With `merge_on`: columns of which the highest values, compared in this order, are the newest row's. None: what is loaded
+	// last counts, which need not be what was put last.
+	MergeOrder []string `key:"merge_order"`
 	// Role that COPY reads the bucket with: an ARN, a chain of them with commas, or `default`. Or give `credentials`.
 	IAMRole string `key:"iam_role" default:""`
 	// Credentials that COPY reads the bucket with.
@@ -49,7 +52,7 @@ type RedshiftDSN struct {
 type RedshiftAddress struct {
 	// Name of the host.
 	Host string `key:"host" required:"true"`
-	// Port.
+	// Port that it listens on.
 	Port Count `key:"port" default:"5439" min:"1" max:"65535"`
 	// Name of the database.
 	Database string `key:"database" default:"dev"`
@@ -106,7 +109,7 @@ func (r RedshiftDSN) encode() any {
 	if r.Parts == nil {
 		return "configured"
 	}
-	return r.Parts
+	return encode(reflect.ValueOf(r.Parts))
 }
 
 func (d *decoder) redshiftAddress(a *RedshiftAddress, path string) {
@@ -129,8 +132,8 @@ func (d *decoder) redshift(c *Config, s *Stream, r *RedshiftDestination, stream 
 	if r.Credentials != nil {
 		d.credentials(r.Credentials, child(path, "credentials"))
 	}
-	if len(r.Columns) == 0 && s.Format.Parquet == nil {
-		d.faultAt(child(path, "columns"), "", "is missing, and text has no schema to take columns from", "name the columns of the table")
+	if len(r.Columns) == 0 && s.Format.Parquet == nil && len(r.MergeOn) > 0 {
+		d.faultAt(child(path, "columns"), "", "is missing: merge_on needs it, and text has no schema to take columns from", "name the columns of the table")
 	}
 	if t := s.Format.Text; t != nil {
 		switch t.Compression {
@@ -146,6 +149,9 @@ func (d *decoder) redshift(c *Config, s *Stream, r *RedshiftDestination, stream 
 	if st == nil {
 		return
 	}
+	if s.Format.Parquet != nil && (st.FileExtension == ".gz" || st.FileExtension == ".snappy" || st.FileExtension == ".bz2") {
+		d.faultAt(child(path, "staging.s3.file_extension"), st.FileExtension, "makes COPY decompress a Parquet file as a whole, which it is not", "take it out")
+	}
 	at := child(path, "staging.s3")
 	d.s3(c, st, at)
 	if strings.Contains(st.Prefix, "!{") {
@@ -157,4 +163,30 @@ func (d *decoder) redshift(c *Config, s *Stream, r *RedshiftDestination, stream 
 			break
 		}
 	}
+}
+
+// takeSecrets gives r what the present configuration has. The address is taken as a whole, since that is a secret where it is
+// a URL: what an older version has to load goes to where the warehouse is now.
+func (r *RedshiftDestination) takeSecrets(stream string, present *Stream) error {
+	theirs := present.Destination.Redshift
+	switch {
+	case theirs != nil:
+		r.DSN = theirs.DSN
+		if r.Credentials != nil && theirs.Credentials != nil {
+			*r.Credentials = *theirs.Credentials
+		}
+	case r.DSN.Parts == nil, r.DSN.Parts.Password.IsSet():
+		return fmt.Errorf("stream %q has records that are not loaded yet, and the address of their warehouse is no longer in the configuration: put the stream back until they are", stream)
+	}
+	if c := r.Credentials; c != nil && theirs == nil && c.AccessKeyID.IsSet() {
+		return fmt.Errorf("stream %q has records that are not loaded yet, and the credentials of COPY are no longer in the configuration: put the stream back until they are", stream)
+	}
+	var staging *S3Destination
+	if theirs != nil {
+		staging = theirs.Staging.S3
+	}
+	if r.Staging.S3 == nil {
+		return nil
+	}
+	return r.Staging.S3.takeSecrets(stream, staging, present)
 }

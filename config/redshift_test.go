@@ -67,7 +67,7 @@ retry_duration: forever
 		{"dsn: { host: h, user: u, port: 65536 }", "redshift.dsn.port"},
 		{"dsn: { host: h, user: u, sslmode: prefer }", "redshift.dsn.sslmode"},
 		{"iam_role: r\ncredentials: { access_key_id: k, secret_access_key: s }", "redshift.iam_role"},
-		{"table: t", "redshift.columns: is missing"},
+		{"table: t\nmerge_on: [a]", "redshift.columns: is missing"},
 		{"staging: { s3: { bucket: stage, prefix: \"!{timestamp:yyyy}/\" } }", "redshift.staging.s3.prefix"},
 		{"staging: { s3: { bucket: stage, prefix: \"a b/\" } }", "redshift.staging.s3.prefix"},
 		{"staging: {}", "redshift.staging.s3: is required"},
@@ -79,6 +79,65 @@ retry_duration: forever
 		}
 		if text := strings.Join(all, "\n"); !strings.Contains(text, c.want) || strings.Contains(text, "hunter2") {
 			t.Errorf("%s:\n%s\nwant %s", c.text, text, c.want)
+		}
+	}
+}
+
+// The specification has no secrets; who works it off takes them, and the address, from the present file.
+func TestRedshiftSecrets(t *testing.T) {
+	stream := func(redshift string) *Stream {
+		return &decode(t, "streams: [ { name: s, destination: { redshift: { table: t, "+redshift+" } } } ]").Config.Streams[0]
+	}
+	const role, staging = "iam_role: default", "staging: { s3: { bucket: stage, credentials: { access_key_id: k, secret_access_key: hunter3 } } }"
+	byURL := stream(`dsn: "postgres://u:hunter2@old/d", ` + role + ", " + staging)
+	moved := stream(`dsn: "postgres://u:hunter4@new/d", ` + role + ", " + staging)
+	parts := stream("dsn: { host: h, user: u, password: hunter2 }, credentials: { access_key_id: k, secret_access_key: hunter5 }, " + staging)
+	iam := stream("dsn: { host: h, user: u, iam: { cluster: c } }, iam_role: default, staging: { s3: { bucket: stage } }")
+	for _, c := range []struct {
+		name         string
+		old, present *Stream
+		url, host    string
+		fails        bool
+	}{
+		{"the same", byURL, byURL, "postgres://u:hunter2@old/d", "", false},
+		{"it has moved", byURL, moved, "postgres://u:hunter4@new/d", "", false},
+		{"now in parts", byURL, parts, "", "h", false},
+		{"gone", byURL, nil, "", "", true},
+		{"gone, in parts", parts, nil, "", "", true},
+		{"gone, without a secret", iam, nil, "", "h", false},
+	} {
+		spec := string(c.old.Spec())
+		if strings.Contains(spec, "hunter") {
+			t.Errorf("%s: the specification holds a secret: %s", c.name, spec)
+		}
+		s, err := ParseSpec("s", []byte(spec))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again := string(s.Spec()); again != spec {
+			t.Errorf("%s: read back as\n%s\nwant\n%s", c.name, again, spec)
+		}
+		err = s.TakeSecrets(c.present)
+		if (err != nil) != c.fails {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if err != nil {
+			continue
+		}
+		r := s.Destination.Redshift
+		url, host := "", ""
+		if r.DSN.Parts != nil {
+			host = r.DSN.Parts.Host
+		} else if url, err = r.DSN.URL.Value(); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if url != c.url || host != c.host {
+			t.Errorf("%s: url %q, host %q", c.name, url, host)
+		}
+		if c.present != nil {
+			if v, err := r.Staging.S3.Credentials.SecretAccessKey.Value(); err != nil || v != "hunter3" {
+				t.Errorf("%s: the key of the bucket is %q, %v", c.name, v, err)
+			}
 		}
 	}
 }

@@ -60,6 +60,11 @@ func (s *Stream) TakeSecrets(present *Stream) error {
 			return err
 		}
 	}
+	if mine := s.Destination.Redshift; mine != nil {
+		if err := mine.takeSecrets(s.Name, present); err != nil {
+			return err
+		}
+	}
 	for i := range s.Transform {
 		if mine := s.Transform[i].HTTP; mine != nil {
 			if err := mine.takeSecrets(s.Name, present); err != nil {
@@ -95,6 +100,9 @@ func (d *S3Destination) takeSecrets(stream string, theirs *S3Destination, presen
 // Bucket is what the stream has for the same bucket as d, or nil: the place tells whose credentials are whose.
 func (s *Stream) Bucket(d *S3Destination) *S3Destination {
 	list := []*S3Destination{s.Destination.S3}
+	if r := s.Destination.Redshift; r != nil {
+		list = append(list, r.Staging.S3)
+	}
 	if s.Backup != nil {
 		list = append(list, s.Backup.S3)
 	}

@@ -91,7 +91,7 @@ func TestParseSpecErrors(t *testing.T) {
 		{"{", `stream "s": its stored specification is not readable: EOF`},
 		{good + "{}", `stream "s": its stored specification is not readable: text after the end of the document`},
 		{strings.Replace(good, `"source"`, `"sources"`, 1), `stream "s": its stored specification was written by another version of this program: sources: is not a known key (did you mean source?)`},
-		{`{"source":{"direct_put":{}}}`, `stream "s": its stored specification was written by another version of this program: destination: is required (exactly one of file, s3 or http)`},
+		{`{"source":{"direct_put":{}}}`, `stream "s": its stored specification was written by another version of this program: destination: is required (exactly one of file, s3, http or redshift)`},
 		{`[]`, `stream "s": its stored specification was written by another version of this program: wants a mapping, not a list`},
 		{strings.Repeat("[", 100), `stream "s": its stored specification is not readable: too large`},
 	} {

@@ -264,8 +264,8 @@ func TestWaiting(t *testing.T) {
 	check = notYet
 	b.f("CreateDeliveryStream", endpoint("web", `,"AccessKey":"open-sesame"`), created("web"))
 	for name, want := range map[string]string{
-		"red": "this version cannot deliver it, so its records wait for one that can: redshiftDestinationConfiguration: delivery into Redshift is yet to come.",
-		"web": "this version cannot deliver it, so its records wait for one that can: its destination is yet to come.",
+		"red": "it cannot be delivered, so its records wait until it can be: redshiftDestinationConfiguration: COPY of Amazon Redshift reads buckets of AWS alone, and aws.endpoints.s3 names another store.",
+		"web": "it cannot be delivered, so its records wait until it can be: its destination is yet to come.",
 	} {
 		s, _ := b.r.Definition(name)
 		_, err := ConfigSpec(s.Spec)
@@ -296,7 +296,7 @@ func TestWaiting(t *testing.T) {
 	// One that is delivered does not wait again, neither by an update nor by an older version.
 	b.made("logs", "")
 	b.f("UpdateDestination", updateTo("Redshift", "logs", "1", someRole+`,`+someCluster+`,"Username":"loader","Password":"hunter22","S3Update":{`+someRole+`,`+someBucket+`}`),
-		"InvalidArgumentException: redshiftDestinationConfiguration is not supported by this version: delivery into Redshift is yet to come.")
+		"InvalidArgumentException: redshiftDestinationConfiguration is not supported by this version: COPY of Amazon Redshift reads buckets of AWS alone, and aws.endpoints.s3 names another store.")
 	check = notYet
 	if err := b.Adopt(t.Context(), someAWS); err == nil || string(b.spec("web").config) != string(stored.config) {
 		t.Errorf("an older version: %v", err)
@@ -320,6 +320,38 @@ func TestWaiting(t *testing.T) {
 	b.f("DeleteDeliveryStream", `{"DeliveryStreamName":"red","AllowForceDelete":true}`, `{}`)
 	if d := b.describe("red"); d.FailureDescription != nil {
 		t.Errorf("deleted by force: %+v", d)
+	}
+}
+
+// A stream into Redshift waits as long as the settings name a store that COPY does not read, and is delivered, with its
+// password, as soon as they do not.
+func TestWaitsForAnotherStore(t *testing.T) {
+	b := newBench(t)
+	b.f("CreateDeliveryStream", redshift("red", `,"Password":"hunter22"`), created("red"))
+	if b.spec("red").config != nil {
+		t.Fatal("it does not wait")
+	}
+	aws := someAWS
+	aws.Endpoints.S3 = ""
+	if err := b.Adopt(t.Context(), aws); err != nil {
+		t.Fatal(err)
+	}
+	stored := b.spec("red")
+	c, err := config.ParseSpec("red", stored.config)
+	if err != nil || c.Destination.Redshift.Table != "clicks" || !c.Destination.Redshift.DSN.Parts.Password.IsSet() {
+		t.Fatalf("stored %s, %v", stored.config, err)
+	}
+	secrets, err := SecretsOf(b.r.streams["red"].Spec, b.safe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets.Into(c)
+	if got, err := c.Destination.Redshift.DSN.Parts.Password.Value(); err != nil || got != "hunter22" {
+		t.Errorf("password %q, %v", got, err)
+	}
+	// One that is delivered goes on, whatever the settings come to.
+	if err := b.Adopt(t.Context(), someAWS); err == nil || b.spec("red").config == nil {
+		t.Errorf("back to another store: %v", err)
 	}
 }
 

@@ -12,11 +12,11 @@ import (
 // says that it waits (firehose.NotDeliverable). It has no configuration then: delivery cannot open it, its records
 // wait in the journal, and Adopt gives it its configuration as soon as a version can.
 
-// WaitingError says that a stream waits for a version of the program that can deliver it.
+// WaitingError says that a stream waits for a version of the program, or for settings, that can deliver it.
 type WaitingError struct{ Reason string }
 
 func (e *WaitingError) Error() string {
-	return "this version cannot deliver it, so its records wait for one that can: " + e.Reason
+	return "it cannot be delivered, so its records wait until it can be: " + e.Reason
 }
 
 // waiting is why a stored stream waits; nil where it does not.
@@ -24,8 +24,9 @@ func (s storedSpec) waiting() error {
 	if s.config != nil {
 		return nil
 	}
-	// Only the document's kind decides, so neither name nor settings matter.
-	_, err := s.document.Config("waiting", config.AWS{})
+	// It waits, so whatever may make a stream of its kind wait is the reason: what this version cannot do, or a store that
+	// its destination does not read.
+	_, err := s.document.Config("waiting", config.AWS{Endpoints: config.Endpoints{S3: "http://another.invalid"}})
 	if n, ok := errors.AsType[*firehose.NotDeliverable](err); ok {
 		return &WaitingError{n.Error()}
 	}

@@ -330,7 +330,7 @@ func (s *stream) skipAt(ctx context.Context, t *task, to place) (taken bool, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, skipTime)
 	defer cancel()
-	answer, err := to.sink.(sinks.Finisher).Skip(ctx, []sinks.Part{t.part(t.info().Records)})
+	answer, err := to.sink.(sinks.Finisher).Skip(ctx, []sinks.Part{t.part(s.rowsOf(t))})
 	if err != nil {
 		return false, fmt.Errorf("have %q skipped: %w", t.info().Key, err)
 	}

@@ -19,18 +19,18 @@ type loadMetrics struct {
 	staged  *prometheus.Desc
 }
 
-func newLoadMetrics() loadMetrics {
+func newLoadMetrics(prefix string) loadMetrics {
 	return loadMetrics{
 		objects: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "hydrant_load_objects_total",
+			Name: prefix + "load_objects_total",
 			Help: "Staged objects that a load was asked to take into the database, by outcome.",
 		}, []string{"stream", "outcome"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "hydrant_load_seconds",
+			Name:    prefix + "load_seconds",
 			Help:    "Duration of loads into the database, of whatever outcome; one may take many objects.",
 			Buckets: prometheus.ExponentialBuckets(0.05, 3, 10),
 		}, []string{"stream"}),
-		staged: describe("staged_objects", "Objects that are stored where the database reads them, and not in it yet."),
+		staged: describeAs(prefix, "staged_objects", "Objects that are stored where the database reads them, and not in it yet."),
 	}
 }
 

@@ -15,7 +15,7 @@ const (
 	// maxTogether is the number of objects of one load.
 	maxTogether = 1000
 	// loadBase and loadCap bound the wait for a database that does not take anything.
-	loadBase = time.Second
+	loadBase = retryBase
 	loadCap  = time.Minute
 	// refusedCap bounds the wait before an object is loaded again that cannot be loaded. The first wait is slowBase.
 	refusedCap = 5 * time.Minute

@@ -97,7 +97,7 @@ func newMetrics(prefix string) *metrics {
 			Buckets: prometheus.ExponentialBuckets(1<<10, 4, 11),
 		}, []string{"stream"}),
 		hooks: newHookMetrics(),
-		loads: newLoadMetrics(),
+		loads: newLoadMetrics(prefix),
 	}
 }
 

@@ -186,10 +186,10 @@ func TestStreamThatWaits(t *testing.T) {
 	if s := d.status(name); s.State != "failed" || s.Accepted != 1 || s.Backlog != 1 || s.Unaccounted != 0 {
 		t.Errorf("status %+v", s)
 	}
-	if shown := d.cli(0, nil, "stream", "show", name, "--admin", d.admin); !strings.Contains(shown, "delivery into Redshift is yet to come") {
+	if shown := d.cli(0, nil, "stream", "show", name, "--admin", d.admin); !strings.Contains(shown, "COPY of Amazon Redshift reads buckets of AWS alone") {
 		t.Errorf("stream show says\n%s", shown)
 	}
-	if !strings.Contains(d.log.String(), "delivery into Redshift is yet to come") {
+	if !strings.Contains(d.log.String(), "COPY of Amazon Redshift reads buckets of AWS alone") {
 		t.Error("the log does not say why")
 	}
 	// What waits is more than the ring of the journal and the memory for it have room for, and less than the disk has.

@@ -196,7 +196,7 @@ type NotDeliverable struct {
 	Member string // path in the request, like extendedS3DestinationConfiguration.processingConfiguration
 	Reason string // a sentence
 	// Waits: the stream is taken all the same, and its records wait for a version that can. So it is for the types of
-	// destinations that are all still to come, Redshift and HTTP endpoints; an S3 stream that asks for more than there is
+	// destinations that came after others, Redshift and HTTP endpoints; an S3 stream that asks for more than there is
 	// would wait beside others that are delivered, and nobody would look for it.
 	Waits bool
 }

@@ -51,7 +51,7 @@ func (d *Document) ConfigWithSchema(name string, aws config.AWS, schema config.S
 	if err := d.deliverable(); err != nil {
 		return nil, err
 	}
-	hints := d.conf.sub(bufferingMember)
+	hints := d.staged().sub(bufferingMember)
 	s := &config.Stream{
 		Name:   name,
 		Source: config.Source{DirectPut: &config.DirectPut{}},
@@ -72,6 +72,10 @@ func (d *Document) ConfigWithSchema(name string, aws config.AWS, schema config.S
 	case httpEndpoint:
 		s.Destination.HTTP = d.endpoint()
 		s.Backup, err = d.failedData(aws)
+	case redshift:
+		if s.Destination.Redshift, err = d.warehouse(aws); err == nil {
+			s.Backup, err = d.sourceBackup(aws)
+		}
 	default:
 		if s.Destination.S3, err = bucketOf(d.conf, aws); err == nil {
 			s.Backup, err = d.sourceBackup(aws)
@@ -185,21 +189,23 @@ func (s Secrets) Into(stream *config.Stream) {
 	if h := stream.Destination.HTTP; h != nil {
 		h.AccessKey = s.AccessKey
 	}
+	if r := stream.Destination.Redshift; r != nil && r.DSN.Parts != nil {
+		r.DSN.Parts.Password = s.Password
+	}
+}
+
+// notDeliverable names a member of the destination, "" the destination itself, and why it is not delivered.
+func (d *Document) notDeliverable(member, reason string) error {
+	path := lowerFirst(d.kind.create)
+	if member != "" {
+		path += "." + lowerFirst(member)
+	}
+	return &NotDeliverable{Member: path, Reason: reason, Waits: d.kind != extendedS3}
 }
 
 // deliverable names what this version describes and does not deliver.
 func (d *Document) deliverable() error {
-	refuse := func(member, reason string) error {
-		path := lowerFirst(d.kind.create)
-		if member != "" {
-			path += "." + lowerFirst(member)
-		}
-		return &NotDeliverable{Member: path, Reason: reason, Waits: d.kind != extendedS3}
-	}
-	switch {
-	case d.kind == redshift:
-		return refuse("", "delivery into Redshift is yet to come.")
-	}
+	refuse := d.notDeliverable
 	if c := d.conf.sub(processingMember); c.boolean("Enabled") {
 		for _, p := range c.list("Processors") {
 			switch kind := p.(tree).text("Type"); kind {
@@ -324,7 +330,7 @@ func (d *Document) text() *config.Text {
 	if c := d.conf.sub(processingMember); c.boolean("Enabled") && has(c, appendDelimiter) {
 		t.Delimiter = "between"
 	}
-	t.Compression = compression(d.conf)
+	t.Compression = compression(d.staged())
 	return t
 }
 

@@ -133,6 +133,71 @@ func TestConfigOfEndpoint(t *testing.T) {
 	wantError(t, "bucket", err, "InvalidArgumentException", "BucketARN arn:aws:s3:::ab does not name a bucket; names have at least 3 characters.")
 }
 
+// A Redshift destination, its password apart.
+func TestConfigOfWarehouse(t *testing.T) {
+	const base = `{"source":{"direct_put":{}},"format":{"text":{"delimiter":"none","compression":"none"}},"buffer":{"size":"5MiB","interval":"5m","file_size":"0"},
+		"destination":{"redshift":{"dsn":{"host":"c.abc.eu-west-1.redshift.amazonaws.com","port":"5439","database":"dev","user":"loader","password":"configured","sslmode":"verify-full","sslrootcert":""},
+		"table":"clicks","copy_options":"DELIMITER '|'","iam_role":"` + role + `","staging":{"s3":{"bucket":"lake","prefix":"","error_output_prefix":"","time_zone":"UTC","file_extension":"",
+		"region":"eu-west-1","endpoint":"","path_style":"auto","checksum":"auto","credentials":{"profile":"","role_arn":""},"encryption":"none","storage_class":"","retry_duration":"forever"}},
+		"ledger_table":"hydrant_ledger","retry_duration":"1h"}}}`
+	settings := local
+	settings.Endpoints.S3 = ""
+	f := func(want string, edits ...string) {
+		t.Helper()
+		d, secrets := mustCreate(t, edit(t, toRed, edits...))
+		s, err := d.Config("logs", settings)
+		if err != nil {
+			t.Errorf("%v: %v", edits, err)
+			return
+		}
+		secrets.Into(s)
+		if got := string(s.Spec()); edit(t, got) != edit(t, want) || strings.Contains(got, "hunter") {
+			t.Errorf("%v: got\n%s\nwant\n%s", edits, edit(t, got), edit(t, want))
+		}
+		back, err := config.ParseSpec(s.Name, s.Spec())
+		if err != nil || string(back.Spec()) != string(s.Spec()) {
+			t.Fatalf("%v: read back %v", edits, err)
+		}
+		secrets.Into(back)
+		got, err1 := back.Destination.Redshift.DSN.Parts.Password.Value()
+		given, err2 := secrets.Password.Value()
+		if err1 != nil || err2 != nil || got != given {
+			t.Errorf("%v: the password is lost: %v, %v", edits, err1, err2)
+		}
+	}
+	const r = "destination.redshift."
+	f(base)
+	f(edit(t, base, r+`dsn.host="w.1.eu-west-1.redshift-serverless.amazonaws.com"`, r+`dsn.port="5440"`, r+`dsn.database="d-$_"`),
+		red+`ClusterJDBCURL="jdbc:postgresql://w.1.eu-west-1.redshift-serverless.amazonaws.com:5440/d-$_"`)
+	f(edit(t, base, `format.text.compression="gzip"`, r+`staging.s3.prefix="stage/"`, `buffer.size="1MiB"`, `buffer.interval="15m"`),
+		red+`S3Configuration.CompressionFormat="GZIP"`, red+`S3Configuration.Prefix="stage/"`, red+`S3Configuration.BufferingHints={"SizeInMBs":1,"IntervalInSeconds":900}`)
+	f(edit(t, base, r+`columns=["id","At","a\"b"]`, r+`copy_options="json 'auto' gzip"`), red+`CopyCommand={"DataTableName":"clicks","DataTableColumns":" id,\"At\", \"a\"\"b\" ","CopyOptions":"json 'auto' gzip"}`)
+	f(edit(t, base, r+`copy_options="NULL 'csv it''s json' DELIMITER '|'"`), red+`CopyCommand={"DataTableName":"clicks","CopyOptions":"NULL 'csv it''s json'"}`)
+	f(edit(t, base, r+`copy_options="Format as Csv"`), red+`CopyCommand={"DataTableName":"clicks","CopyOptions":"Format as Csv"}`)
+	f(edit(t, base, r+`retry_duration="0s"`), red+`RetryOptions={"DurationInSeconds":0}`)
+	f(edit(t, base, `transform=[{"decompress":"gzip"}]`), red+`ProcessingConfiguration={"Enabled":true,"Processors":[`+gunzip+`]}`)
+	f(edit(t, base, `backup={"mode":"all","s3":{"bucket":"lake","prefix":"raw/","error_output_prefix":"","time_zone":"UTC","file_extension":"","region":"eu-west-1","endpoint":"",
+		"path_style":"auto","checksum":"auto","credentials":{"profile":"","role_arn":""},"encryption":"none","storage_class":"","retry_duration":"forever"},"compression":"none",
+		"buffer":{"size":"5MiB","interval":"5m"},"error_output":"destination"}`), red+`S3BackupMode="Enabled"`,
+		red+`S3BackupConfiguration={"RoleARN":"`+role+`","BucketARN":"`+bucket+`","Prefix":"raw/"}`)
+	for _, endpoint := range []string{"https://s3.eu-west-1.amazonaws.com", "https://s3.cn-north-1.amazonaws.com.cn"} {
+		d, _ := mustCreate(t, toRed)
+		settings.Endpoints.S3 = endpoint
+		if _, err := d.Config("logs", settings); err != nil {
+			t.Errorf("%s: %v", endpoint, err)
+		}
+	}
+	// A warehouse that is not AWS's may read another store.
+	settings.Endpoints.S3 = "http://127.0.0.1:9000"
+	d, _ := mustCreate(t, edit(t, toRed, red+`ClusterJDBCURL="jdbc:redshift://c.redshift.example:5439/dev"`))
+	if _, err := d.Config("logs", settings); err != nil {
+		t.Error(err)
+	}
+	d, _ = mustCreate(t, edit(t, toRed, red+`ClusterJDBCURL="jdbc:redshift://c.redshift.example:65536/dev"`))
+	_, err := d.Config("logs", settings)
+	wantError(t, "port", err, "InvalidArgumentException", "ClusterJDBCURL has the port 65536; ports go from 1 to 65535.")
+}
+
 func TestConfigWithSchema(t *testing.T) {
 	schema := config.Schema{Columns: []string{"id string", "ts timestamp"}}
 	f := func(want string, edits ...string) {
@@ -188,7 +253,7 @@ func TestNotDeliverable(t *testing.T) {
 		wantError(t, member, n.Answer(), "InvalidArgumentException", member+" is not supported by this version: "+reason)
 	}
 	const extPath = "extendedS3DestinationConfiguration"
-	f("redshiftDestinationConfiguration", "delivery into Redshift is yet to come.", toRed)
+	f("redshiftDestinationConfiguration", "COPY of Amazon Redshift reads buckets of AWS alone, and aws.endpoints.s3 names another store.", toRed)
 	f(extPath+".dataFormatConversionConfiguration.schemaConfiguration", "the AWS Glue table db.clicks cannot be read. Declare the stream with its schema in the configuration file.",
 		s3, ext+`DataFormatConversionConfiguration=`+conversionJSON)
 	f(extPath+".dataFormatConversionConfiguration.outputFormatConfiguration.serializer.orcSerDe", "ORC is not written; ParquetSerDe is.",

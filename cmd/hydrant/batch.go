@@ -20,7 +20,7 @@ func (c *cli) batchCommand() *cobra.Command {
 	return group("batch", "Show batches that are not delivered yet; retry or divert them",
 		`Shows the batches of a running daemon that are decided and not delivered whole, and gives one that is stuck an exit. A
 batch is a set of finished objects: their names and bytes are fixed, and are sent until the destination has them.`,
-		c.batchListCommand(), c.batchRetryCommand(), c.batchDivertCommand())
+		c.batchListCommand(), c.batchRetryCommand(), c.batchDivertCommand(), c.batchBackfillCommand())
 }
 
 func (a *adminClient) batches(ctx context.Context, stream string, timeout time.Duration) ([]admin.Waiting, error) {

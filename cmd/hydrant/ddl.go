@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,8 @@ func (c *cli) ddlCommand() *cobra.Command {
 aws glue create-table. Folders of the prefix become partitions that the engine computes by itself (partition
 projection), so that nothing has to register them.
 
-For redshift the table has the types that COPY of Parquet wants, and the ledger table goes with it.`,
+For redshift the table has the types that COPY of Parquet wants, and the ledger table goes with it. What the user that
+loads has to be granted stands below, as comments.`,
 		Example: "  hydrant ddl -c hydrant.yaml --stream clicks --engine athena",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -52,8 +54,8 @@ For redshift the table has the types that COPY of Parquet wants, and the ledger 
 	configFlag(cmd, &file)
 	cmd.Flags().StringVar(&stream, "stream", "", "`NAME` of the stream; may be left out where there is only one")
 	cmd.Flags().StringVar(&engine, "engine", "", "athena, trino, duckdb, redshift or glue")
-	cmd.Flags().StringVar(&table, "table", "", "`NAME` of the table, or schema.table (default the stream's name)")
-	cmd.Flags().StringVar(&ledger, "ledger", redshift.DefaultLedger, "`NAME` of the ledger table, for redshift")
+	cmd.Flags().StringVar(&table, "table", "", "`NAME` of the table, or schema.table (default that of a redshift destination, else the stream's name)")
+	cmd.Flags().StringVar(&ledger, "ledger", "", "`NAME` of the ledger table, for redshift (default the destination's, else "+redshift.DefaultLedger+")")
 	return cmd
 }
 
@@ -64,6 +66,14 @@ func tableOf(s *config.Stream, engine ddl.Engine, table, ledger string) (string,
 	schema, err := parseSchema(s.Format.Parquet.Schema)
 	if err != nil {
 		return "", err
+	}
+	if r := s.Destination.Redshift; r != nil && engine == ddl.Redshift {
+		if table == "" {
+			table = r.Table
+		}
+		if ledger == "" {
+			ledger = r.LedgerTable
+		}
 	}
 	if table == "" {
 		table = notInNames.ReplaceAllString(strings.ToLower(s.Name), "_")
@@ -86,7 +96,12 @@ func tableOf(s *config.Stream, engine ddl.Engine, table, ledger string) (string,
 			return "", usageError{fmt.Errorf("--ledger: %w", err)}
 		}
 		t.Ledger = redshift.LedgerDDL(n)
-		return ddl.Write(engine, t)
+		text, err := ddl.Write(engine, t)
+		if err != nil {
+			return "", err
+		}
+		merge := s.Destination.Redshift != nil && len(s.Destination.Redshift.MergeOn) > 0
+		return text + grants(name, n, merge), nil
 	}
 	prefix := ""
 	switch d := s.Destination; {
@@ -109,4 +124,25 @@ func tableOf(s *config.Stream, engine ddl.Engine, table, ledger string) (string,
 		return "", usageError{err}
 	}
 	return text, nil
+}
+
+// grants are the rights of the user that loads, as comments: its name is not known here.
+func grants(table, ledger redshift.Name, merge bool) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, "-- "+format+"\n", args...) }
+	line("The user that loads needs these rights, with its own name in place of loader:")
+	for _, schema := range slices.Compact([]string{table.Schema, ledger.Schema}) {
+		if schema != "" {
+			line("GRANT USAGE ON SCHEMA %s TO loader;", schema)
+		}
+	}
+	rights := "INSERT"
+	if merge {
+		rights = "INSERT, SELECT, UPDATE, DELETE"
+		line("GRANT TEMP ON DATABASE dev TO loader; (dev is the database)")
+	}
+	line("GRANT %s ON %s TO loader;", rights, table)
+	line("GRANT ALL ON %s TO loader;", ledger)
+	line("LOCK may want more than that from who does not own a table: ALTER TABLE %s OWNER TO loader; is safe.", ledger)
+	return b.String()
 }

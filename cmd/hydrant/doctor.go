@@ -144,7 +144,7 @@ func probeStream(ctx context.Context, p *parts, s *config.Stream, path string, r
 		}
 	}
 	probe("destination", path+".destination."+pipe.Destination.Kind, pipe.Destination, pipe.Prefix)
-	if pipe.Errors.Sink != nil {
+	if s.Backup != nil && pipe.Errors.Sink != nil {
 		probe("backup", path+".backup."+pipe.Errors.Kind, pipe.Errors, pipe.ErrorPrefix)
 	}
 	if r, ok := pipe.Reader.(*kafka.Reader); ok {

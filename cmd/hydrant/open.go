@@ -201,6 +201,9 @@ func texts(s *config.Stream) (flaws []flaw) {
 	if d := s.Destination.S3; d != nil {
 		flaws = append(flaws, names(&pipe, kindOf(s), "destination.s3", d.Prefix, d.ErrorOutputPrefix, "UTC", "")...)
 	}
+	if r := s.Destination.Redshift; r != nil && r.Staging.S3 != nil {
+		flaws = append(flaws, names(&pipe, prefix.Prefix, "destination.redshift.staging.s3", r.Staging.S3.Prefix, r.Staging.S3.ErrorOutputPrefix, "UTC", "")...)
+	}
 	if b := s.Backup; b != nil && b.File != nil {
 		flaws = append(flaws, names(&pipe, prefix.Prefix, "backup.file", b.File.Prefix, b.File.ErrorOutputPrefix, "UTC", "")...)
 	}
@@ -254,6 +257,8 @@ func (p *parts) pipeline(now *settings, inFile string, s *config.Stream) (*deliv
 		pipe.Destination.Sink = sink
 	case d.HTTP != nil:
 		more = p.endpoint(pipe, inFile, s)
+	case d.Redshift != nil:
+		more = p.redshift(pipe, now, inFile, s)
 	default:
 		panic("bug: a stream without a destination came through the decoder")
 	}

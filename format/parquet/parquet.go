@@ -256,5 +256,8 @@ func (f *Format) Extension() string { return ".parquet" }
 // ContentEncoding is empty: compression is inside the file.
 func (f *Format) ContentEncoding() string { return "" }
 
+// Schema is the columns of the files, the one for unknown fields included. It is not to be changed.
+func (f *Format) Schema() *format.Schema { return f.o.Schema }
+
 // SchemaVersion is the version of the schema, the column for unknown fields included.
 func (f *Format) SchemaVersion() string { return f.version }

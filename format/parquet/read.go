@@ -69,6 +69,20 @@ func ReadRows(r io.ReaderAt, size int64, max int) (rows [][]byte, err error) {
 	return rows, nil
 }
 
+// CountRows is the number of rows of a Parquet file, ours or another's, as its footer has it.
+func CountRows(r io.ReaderAt, size int64) (n int64, err error) {
+	defer func() {
+		if p := recover(); p != nil { // see ReadRows
+			err = fmt.Errorf("damaged Parquet file: %v", p)
+		}
+	}()
+	f, err := openFile(r, size)
+	if err != nil {
+		return 0, err
+	}
+	return f.NumRows(), nil
+}
+
 // openFile checks what the reader takes on trust: it makes room for a footer as long as the file says.
 func openFile(r io.ReaderAt, size int64) (*pqgo.File, error) {
 	var tail [8]byte

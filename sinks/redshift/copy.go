@@ -34,9 +34,6 @@ var (
 func newStatement(o *Options) (*statement, error) {
 	s := &statement{}
 	var err error
-	if len(o.Columns) == 0 {
-		return nil, errors.New("columns are missing: COPY always names them, since Parquet is loaded by position")
-	}
 	if s.columns, err = identifiers(o.Columns); err != nil {
 		return nil, fmt.Errorf("columns: %w", err)
 	}
@@ -52,6 +49,9 @@ func newStatement(o *Options) (*statement, error) {
 		s.format = u.format
 	case u.format != 0 && u.format != s.format:
 		return nil, fmt.Errorf("copy_options: FORMAT %s is given, and the objects are %s", u.format, s.format)
+	}
+	if len(s.columns) == 0 && (s.format == Parquet || len(o.MergeOn) > 0) {
+		return nil, errors.New("columns are missing: Parquet is loaded by position, and merge_on needs to know what is loaded")
 	}
 	compression, known := compressions[o.Compression]
 	if s.format == Parquet {
@@ -142,7 +142,10 @@ func (s *statement) copy(table, manifest string, keys Keys) (string, error) {
 			auth += " SESSION_TOKEN " + literal(keys.SessionToken)
 		}
 	}
-	return "COPY " + table + " (" + strings.Join(s.columns, ", ") + ") FROM " + literal(manifest) + " " + auth + " " + s.before + " MANIFEST" + s.after, nil
+	if len(s.columns) > 0 {
+		table += " (" + strings.Join(s.columns, ", ") + ")"
+	}
+	return "COPY " + table + " FROM " + literal(manifest) + " " + auth + " " + s.before + " MANIFEST" + s.after, nil
 }
 
 // mask takes secrets out of a text that a server wrote.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/redshift"
 	"github.com/aws/aws-sdk-go-v2/service/redshiftserverless"
 )
@@ -21,7 +22,7 @@ type IAM struct {
 	Database  string
 	// User in the database, of a cluster. "": the one that goes with the caller's identity.
 	User string
-	AWS  aws.Config // region and credentials
+	AWS  aws.Config // region and credentials; without those, the AWS chain's
 	// Endpoint in place of AWS's; "" is AWS's.
 	Endpoint string
 }
@@ -44,6 +45,9 @@ func (o IAM) NewLogin() (func(context.Context) (Login, error), error) {
 	var base *string
 	if o.Endpoint != "" {
 		base = &o.Endpoint
+	}
+	if o.AWS.Credentials == nil {
+		o.AWS.Credentials = &chain{region: o.AWS.Region}
 	}
 	if o.Workgroup != "" {
 		client := redshiftserverless.NewFromConfig(o.AWS, func(c *redshiftserverless.Options) { c.BaseEndpoint = base })
@@ -86,4 +90,29 @@ func (o *IAM) login(user, password *string) (Login, error) {
 		return Login{}, fmt.Errorf("get credentials of %q: the answer has no user or no password", o.Cluster+o.Workgroup)
 	}
 	return l, nil
+}
+
+// chain is AWS's chain of credentials (environment, shared files, container, instance), looked through when they are asked
+// for: making a source of logins does no I/O, and what changes there takes effect without a restart.
+type chain struct{ region, profile string }
+
+func (c *chain) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	options := []func(*config.LoadOptions) error{config.WithRegion(c.region)}
+	if c.profile != "" {
+		options = append(options, config.WithSharedConfigProfile(c.profile))
+	}
+	loaded, err := config.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return aws.Credentials{}, fmt.Errorf("load AWS's settings: %w", err)
+	}
+	return loaded.Credentials.Retrieve(ctx)
+}
+
+// ChainKeys are the keys of AWS's chain of credentials, or of a profile of its files, for COPY.
+func ChainKeys(region, profile string) func(context.Context) (Keys, error) {
+	c := &chain{region, profile}
+	return func(ctx context.Context) (Keys, error) {
+		k, err := c.Retrieve(ctx)
+		return Keys{k.AccessKeyID, k.SecretAccessKey, k.SessionToken}, err
+	}
 }

@@ -47,7 +47,7 @@ type Options struct {
 	Login func(context.Context) (Login, error)
 
 	Table       string   // table or schema.table, which exists; required
-	Columns     []string // in the order of the objects' columns; required
+	Columns     []string // in the order of the objects' columns; none of text: all of the table
 	Format      Format   // of the objects; 0 is what CopyOptions say, else JSON
 	Compression string   // of the objects as a whole: none, gzip or zstd; of Parquet it is not looked at
 	Nested      bool     // Parquet has columns inside columns, which go into SUPER

@@ -221,7 +221,7 @@ func TestStatement(t *testing.T) {
 		o    Options
 		want string
 	}{
-		{Options{Columns: []string{}}, "columns"}, {Options{Columns: []string{"a", "A"}}, `"A" is named twice`},
+		{Options{Columns: []string{}, Format: Parquet}, "columns"}, {Options{Columns: []string{}, MergeOn: []string{"a"}}, "columns"}, {Options{Columns: []string{"a", "A"}}, `"A" is named twice`},
 		{Options{IAMRole: "role"}, "iam_role"}, {Options{IAMRole: role, Keys: keys}, "keep one"}, {Options{Region: "x'"}, "region"},
 		{Options{Compression: "snappy"}, "snappy"}, {Options{Compression: "hadoop_snappy"}, "hadoop_snappy"},
 		{Options{CopyOptions: "gzip"}, "GZIP"}, {Options{Compression: "gzip", CopyOptions: "zstd"}, "ZSTD"}, {Options{CopyOptions: "gzip zstd"}, "two compressions"},
