@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -612,4 +614,107 @@ func TestWhatPasses(t *testing.T) {
 		t.Errorf("no server: %v", err)
 	}
 	client.Close()
+}
+
+// In a table of several streams the leases of this one are used, with keys of their form, and those of others are left alone.
+func TestTableOfSeveralStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		for _, av := range fixture(t, "kcl3.json") {
+			m.items[keyIn(av)] = av
+		}
+		const ours, theirs = "123456789012:clicks:1725000000:", "999999999999:clicks:1725000000:shardId-000000000007"
+		before := maps.Clone(m.items)
+		w := &world{t: t, api: m, table: "leases", failover: 10 * time.Second}
+		k := w.start("a", "shardId-000000000007 shardId-000000000008<shardId-000000000007", trim)
+		k.has("shardId-000000000007") // those who had it, and were to have it, are dead
+		if c := k.change("shardId-000000000007"); c.From.Sequence != number56 {
+			t.Errorf("goes on at %+v", c)
+		}
+		lane := k.lane("shardId-000000000007")
+		k.commits(lane, kinesis.Checkpoint{Sequence: number56[:55] + "1"}, nil)
+		if err := k.End(t.Context(), lane, nil); err != nil {
+			t.Fatal(err)
+		}
+		w.eventually("the child is read", func() bool { return k.lane("shardId-000000000008").Shard != "" })
+		child := m.items[ours+"shardId-000000000008"]
+		if shown(child[attrStream]) != "S"+strings.TrimSuffix(ours, ":") || shown(child[attrShard]) != "SshardId-000000000008" {
+			t.Errorf("the child's lease is %v", child)
+		}
+		parent := m.items[ours+"shardId-000000000007"]
+		if shown(parent["throughputKBps"]) != "N12.37" || shown(parent[attrCheckpoint]) != "SSHARD_END" || parent[attrCheckpointOwner] != nil {
+			t.Errorf("the parent's lease is %v", parent)
+		}
+		for key, av := range before {
+			if !strings.HasPrefix(key, ours) && !reflect.DeepEqual(m.items[key], av) || m.items[theirs] == nil {
+				t.Errorf("%s is changed to %v", key, m.items[key])
+			}
+		}
+		if len(m.items) != len(before)+1 {
+			t.Errorf("there are %d items, and were %d", len(m.items), len(before))
+		}
+	})
+}
+
+// A lease at LATEST of a KCL that read nothing begins when it is taken, and there again if it is lost before a commit.
+func TestLatestIsResolvedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		for _, it := range leasesOf("s0=LATEST s1=TIME") {
+			m.items[it.key] = it.attributes()
+		}
+		w := &world{t: t, api: m, table: "leases", failover: 10 * time.Second}
+		began := time.Now()
+		k := w.start("a", "s0 s1", trim)
+		k.has("s0 s1")
+		first := k.change("s0").From
+		if first.Sequence != kinesis.AtTimestamp || first.Time.Sub(began).Abs() > time.Second {
+			t.Errorf("begins at %v, and it is %v", first, began)
+		}
+		if got := k.change("s1").From; got != trim {
+			t.Errorf("a time that nobody knows is %v", got)
+		}
+		k.crash()
+		time.Sleep(time.Hour)
+		k = w.start("b", "s0 s1", trim)
+		k.has("s0 s1")
+		if got := k.change("s0").From; got != first {
+			t.Errorf("begins at %v, and before at %v", got, first)
+		}
+		if shown(m.items["s0"][attrCheckpoint]) != "SLATEST" {
+			t.Errorf("the KCL finds %v", m.items["s0"])
+		}
+	})
+}
+
+// BenchmarkPass looks at a table of 1000 leases, half of them another worker's.
+func BenchmarkPass(b *testing.B) {
+	m := newMemory()
+	var all []kinesis.Shard
+	for i := range 1000 {
+		all = append(all, kinesis.Shard{ID: fmt.Sprintf("shardId-%012d", i)})
+		it := newItem(all[i], naming{}, trim, time.Time{})
+		if i%2 == 0 {
+			it.owner = "kcl"
+		}
+		av := it.attributes()
+		if it.owner != "" {
+			av[attrOwner] = text(it.owner)
+		}
+		m.items[it.key] = av
+	}
+	o, err := New(Options{API: m, Table: "t", Worker: "a"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := o.Begin(b.Context(), theStream, trim); err != nil {
+		b.Fatal(err)
+	}
+	_ = o.Shards(b.Context(), all)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := o.pass(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
