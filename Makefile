@@ -22,7 +22,7 @@ TIMEOUT  ?= 10m
 export CGO_ENABLED = 0
 
 # The tests that drive the built binary as a process are one package with targets of its own.
-PROCESS_TESTS := /e2e(/simulation)?$$
+PROCESS_TESTS := /e2e(/simulation)?
 
 .PHONY: help
 help: ## this list
@@ -44,7 +44,7 @@ tools: ## build and install what the tests drive, into .cache (minutes the first
 check: lint unit ## formatting, linters, unit tests with the race detector; uses those tools that are there
 
 .PHONY: test
-test: FUZZTIME ?= 4s
+test: FUZZTIME ?= 3s
 test: LIVES ?= 5000
 test: SIM_SECONDS ?= 30
 test: tools lint platforms unit sim sabotage e2e crash fuzz ## everything: what CI runs, with other random lives each time
@@ -69,9 +69,15 @@ cross: ## the daemon compiles, without cgo, for every platform that is promised
 platforms: ## all packages and their tests are type-checked for every platform that is promised, and the daemon is built for one of them, another one each day
 	$(GO) run ./tools/platforms
 
+# Tests that compute for long on one goroutine skip themselves in a -short run; packages that have such are tested
+# without the race detector too. Many packages wait for stores and processes: one more than there are processors keeps these busy.
 .PHONY: unit
-unit: ## all packages but the process tests, with the race detector
-	CGO_ENABLED=1 $(GO) test -race -timeout $(TIMEOUT) $$($(GO) list $(PKG) | grep -vE '$(PROCESS_TESTS)')
+unit: ## all packages but the process tests, with the race detector; without it, what only computes
+	@packages=$$($(GO) list -f '{{.ImportPath}} {{.Dir}}' $(PKG) | grep -vE '$(PROCESS_TESTS) '); \
+	echo "$(GO) test -race -short"; \
+	CGO_ENABLED=1 $(GO) test -race -short -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout $(TIMEOUT) $$(cut -d' ' -f1 <<<"$$packages"); \
+	long=$$(while read -r pkg dir; do ! grep -qsF 'testing.Short()' "$$dir"/*_test.go || echo "$$pkg"; done <<<"$$packages"); \
+	[ -z "$$long" ] || { echo "$(GO) test, without the race detector"; $(GO) test -timeout $(TIMEOUT) $$long; }
 
 .PHONY: e2e
 e2e: ## the real binary with real clients, real S3 servers and an independent Parquet reader
@@ -83,7 +89,10 @@ crash: ## kill -9, power cuts and full disks under load, and a count of what arr
 
 .PHONY: sim
 sim: ## LIVES (20,000) random lives of the buffer, then whole lives of the daemon's core in simulated time, for SIM_SECONDS (45) or SEEDS=n of them; their order is not that of a race build
-	GOGC=400 HYDRANT_CRASH_SEEDS=$(or $(LIVES),20000) HYDRANT_CRASH_FROM=any $(GO) test -count=1 -timeout $(TIMEOUT) -run '^TestCrashRandom$$' ./buffer
+	@mkdir -p $(CACHE)/sim; $(GO) test -c -o $(CACHE)/sim/buffer.test ./buffer; cd buffer; \
+	n=$$(getconf _NPROCESSORS_ONLN); echo "$(or $(LIVES),20000) random lives of the buffer"; \
+	GOMAXPROCS=1 GOGC=400 HYDRANT_CRASH_SEEDS=$$(($(or $(LIVES),20000) / n)) HYDRANT_CRASH_FROM=any \
+		xargs -P $$n -I {} $(CACHE)/sim/buffer.test -test.timeout $(TIMEOUT) -test.run '^TestCrashRandom$$' <<<"$$(seq $$n)"
 	HYDRANT_SIM_SEEDS=$(SEEDS) HYDRANT_SIM_SECONDS=$(SIM_SECONDS) $(GO) test -count=1 -timeout 12h ./e2e/simulation
 
 .PHONY: crash-sim

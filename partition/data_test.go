@@ -11,6 +11,9 @@ import (
 
 // TestFlights: every flight of 2001 stands where the standard library would have put it, by every way of reading it.
 func TestFlights(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long under the race detector, which has nothing to see here")
+	}
 	records := lines(t, "flights-20k.ndjson.gz")
 	o := Options{Prefix: template(t, "from=!{partitionKeyFromQuery:origin}/late=!{partitionKeyFromQuery:delay}/dt=!{timestamp:yyyy-MM-dd}/hour=!{timestamp:HH}/"),
 		Keys: map[string]string{"origin": ".origin", "delay": ".delay"}, EventTime: &EventTime{Field: "date", Formats: []string{"rfc3339", "yyyy/MM/dd HH:mm"}, AllowedLateness: time.Hour}}

@@ -243,6 +243,9 @@ func members(ddl string) string {
 }
 
 func TestOracleSets(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long under the race detector, which has nothing to see here")
+	}
 	duck := oneThread(t)
 	for _, in := range inputs() {
 		t.Run(in.name, func(t *testing.T) {
@@ -268,6 +271,9 @@ func TestOracleSets(t *testing.T) {
 
 // Every combination of what the file can be made of, on rows that have all that a click can have.
 func TestOracleOptions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long under the race detector, which has nothing to see here")
+	}
 	duck := oneThread(t)
 	schema := schemaOf(t, sample.ClicksSchema)
 	lines := clicks(1000)
@@ -420,6 +426,9 @@ func contains(all []string, one string) bool {
 
 // Broken records are refused, whole; the rows around them are as if they had never been there.
 func TestOracleBrokenRecords(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long under the race detector, which has nothing to see here")
+	}
 	duck := oneThread(t)
 	schema := schemaOf(t, sample.ClicksSchema)
 	lines := clicks(14_000)

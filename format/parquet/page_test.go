@@ -284,6 +284,9 @@ func TestMostColumns(t *testing.T) {
 // TestSameRowsSameBytes writes the same rows with an encoder that is new, with one that has written other
 // things, and with one that broke off.
 func TestSameRowsSameBytes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long under the race detector, which has nothing to see here")
+	}
 	rows := lines(sample.Clicks(7, 0, 3000))
 	other := lines(sample.Clicks(8, 5000, 6000))
 	for _, o := range []Options{
@@ -330,6 +333,9 @@ func TestSameRowsSameBytes(t *testing.T) {
 // TestDictionaries checks when a column has one, and that a change in the middle of a row group is read
 // back right.
 func TestDictionaries(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long under the race detector, which has nothing to see here")
+	}
 	few := func(i int) string { return fmt.Sprintf("value %d", i%50) }
 	many := func(i int) string { return fmt.Sprintf("value %d", i) }
 	later := func(i int) string { // few at first, many once the dictionary is in use
@@ -519,6 +525,9 @@ func TestPageIndex(t *testing.T) {
 
 // TestNoAllocationPerRow converts rows over and over into a file that has reached its usual size.
 func TestNoAllocationPerRow(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long under the race detector, which has nothing to see here")
+	}
 	rows := lines(sample.Clicks(1, 0, 2000))
 	for _, enc := range []Encodings{Compatible, Modern} {
 		f, err := New(Options{Schema: mustSchema(t, sample.ClicksSchema), Compression: Zstd, Encodings: enc})
@@ -545,6 +554,9 @@ func TestNoAllocationPerRow(t *testing.T) {
 
 // TestBuffered compares the estimate on the way with what the file has in the end.
 func TestBuffered(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long under the race detector, which has nothing to see here")
+	}
 	rows := lines(sample.Clicks(1, 0, 20_000))
 	for _, c := range []Compression{None, Zstd} {
 		f, err := New(Options{Schema: mustSchema(t, sample.ClicksSchema), Compression: c})
@@ -648,6 +660,9 @@ func TestInspect(t *testing.T) {
 
 // TestDamagedFiles changes each byte of a file: reading it may fail or find something else, but it ends.
 func TestDamagedFiles(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long under the race detector, which has nothing to see here")
+	}
 	for _, c := range []Compression{None, Snappy} {
 		w := convert(t, Options{Schema: mustSchema(t, "s string, l array<struct<a:int>>, t timestamp"), Compression: c}, `{"s":"x","l":[{"a":1},null],"t":5}`, `{"s":"x"}`)
 		failed := 0

@@ -240,6 +240,9 @@ func TestRecordsThatNoRequestCanHave(t *testing.T) {
 // Whatever sizes rows have, the body is what other libraries make of it, and the rows come back. An encoder that was used
 // before gives the same bytes.
 func TestRandomRows(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long under the race detector, which has nothing to see here")
+	}
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, body := range []Body{Firehose, NDJSON, JSONArray} {
 		f := newFormat(t, Options{Body: body, Gzip: true})

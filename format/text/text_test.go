@@ -331,6 +331,9 @@ func TestWriterErrorEndsTheObject(t *testing.T) {
 
 // Objects are cut on the estimate, so at any moment it must be near what closing would give.
 func TestBufferedIsNearTheTruth(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long under the race detector, which has nothing to see here")
+	}
 	clicks := strings.SplitAfter(string(sample.Clicks(1, 0, 5000)), "\n")
 	noise := make([]string, 1000)
 	random := rand.New(rand.NewPCG(1, 2))

@@ -212,6 +212,9 @@ var bodies = []string{
 // TestDecodeChance compares with the reference what chance makes of good bodies: the same in every run, and
 // a part of what FuzzDecode tries.
 func TestDecodeChance(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long under the race detector, which has nothing to see here")
+	}
 	rng := rand.New(rand.NewPCG(3, 4))
 	const alphabet = "{}[]\",:\\ \n=/+AYQabu0019dDe.-nrt"
 	for range 30_000 {

@@ -34,6 +34,9 @@ func textOf(n int) string {
 
 // TestBodyLimit: both sides of the longest body, in every coding, with its length told before and without.
 func TestBodyLimit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long under the race detector, which has nothing to see here")
+	}
 	s := &store{t: t}
 	h := newHandler(t, s)
 	srv := httptest.NewServer(h)

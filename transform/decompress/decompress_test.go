@@ -30,6 +30,9 @@ func must(t testing.TB, o Options) *Decompress {
 }
 
 func TestGzip(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long under the race detector, which has nothing to see here")
+	}
 	full := strings.Repeat("\x00", transform.MaxData)
 	transformtest.Run(t, must(t, Options{Format: Gzip}), [][]string{
 		{zip("hello"), "hello"},

@@ -145,6 +145,9 @@ func TestExpressionsThatAreRefused(t *testing.T) {
 
 // Whatever an expression does, it ends, and the next record is processed.
 func TestBounds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long under the race detector, which has nothing to see here")
+	}
 	steps, created, deep := errSteps.Error(), errCreated.Error(), errDeep.Error()
 	large := errLarge.Error()
 	for _, c := range []struct{ expression, in, want string }{
