@@ -245,6 +245,10 @@ func (d *daemon) stop() error {
 	d.setNotReady("stopping")
 	d.stopReloading(reloadEnds)
 	d.api.shutdown(requestsEnd)
+	if d.manager != nil {
+		// While what they brought can still be delivered, so that who reads next does not read it again.
+		d.manager.StopReading()
+	}
 	err := d.drain(context.Background(), time.Duration(d.now.Load().Stop.Drain))
 	return errors.Join(err, d.close())
 }

@@ -76,8 +76,11 @@ func (p *poller) next(ctx context.Context, at Checkpoint) (batch, error) {
 		b.end, b.children = next == "", childrenOf(out.ChildShards)
 		if b.end && len(b.children) == 0 {
 			// Older services say no children; but an answer may also have lost what it says of how to go on, and then there
-			// may be more to come. So it must say so again, from where this one ends, and the list must agree.
+			// may be more to come. So it must say so again, asked with the same iterator, and the list must agree.
 			p.ends++
+			if len(b.records) == 0 {
+				next = p.iterator
+			}
 			if b.end = p.ends >= endings && len(b.records) == 0; b.end {
 				if b.end, err = l.closed(ctx); err != nil {
 					return batch{}, err
@@ -86,7 +89,9 @@ func (p *poller) next(ctx context.Context, at Checkpoint) (batch, error) {
 		} else {
 			p.ends = 0
 		}
-		p.iterator, p.made = next, p.called
+		if next != p.iterator {
+			p.iterator, p.made = next, p.called
+		}
 		p.pace(&b)
 		return b, nil
 	}

@@ -25,8 +25,10 @@ const (
 	DefaultMemory         = 64 << 20
 	// MinMemory is one whole answer and what is decoded of it.
 	MinMemory = 48 << 20
-	// settleTimeout is how long a Reader that stops, or is to hand a lane over, waits for the delivery of what it has read.
+	// settleTimeout is how long a Reader that is to hand a lane over waits for the delivery of what it has read of it,
+	// stopTimeout one that stops.
 	settleTimeout = 20 * time.Second
+	stopTimeout   = 10 * time.Second
 )
 
 // Options of a Reader.
@@ -368,7 +370,7 @@ func (x *run) stop(owning context.Context) {
 	if len(all) == 0 || !x.owner.Shared() {
 		return
 	}
-	within, cancel := context.WithTimeout(owning, settleTimeout)
+	within, cancel := context.WithTimeout(owning, stopTimeout)
 	defer cancel()
 	names := make([]string, len(all))
 	for i, l := range all {
