@@ -150,6 +150,9 @@ func probeStream(ctx context.Context, p *parts, s *config.Stream, path string, r
 	if r, ok := pipe.Reader.(*kafka.Reader); ok {
 		report(s.Name, "source", path+".source.kafka", probeKafka(ctx, r)...)
 	}
+	if k := s.Source.Kinesis; k != nil && k.Checkpoints.DynamoDB != "" {
+		report(s.Name, "source", path+".source.kinesis", probeLeases(ctx, p.now.Load(), k)...)
+	}
 	for i, t := range s.Transform {
 		if t.HTTP != nil {
 			at := fmt.Sprintf("%s.transform[%d].http", path, i)

@@ -718,3 +718,22 @@ func BenchmarkPass(b *testing.B) {
 		}
 	}
 }
+
+func TestLook(t *testing.T) {
+	m := newMemory()
+	m.exists = false
+	if s, err := Look(t.Context(), m, "t"); err != nil || !s.Missing {
+		t.Errorf("no table: %+v, %v", s, err)
+	}
+	m.exists = true
+	for _, file := range []string{"kcl2.json", "kcl3.json"} {
+		for _, av := range fixture(t, file) {
+			m.items[keyIn(av)] = av
+		}
+	}
+	m.items["shardId-9"] = keyOf("shardId-9")
+	s, err := Look(t.Context(), m, "t")
+	if err != nil || s.Missing || s.Leases != 5 || s.Ended != 1 || s.Workers != 2 || len(s.Faults) != 1 {
+		t.Errorf("got %+v, %v", s, err)
+	}
+}
