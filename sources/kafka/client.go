@@ -177,7 +177,7 @@ func (r *Reader) consume(s *session) []kgo.Opt {
 		kgo.FetchMaxBytes(int32(fetch)),
 		kgo.FetchMaxPartitionBytes(int32(min(fetch, 1<<20))),
 		kgo.MaxConcurrentFetches(fetchConcurrency),
-		kgo.FetchMaxWait(time.Second),
+		kgo.FetchMaxWait(500*time.Millisecond),
 		kgo.MaxDecompressBatchBytes(maxBatch),
 	)
 	if !r.o.Uncommitted {

@@ -20,6 +20,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"regexp"
+	"sync"
 	"time"
 
 	"hydrant/sources"
@@ -91,6 +92,7 @@ type Reader struct {
 	group    uint64
 	patterns []*regexp.Regexp
 	values   *values
+	batches  sync.Pool                                                         // of *batch
 	held     held                                                              // what logs say once in a while
 	dial     func(ctx context.Context, network, addr string) (net.Conn, error) // in tests; nil is the system's
 }
@@ -135,6 +137,7 @@ func New(o Options) (*Reader, error) {
 	}
 	o.Log = o.Log.With("source", "kafka", "group", o.Group)
 	r := &Reader{o: o, group: groupHash(o.Group)}
+	r.batches.New = func() any { return new(batch) }
 	for _, p := range o.Patterns {
 		re, err := regexp.Compile(p)
 		if err != nil {

@@ -59,7 +59,7 @@ type fetched struct {
 }
 
 // recordBytes is about what a record takes beside its contents.
-const recordBytes = 160
+const recordBytes = 320
 
 // fetched takes what a poll brought. s.mu is held.
 func (l *lane) fetched(s *session, p kgo.FetchPartition) {
@@ -126,7 +126,7 @@ func (l *lane) restart(s *session, offset int64, epoch int32) {
 // work hands the lane's records over, in order, until ctx ends.
 func (l *lane) work(ctx context.Context, s *session) {
 	defer close(l.done)
-	b := batch{l: l, s: s}
+	turn := uint32(0)
 	for {
 		f, ok := l.take(ctx, s)
 		if !ok {
@@ -136,10 +136,14 @@ func (l *lane) work(ctx context.Context, s *session) {
 			s.mu.Lock()
 			l.tail = *f.jump
 			s.mu.Unlock()
-			b.turn = f.jump.Turn
+			turn = f.jump.Turn
 			continue
 		}
+		b := s.r.batches.Get().(*batch) // a lane that waits for records has none
+		b.l, b.s, b.turn = l, s, turn
 		err := b.hand(ctx, f.records)
+		b.l, b.s = nil, nil
+		s.r.batches.Put(b)
 		s.mu.Lock()
 		s.consumed(l, f.bytes)
 		s.mu.Unlock()
@@ -181,8 +185,8 @@ func (l *lane) take(ctx context.Context, s *session) (fetched, bool) {
 
 // What goes to the Inlet in one call at most, but for a record that is larger alone.
 const (
-	handRows  = 10_000
-	handBytes = 1 << 20
+	handRows  = 2_000
+	handBytes = 512 << 10
 	// handSpread is how far apart records of one call may have arrived.
 	handSpread = time.Second
 )
@@ -303,7 +307,8 @@ func (b *batch) flush(ctx context.Context) error {
 	}
 	clear(b.rows.Data)
 	b.rows.Data, b.rows.Meta, b.metas, b.ends, b.bytes, b.rows.Next = b.rows.Data[:0], b.rows.Meta[:0], b.metas[:0], b.ends[:0], 0, nil
-	if cap(b.metas) > 4*handBytes {
+	clear(b.rows.Meta[:cap(b.rows.Meta)])
+	if cap(b.metas) > 2*handBytes {
 		b.metas = nil
 	}
 	return err
