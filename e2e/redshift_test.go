@@ -210,6 +210,28 @@ func TestRedshift(t *testing.T) {
 		}
 	}
 
+	// It dies where an object is staged, where its load begins, and where it has ended.
+	d.program = withCrashPoints(t)
+	for _, point := range []string{"object-staged", "object-finishing", "object-finished"} {
+		if code := d.stop(); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		d.env = []string{"HYDRANT_CRASH_POINT=" + point}
+		d.start()
+		put("dies")
+		if resp, err := http.Post(d.admin+"/v1/streams/clicks/flush?timeout=60s", "", nil); err == nil {
+			resp.Body.Close()
+		}
+		if !d.ended(30 * time.Second) {
+			t.Fatalf("%s was not reached", point)
+		}
+		d.kill()
+		d.env = nil
+		d.start()
+		d.flush("clicks")
+		exactly("died at " + point)
+	}
+
 	// The longest name is too long for the column. Its object is given up, and the others are loaded.
 	put("well")
 	put("a name that is longer than the column takes")

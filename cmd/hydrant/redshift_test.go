@@ -10,6 +10,7 @@ import (
 
 	"hydrant/buffer"
 	"hydrant/config"
+	"hydrant/controlplane"
 	"hydrant/sinks"
 )
 
@@ -34,15 +35,7 @@ const (
 
 // A redshift destination becomes a pipeline whose loads go by the address and the secrets of the configuration in force.
 func TestRedshiftPipeline(t *testing.T) {
-	load := func(text string) *config.Config {
-		t.Helper()
-		f, err := config.Decode("hydrant.yaml", []byte(text), os.LookupEnv)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return f.Config
-	}
-	c := load(redshiftFile(someWarehouse, someRole+"\n        retry_duration: 2h", someParquet))
+	c := configOf(t, redshiftFile(someWarehouse, someRole+"\n        retry_duration: 2h", someParquet))
 	p := newParts(c, slog.New(slog.DiscardHandler))
 	pipe, err := p.open(buffer.Stream{Name: "clicks", Version: 1, Spec: c.Streams[0].Spec()})
 	if err != nil {
@@ -63,16 +56,16 @@ func TestRedshiftPipeline(t *testing.T) {
 	}
 	w := d.Sink.(*warehouse)
 	before := w.now()
-	p.renew(load(redshiftFile(someWarehouse, someRole, someParquet)), func(string) bool { return true })
+	p.renew(configOf(t, redshiftFile(someWarehouse, someRole, someParquet)), func(string) bool { return true })
 	if w.now() != before {
 		t.Error("a reload that changes nothing makes another sink")
 	}
-	p.renew(load(redshiftFile(`{ host: new.example, user: u, password: hunter3 }`, someRole, someParquet)), func(string) bool { return true })
+	p.renew(configOf(t, redshiftFile(`{ host: new.example, user: u, password: hunter3 }`, someRole, someParquet)), func(string) bool { return true })
 	if w.now() == before || w.d.DSN.Parts.Host != "new.example" {
 		t.Error("the address of the file is not followed")
 	}
 
-	c = load(redshiftFile(someWarehouse, "credentials: { access_key_id: k, secret_access_key: s }\n        retry_duration: forever\n        copy_options: \"csv\"",
+	c = configOf(t, redshiftFile(someWarehouse, "credentials: { access_key_id: k, secret_access_key: s }\n        retry_duration: forever\n        copy_options: \"csv\"",
 		"    format: { text: { delimiter: after, compression: gzip } }\n    backup: { file: { path: /b, prefix: x/ } }\n"))
 	pipe, err = p.open(buffer.Stream{Name: "clicks", Version: 2, Spec: c.Streams[0].Spec()})
 	if err != nil {
@@ -118,4 +111,80 @@ func TestRedshiftFlaws(t *testing.T) {
 			t.Errorf("%s:\n%s\nwant %s", c.name, text, c.want)
 		}
 	}
+}
+
+// memorySecrets keeps secrets as the data directory does.
+type memorySecrets map[string][]byte
+
+func (m memorySecrets) Put(secret []byte) (string, error) {
+	id := fmt.Sprintf("%032d", len(m))
+	m[id] = secret
+	return id, nil
+}
+func (m memorySecrets) Get(id string) ([]byte, error)        { return m[id], nil }
+func (m memorySecrets) Keep(used func(id string) bool) error { return nil }
+
+// oneStreamStore takes the definition of one stream.
+type oneStreamStore struct{ is buffer.Stream }
+
+func (o *oneStreamStore) Change(name string, f func(now *buffer.Stream) (buffer.Stream, error)) (buffer.Stream, error) {
+	def, err := f(nil)
+	def.Name, def.Version = name, 1
+	o.is = def
+	return def, err
+}
+func (o *oneStreamStore) Definition(string) (buffer.Stream, bool) { return o.is, o.is.Name != "" }
+func (o *oneStreamStore) Definitions() []buffer.Stream            { return nil }
+
+// A stream that was created over the API loads with the password that is kept for it, which stands nowhere else.
+func TestRedshiftOverTheAPI(t *testing.T) {
+	c := configOf(t, "aws: { region: eu-west-1 }\n"+redshiftFile(someWarehouse, someRole, someParquet))
+	p := newParts(c, slog.New(slog.DiscardHandler))
+	kept, store := memorySecrets{}, &oneStreamStore{}
+	p.secrets = kept
+	plane, err := controlplane.New(controlplane.Options{Streams: store, Check: p.check, Secrets: kept, Versions: func() []buffer.Stream { return nil }, AWS: c.AWS})
+	if err != nil {
+		t.Fatal(err)
+	}
+	create := func(options string) error {
+		_, _, err := plane.Call(t.Context(), controlplane.Call{Operation: "CreateDeliveryStream", Body: []byte(`{"DeliveryStreamName":"clicks","RedshiftDestinationConfiguration":{
+			"RoleARN":"arn:aws:iam::123456789012:role/firehose","ClusterJDBCURL":"jdbc:redshift://c.abc.eu-west-1.redshift.amazonaws.com:5439/dev",
+			"CopyCommand":{"DataTableName":"public.clicks","DataTableColumns":"id, name","CopyOptions":"` + options + `"},"Username":"loader","Password":"hunter22",
+			"S3Configuration":{"RoleARN":"arn:aws:iam::123456789012:role/firehose","BucketARN":"arn:aws:s3:::stage","Prefix":"clicks/","CompressionFormat":"GZIP"}}}`)})
+		return err
+	}
+	if err := create("json 'auto' IGNOREALLERRORS"); err == nil || !strings.Contains(err.Error(), "IGNOREALLERRORS cannot be given") {
+		t.Errorf("a COPY that loses rows is taken: %v", err)
+	}
+	if err := create("json 'auto' gzip"); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(store.is.Spec), "hunter") {
+		t.Errorf("the specification holds the password: %s", store.is.Spec)
+	}
+	pipe, err := p.open(store.is)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeSinks(pipe)
+	d := pipe.Destination
+	if d.Kind != "redshift" || d.Place != `c.abc.eu-west-1.redshift.amazonaws.com:5439/dev "public"."hydrant_ledger"` || d.GiveUpAfter != time.Hour || d.Layout != `format(0) gzip ["id" "name"] nested=false` {
+		t.Errorf("destination %+v", d)
+	}
+	_, login, err := addressOf(p.now.Load(), &d.Sink.(*warehouse).d.DSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err := login(t.Context()); err != nil || l.User != "loader" || l.Password != "hunter22" {
+		t.Errorf("login %+v, %v", l, err)
+	}
+}
+
+func configOf(t *testing.T, text string) *config.Config {
+	t.Helper()
+	f, err := config.Decode("hydrant.yaml", []byte(text), os.LookupEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.Config
 }
