@@ -356,7 +356,11 @@ func (b *Buffer) Define(s Stream) (Stream, error) {
 		return []*ledgerFrame{f}, nil
 	}
 	o.applied = func() { b.declare(in.Incarnation) }
-	if err := b.committer.do(o); err != nil {
+	err := b.settleLanes(&s)
+	if err == nil {
+		err = b.committer.do(o)
+	}
+	if err != nil {
 		return Stream{}, fmt.Errorf("define stream %q: %w", s.Name, err)
 	}
 	return in.clone(), nil
@@ -402,6 +406,9 @@ func (b *Buffer) next(s *Stream) (*streamEvent, error) {
 	ends, left, err := b.ends(old, s)
 	if err != nil {
 		return nil, err
+	}
+	if old.provisional > 0 && !slices.Equal(s.Consumers, old.cur.Consumers) {
+		return nil, errRowsWait
 	}
 	if !slices.Equal(s.Consumers, old.cur.Consumers) || !slices.Equal(s.Spec, old.cur.Spec) {
 		s.Version++

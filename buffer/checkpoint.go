@@ -407,6 +407,11 @@ func (l *ledger) readRaw(r *reader, s *streamState, c *consumerState) {
 	}
 	c.raw = append(c.raw, run)
 	l.weighRuns(s, rawRunWeight)
+	for _, other := range s.consumers { // those before it
+		if other != c && slices.ContainsFunc(other.raw, func(r rawRun) bool { return r.ref == run.ref }) {
+			l.shared[run.ref.ID]++
+		}
+	}
 }
 
 // checkRaw checks that base is where the raw runs begin to be needed.

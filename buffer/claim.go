@@ -21,6 +21,7 @@ type Claim struct {
 	below       sum        // of them, those below mid
 	ended       bool
 	meta        bool // of a spill: what it writes has metadata
+	joint       bool // of a spill: other consumers take the run too
 
 	kept []*chunk // chunks of it that the queue has let go: their slabs have a reference more. Guarded by front.mu
 
@@ -43,6 +44,12 @@ func (c *Consumer) Take(next uint64, max int64) *Claim {
 	if next > 0 && next < limit {
 		limit = next
 	}
+	wanted := limit
+	limit = min(limit, c.direct())
+	if c.taken >= limit && c.taken < wanted && c.unclaimed.rows > 0 {
+		c.move(wanted)
+		return nil
+	}
 	if c.taken >= limit || c.unclaimed.rows+c.rawUnclaimed.rows == 0 {
 		return nil
 	}
@@ -56,6 +63,11 @@ func (c *Consumer) Take(next uint64, max int64) *Claim {
 	if k.next >= c.position && k.next < limit {
 		k.next, at = c.measure(&k.whole, c.take, k.next, limit, max)
 		front = sum{k.whole.rows - k.below.rows, k.whole.data - k.below.data}
+	}
+	if limit < wanted && k.next >= limit && c.unclaimed.rows > front.rows {
+		if c.move(wanted); !c.stream.stuck {
+			return nil // what can be taken after that is more
+		}
 	}
 	if k.whole.rows == 0 {
 		return nil

@@ -50,13 +50,18 @@ func (s *modelStream) shows(seq uint64, data []byte) bool {
 	return known && want == string(data)
 }
 
-// hides forgets rows in the range of a claim that the claim has not: their lane was let go since they were shown.
-func (s *modelStream) hides(first, next uint64, shown map[uint64]bool) {
+// hides forgets rows in the range of a claim that the claim has not: their lane was let go since they were shown. It
+// returns those that it has, by which a manifest or run is known that a crash finds although nobody was told of it.
+func (s *modelStream) hides(first, next uint64, shown map[uint64]bool) map[uint64]string {
+	texts := map[uint64]string{}
 	for seq := first; s.fed && seq < next; seq++ {
 		if !shown[seq] {
 			delete(s.rows, seq)
+			continue
 		}
+		texts[seq] = s.rows[seq]
 	}
+	return texts
 }
 
 // laneInlet is the inlet of a stream in this process.
@@ -167,6 +172,12 @@ func (w *world) checkLanes(name string, s *modelStream, position uint64, waiting
 		}
 	}
 	maps.Copy(s.rows, waiting)
+	for _, m := range s.manifests {
+		maps.Copy(s.rows, m.texts)
+	}
+	for _, r := range s.runs {
+		maps.Copy(s.rows, r.texts)
+	}
 	in, err := w.laneInlet(name)
 	if err != nil {
 		return bug("inlet of %q after a start: %v", name, err)
@@ -217,23 +228,26 @@ func parseLaneRow(row string) (lane string, n int) {
 
 // checkDelivered: nothing of what a source is told has still to be sent.
 func (w *world) checkDelivered(name string, s *modelStream, in *Inlet) error {
-	open := map[string]bool{}
-	for seq, row := range s.rows {
+	open := map[string]map[uint8]bool{} // consumers that have still to deliver a record
+	for _, row := range s.rows {
 		lane, n := parseLaneRow(row)
-		open[fmt.Sprint(lane, n)] = true
-		_ = seq
+		all := map[uint8]bool{}
+		for _, id := range s.consumers {
+			all[id] = true
+		}
+		open[fmt.Sprint(lane, n)] = all
 	}
-	end := func(seq uint64) {
+	end := func(id uint8, seq uint64) {
 		if row, ok := s.rows[seq]; ok {
 			lane, n := parseLaneRow(row)
-			delete(open, fmt.Sprint(lane, n))
+			delete(open[fmt.Sprint(lane, n)], id)
 		}
 	}
 	for _, m := range s.manifests {
 		for i := range m.objects {
 			if m.sent[i] || m.dropped[i] || m.lost[i] || m.maybe[i] {
 				for _, seq := range m.seqs[i] {
-					end(seq)
+					end(m.head.Consumer, seq)
 				}
 			}
 		}
@@ -241,13 +255,13 @@ func (w *world) checkDelivered(name string, s *modelStream, in *Inlet) error {
 	for _, r := range s.runs { // what was dropped on the way into a run
 		for seq := r.first; seq < r.next; seq++ {
 			if modelKey(seq) == "" {
-				end(seq)
+				end(r.consumer, seq)
 			}
 		}
 	}
 	for _, lane := range laneNames {
 		for n := range lanePlace(in.Delivered(lane)) {
-			if open[fmt.Sprint(lane, n)] {
+			if len(open[fmt.Sprint(lane, n)]) > 0 {
 				return bug("lane %s of %q is called delivered up to %s, record %d is not", lane, name, in.Delivered(lane), n)
 			}
 		}
@@ -352,6 +366,36 @@ var lanesScripts = []script{
 			}
 			return nil
 		})
+	}},
+	{name: "lanes with a backup", run: func(w *world) error {
+		w.m.stream("a").fed = true
+		w.m.stream("a").consumers = []uint8{Main, Backup}
+		var main, backup *modelManifest
+		return steps(
+			func() error { return w.define("a", "v1", Active) },
+			func() error { return w.feed("a", "l0", 100, 2) },
+			func() error { return w.feed("a", "l1", 100, 1) },
+			func() (err error) { main, err = w.cut("a", 250, 2); return err },
+			func() error { return w.feed("a", "l0", 100, 2) },
+			func() error { return w.letGo("a", "l0") },
+			func() error { return w.feed("a", "l1", 100, 2) },
+			func() (err error) { backup, err = w.cutFor("a", Backup, 1<<30, 1); return err },
+			func() error { w.deliver(main); w.rest(300 * time.Millisecond); return nil },
+			func() error { return w.note("a", "l1") },
+			func() error { return w.feed("a", "l0", 100, 1) },
+			func() error { return w.route("a", Main, 1<<20) },
+			func() error { w.deliver(backup); w.rest(300 * time.Millisecond); return nil },
+			func() error { return w.spill("a", Backup, 1<<20) },
+			func() error {
+				m, err := w.sweep("a", Main, 0, true)
+				if err == nil {
+					w.deliver(m)
+				}
+				w.rest(300 * time.Millisecond)
+				return err
+			},
+			func() error { _, err := w.cutFor("a", Backup, 150, 1); return err },
+		)
 	}},
 	{name: "a sync fails with lanes", faults: scriptFaults("a sync fails"), run: func(w *world) error {
 		w.m.stream("a").fed = true

@@ -29,6 +29,7 @@ type modelRun struct {
 	rows           map[string][]uint64 // sequences by key
 	dropped        int64
 	certain        bool
+	texts          map[uint64]string // of the rows of lanes that it takes of a claim
 }
 
 // modelEpoch is what certain runs and manifests say of an epoch.
@@ -117,7 +118,7 @@ func (w *world) route(name string, id uint8, most int64) error {
 		return nil
 	}
 	c := w.consumer(name, id)
-	claim := c.Take(0, most)
+	claim := w.take(name, s, id, most)
 	if claim == nil {
 		return nil
 	}
@@ -162,7 +163,7 @@ func (w *world) makeRun(s *modelStream, claim *Claim, r *modelRun) error {
 		r.rows[key] = append(r.rows[key], row.Seq)
 		h.Counts.OK++
 	}
-	s.hides(r.first, r.next, shown)
+	r.texts = s.hides(r.first, r.next, shown)
 	h.Counts.Dropped = r.dropped
 	if err := run.Seal(h); err != nil {
 		run.Abort()

@@ -814,6 +814,12 @@ func randomSteps(w *world, r *rand.Rand, log *strings.Builder) error {
 				s.consumers = []uint8{Main, Backup}
 			}
 			s.fed = s.fed || name == "c" || name == "a" && r.IntN(3) == 0
+			if s.drawn == 0 { // once: a definition that nobody was told of may be there
+				s.drawn = 1 + r.IntN(2)
+			}
+			if name == "c" && s.drawn == 2 {
+				s.consumers = []uint8{Main, Backup}
+			}
 			if err := w.define(name, "v1", Active); isBug(err) {
 				return err
 			}

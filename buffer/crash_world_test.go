@@ -74,6 +74,7 @@ type modelStream struct {
 	consumers   []uint8
 	calls       []modelCall // certain ones with an id, oldest first
 	runs        []*modelRun // by their frames
+	drawn       int         // how many consumers it has, where that is random; 0: not yet
 	fed         bool        // rows come from lanes: those that claims have shown
 	lanes       map[string]*modelLane
 }
@@ -102,15 +103,16 @@ type modelManifest struct {
 	bodies  [][]byte
 	seqs    [][]uint64 // of the rows in each object
 	certain bool
-	sent    map[int]bool // confirmed by the caller
-	stays   map[int]bool // and a frame says so
-	gone    map[int]bool // replaced or set aside
-	lost    map[int]bool // set aside
-	dropped map[int]bool // discarded, or perhaps where it is in maybe
-	maybe   map[int]bool // perhaps set aside
-	ended   bool         // and a frame says so
-	claimed bool         // takes a range, that is, neither keys nor the place of others
-	keys    []string     // of the objects, where it takes keys
+	sent    map[int]bool      // confirmed by the caller
+	stays   map[int]bool      // and a frame says so
+	gone    map[int]bool      // replaced or set aside
+	lost    map[int]bool      // set aside
+	dropped map[int]bool      // discarded, or perhaps where it is in maybe
+	maybe   map[int]bool      // perhaps set aside
+	ended   bool              // and a frame says so
+	claimed bool              // takes a range, that is, neither keys nor the place of others
+	keys    []string          // of the objects, where it takes keys
+	texts   map[uint64]string // of the rows of lanes that it takes of a claim
 }
 
 func newModel() *model {
@@ -474,7 +476,7 @@ func (w *world) cutFor(name string, id uint8, most int64, objects int) (*modelMa
 	if s.incarnation == 0 {
 		return nil, nil // its definition failed
 	}
-	claim := w.consumer(name, id).Take(0, most)
+	claim := w.take(name, s, id, most)
 	if claim == nil {
 		return nil, nil
 	}
@@ -490,7 +492,7 @@ func (w *world) cutFor(name string, id uint8, most int64, objects int) (*modelMa
 		rows = append(rows, r)
 	}
 	first, next := claim.Range()
-	s.hides(first, next, shown)
+	texts := s.hides(first, next, shown)
 	if w.spillUnder > 0 {
 		w.spill(name, id, w.spillUnder)
 		i := 0
@@ -502,7 +504,7 @@ func (w *world) cutFor(name string, id uint8, most int64, objects int) (*modelMa
 			i++
 		}
 	}
-	m, err := w.makeCut(name, s, claim, rows, objects)
+	m, err := w.makeCut(name, s, claim, rows, objects, texts)
 	if err != nil {
 		claim.Release()
 		w.errs = append(w.errs, err)
@@ -511,7 +513,17 @@ func (w *world) cutFor(name string, id uint8, most int64, objects int) (*modelMa
 	return m, err
 }
 
-func (w *world) makeCut(name string, s *modelStream, claim *Claim, rows []record.Row, objects int) (*modelManifest, error) {
+// take claims rows; where two consumers share those of lanes they are moved to a run first.
+func (w *world) take(name string, s *modelStream, id uint8, most int64) *Claim {
+	claim := w.consumer(name, id).Take(0, most)
+	if claim == nil && s.fed {
+		synctest.Wait()
+		claim = w.consumer(name, id).Take(0, most)
+	}
+	return claim
+}
+
+func (w *world) makeCut(name string, s *modelStream, claim *Claim, rows []record.Row, objects int, texts map[uint64]string) (*modelManifest, error) {
 	p, err := w.b.NewPack()
 	if err != nil {
 		return nil, err
@@ -531,7 +543,7 @@ func (w *world) makeCut(name string, s *modelStream, claim *Claim, rows []record
 		return nil, err
 	}
 	m := newManifest(h, p.Objects(), bodies)
-	m.claimed = true
+	m.claimed, m.texts = true, texts
 	for _, o := range m.objects {
 		var seqs []uint64
 		for _, r := range rows[:o.Records] {

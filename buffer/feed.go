@@ -195,10 +195,20 @@ func (f *front) feed(s *frontStream, k feed, data, arrived int64, encoded []byte
 	}
 	s.feeds = append(s.feeds, k)
 	for _, reader := range s.consumers {
-		reader.append(c)
-		f.publishOne(reader)
+		if reader.wants(c.seq, k.next) {
+			reader.append(c)
+			f.publishOne(reader)
+		}
 	}
 	f.judge()
+}
+
+// fedBelow tells whether rows of lanes below a sequence are in memory alone.
+func (f *front) fedBelow(incarnation uint32, next uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.streams[incarnation]
+	return s != nil && len(s.feeds) > 0 && s.feeds[0].first() < next
 }
 
 // laneMarks collects what a frame that takes all rows below next makes final. The caller holds ledger.mu.

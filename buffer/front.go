@@ -68,6 +68,8 @@ type frontStream struct {
 	feeding int64  // bytes of the front reserved for rows of lanes that are not pushed yet
 	waiting int    // feeders of it
 	passed  int    // the round in which one of them found no room
+	moving  bool   // rows are being moved to runs for a consumer that wants them (joint.go)
+	stuck   bool   // the last attempt has failed
 }
 
 // slab is a piece of memory with rows of one stream.

@@ -44,8 +44,7 @@ type Inlet struct {
 	moves chan struct{} // closed and made anew when more is delivered, or a lane was let go
 }
 
-// Inlet makes a stream one that takes rows of lanes and refuses calls, until its Close. There is one at a time, and only
-// where the stream has one consumer. Errors: *record.NotFound, ErrFailing, ErrClosed, or what is against it.
+// Inlet makes a stream one that takes rows of lanes and refuses calls, until its Close. There is one at a time. Errors: *record.NotFound, ErrFailing, ErrClosed, or what is against it.
 func (b *Buffer) Inlet(incarnation uint32) (*Inlet, error) {
 	in := &Inlet{b: b, incarnation: incarnation, changed: make(chan struct{}, 1), moves: make(chan struct{})}
 	// The committer has no group in the making while it prepares an op that is alone: no call's rows are on their way to
@@ -60,8 +59,6 @@ func (b *Buffer) Inlet(incarnation uint32) (*Inlet, error) {
 			return nil, &record.NotFound{Stream: fmt.Sprintf("of incarnation %d", incarnation)}
 		case s.inlet != nil:
 			return nil, errors.New("it has one already")
-		case len(s.consumers) > 1:
-			return nil, errors.New("rows of lanes cannot have a backup of all records")
 		}
 		s.inlet = in
 		b.front.setFed(incarnation, true)
@@ -394,9 +391,7 @@ func (in *Inlet) write(event func(*streamState) (*lanesEvent, error)) error {
 			return nil, err
 		}
 		e.Incarnation = in.incarnation
-		for _, c := range s.consumers {
-			e.At = max(e.At, c.position)
-		}
+		e.At = s.consumer(Main).position
 		return []*ledgerFrame{newLedgerFrame(e, in.incarnation, 0, e.At, e.At)}, nil
 	}
 	return b.committer.do(o)

@@ -9,5 +9,6 @@ const (
 	sabotageLanesLost        = false // the checkpoint forgets the positions of lanes
 	sabotageVoidKept         = false // rows of a lane that was let go are delivered all the same
 	sabotageSplitLaneRows    = false // a claim ends inside rows that were appended together
+	sabotageCutAlone         = false // of two consumers one cuts rows of lanes from memory
 	sabotageProvisionalDraws = false // rows of lanes count as accepted before they are durable
 )

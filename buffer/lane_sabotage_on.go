@@ -9,5 +9,6 @@ var (
 	sabotageLanesLost        = sabotaged("lanes-lost-over-checkpoint")
 	sabotageVoidKept         = sabotaged("released-rows-kept")
 	sabotageSplitLaneRows    = sabotaged("lane-rows-split")
+	sabotageCutAlone         = sabotaged("lane-rows-cut-alone")
 	sabotageProvisionalDraws = sabotaged("provisional-accepted")
 )

@@ -36,6 +36,7 @@ type ledger struct {
 	dirty       map[ManifestID]struct{} // with confirmations that no frame says
 	retired     []PackID                // packs whose last manifest has ended, since the committer looked
 	retiredRuns []RunID                 // runs that are dead, likewise
+	shared      map[RunID]int           // raw runs that so many more than one consumers have
 }
 
 // streamState is a stream and its accounts.
@@ -103,6 +104,7 @@ func newLedger() *ledger {
 		manifests:       make(map[ManifestID]*manifestState),
 		packs:           make(map[PackID]int),
 		dirty:           make(map[ManifestID]struct{}),
+		shared:          make(map[RunID]int),
 		nextIncarnation: 1,
 	}
 }

@@ -131,6 +131,9 @@ func (l *ledger) applyRun(e *runEvent) error {
 	if s == nil {
 		return fmt.Errorf("%w: run %x of stream incarnation %d, which is not there", errOrder, e.Ref.ID, h.Incarnation)
 	}
+	if h.Consumer == allConsumers {
+		return l.applyJoint(s, e)
+	}
 	c := s.consumer(h.Consumer)
 	if c == nil {
 		return fmt.Errorf("%w: run %x of consumer %d of stream %q, which it does not have", errOrder, e.Ref.ID, h.Consumer, s.cur.Name)
@@ -178,8 +181,7 @@ func (l *ledger) decide(s *streamState, c *consumerState, next uint64) {
 	c.base = next
 	c.position = max(c.position, next)
 	for len(c.raw) > 0 && c.raw[0].next <= next {
-		l.retiredRuns = append(l.retiredRuns, c.raw[0].ref.ID)
-		l.weighRuns(s, -rawRunWeight)
+		l.retireRaw(s, c.raw[0].ref.ID)
 		c.raw = c.raw[1:]
 	}
 	c.step()

@@ -157,7 +157,7 @@ func (r *recovery) namedRuns() (list []namedRun) {
 		list = append(list, n)
 	})
 	slices.SortFunc(list, func(a, b namedRun) int { return bytes.Compare(a.ID[:], b.ID[:]) })
-	return list
+	return slices.CompactFunc(list, func(a, b namedRun) bool { return a.ID == b.ID }) // several consumers may have one
 }
 
 // judgeUnknown decides about epochs of which damage has hidden what a manifest took. Where their runs are gone it was

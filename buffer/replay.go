@@ -385,7 +385,11 @@ func (p *replayer) ledgerFrame(s *oldSegment, off int64, h *frameHead, payload [
 	l.retired, l.retiredRuns = nil, nil
 	if h.Type == frameManifest || h.Type == frameRun {
 		if st := l.streams[h.Incarnation]; st != nil {
-			p.moves = append(p.moves, move{consumerKey{h.Incarnation, h.Consumer}, s.lsn(off), st.consumer(h.Consumer).position})
+			for _, c := range st.consumers {
+				if h.Consumer == c.id || h.Consumer == allConsumers {
+					p.moves = append(p.moves, move{consumerKey{h.Incarnation, c.id}, s.lsn(off), c.position})
+				}
+			}
 		}
 	}
 	return nil

@@ -19,6 +19,7 @@ var errOvertaken = errors.New("the rows are decided")
 // time for a consumer; others wait. Errors: ErrNoSpace, ErrCrowded, ErrFailing, ErrClosed, that of ctx, or the file
 // system's.
 func (c *Consumer) Spill(ctx context.Context, max int64) (rows int64, err error) {
+	c = c.leader()
 	c.spilling.Lock()
 	defer c.spilling.Unlock()
 	pin := c.pinOldest(min(max, maxSpill))
@@ -56,7 +57,7 @@ func (c *Consumer) pinOldest(most int64) *Claim {
 		return nil
 	}
 	k := &Claim{c: c, first: c.position, mid: c.position, start: c.head, meta: c.stream.meta}
-	k.next, _ = c.measure(&k.whole, c.head, c.position, min(c.durable, c.position+maxExtent), most)
+	k.joint = c.measureJoint(k, min(c.durable, c.position+maxExtent), most)
 	if k.whole.rows == 0 {
 		return nil
 	}
@@ -94,7 +95,11 @@ func (k *Claim) write(ctx context.Context, run *Run) (*rawRows, error) {
 		}
 		table.add(Chunk{First: row.Seq, Count: 1, Bytes: int64(len(row.Data)), Arrived: row.Arrived})
 	}
-	if err := run.Seal(RunHead{Incarnation: k.c.stream.incarnation, Consumer: k.c.id, Kind: RunRaw, First: k.first, Next: k.next, Meta: k.meta}); err != nil {
+	taker := k.c.id
+	if k.joint {
+		taker = allConsumers
+	}
+	if err := run.Seal(RunHead{Incarnation: k.c.stream.incarnation, Consumer: taker, Kind: RunRaw, First: k.first, Next: k.next, Meta: k.meta}); err != nil {
 		return nil, err
 	}
 	table.length = run.ref.Length
@@ -112,6 +117,9 @@ func (b *Buffer) spill(pin *Claim, run *Run, table *rawRows) error {
 	c := pin.c
 	e := &runEvent{Head: run.h, Ref: run.ref, Sum: run.sum.ledger()}
 	o := &op{keys: [2]any{consumerKey{c.stream.incarnation, c.id}}}
+	if pin.joint {
+		o.keys = [2]any{consumerKey{c.stream.incarnation, Main}, consumerKey{c.stream.incarnation, Backup}}
+	}
 	o.prepare = func() ([]*ledgerFrame, error) {
 		b.ledger.mu.RLock()
 		defer b.ledger.mu.RUnlock()
@@ -119,28 +127,43 @@ func (b *Buffer) spill(pin *Claim, run *Run, table *rawRows) error {
 		if s == nil || s.consumer(c.id) == nil || s.consumer(c.id).position != pin.first {
 			return nil, errOvertaken
 		}
+		if fed := b.front.fedBelow(c.stream.incarnation, pin.next); (fed || pin.joint) && !s.mayJoin(pin.first, pin.next, pin.joint) {
+			return nil, errOvertaken
+		}
 		e.Lanes = b.front.laneMarks(c.stream.incarnation, pin.next)
 		return b.runFrame(s, e)
 	}
 	o.applied = func() {
 		b.runs.named([]*Run{run}, c.stream.incarnation)
-		c.spilled(pin, table)
+		b.front.spilled(pin, table)
 		b.front.final(c.stream.incarnation, pin.next)
 	}
 	return b.writeRun(o, run)
 }
 
-// spilled moves rows of the front that a durable RUN has taken to the consumer's raw runs.
-func (c *Consumer) spilled(pin *Claim, table *rawRows) {
-	f := c.front
+// spilled moves rows of the front that a durable RUN has taken to the raw runs of those who have taken it.
+func (f *front) spilled(pin *Claim, table *rawRows) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if c.taken < pin.next {
+	pin.c.spilled(pin.whole, pin.next, table)
+	for _, o := range pin.c.stream.consumers {
+		if o != pin.c && pin.joint && o.live() && o.position < pin.next {
+			var whole sum
+			o.measure(&whole, o.head, o.position, pin.next, 1<<62)
+			o.spilled(whole, pin.next, table)
+		}
+	}
+	f.judge()
+}
+
+// spilled moves whole, the rows of the front below next, to the consumer's raw runs. The caller holds front.mu.
+func (c *Consumer) spilled(whole sum, next uint64, table *rawRows) {
+	if c.taken < next {
 		var free sum
-		if c.taken <= pin.first {
-			free = pin.whole
+		if c.taken <= c.position {
+			free = whole
 		} else {
-			c.measure(&free, c.take, c.taken, pin.next, 1<<62)
+			c.measure(&free, c.take, c.taken, next, 1<<62)
 		}
 		c.unclaimed.sub(free)
 	}
@@ -148,10 +171,9 @@ func (c *Consumer) spilled(pin *Claim, table *rawRows) {
 	if sabotageSpillTwice {
 		return
 	}
-	c.leave(pin.whole, pin.next)
+	c.leave(whole, next)
 	c.stepHoles()
 	c.recount()
-	f.judge()
 	c.notify()
 }
 
@@ -218,8 +240,10 @@ func (b *Buffer) sameBase(s *streamState, claim *Claim) {
 // runFrame makes the frame of a run that follows from what the ledger has. The caller holds ledger.mu.
 func (b *Buffer) runFrame(s *streamState, e *runEvent) ([]*ledgerFrame, error) {
 	h := &e.Head
-	if err := s.consumer(h.Consumer).checkRun(e); err != nil {
-		return nil, err
+	if h.Consumer != allConsumers {
+		if err := s.consumer(h.Consumer).checkRun(e); err != nil {
+			return nil, err
+		}
 	}
 	room := manifestRoom(b.journal.geo)
 	if b.ledger.runWeight > room/4*3 || s.weight+s.runWeight > room-b.ledger.weight {
