@@ -83,13 +83,22 @@ func (o *Owner) renewing(ctx context.Context) error {
 			}
 		}
 		o.mu.Unlock()
+		failed := make([]error, len(due))
 		var writes errgroup.Group
 		writes.SetLimit(maxWrites)
-		for _, h := range due {
-			writes.Go(func() error { return o.renew(ctx, h) })
+		for i, h := range due {
+			writes.Go(func() error {
+				if failed[i] = o.renew(ctx, h); failed[i] != nil && !transient(failed[i]) {
+					return failed[i]
+				}
+				return nil
+			})
 		}
 		if err := writes.Wait(); err != nil {
 			return err
+		}
+		if failed = slices.DeleteFunc(failed, func(err error) bool { return err == nil }); len(failed) > 0 {
+			o.log.Warn("leases could not be renewed", "leases", len(failed), "err", failed[0])
 		}
 	}
 	return nil
@@ -120,8 +129,7 @@ func (o *Owner) renew(ctx context.Context, h *held) error {
 		if since > o.failover {
 			o.lose(h, fmt.Sprintf("it could not be renewed for %v", since.Round(time.Millisecond)))
 		}
-		o.log.Warn("a lease could not be renewed", "shard", h.lane.Shard, "err", err)
-		return nil
+		return err
 	}
 	return nil
 }
