@@ -21,8 +21,9 @@ const (
 // that it brought stay when it ends.
 type intake struct {
 	s    *stream
-	poke chan struct{} // there is something new to look at
-	gone chan struct{} // closed when the stream is
+	both func() []*stream // the consumers of the stream that there are
+	poke chan struct{}    // there is something new to look at
+	gone chan struct{}    // closed when the stream is
 
 	mu      sync.Mutex
 	holds   int                // those who want nothing to be read
@@ -33,8 +34,8 @@ type intake struct {
 	lasting int                // failures in a row
 }
 
-func newIntake(s *stream) *intake {
-	return &intake{s: s, poke: make(chan struct{}, 1), gone: make(chan struct{})}
+func newIntake(s *stream, both func() []*stream) *intake {
+	return &intake{s: s, both: both, poke: make(chan struct{}, 1), gone: make(chan struct{})}
 }
 
 func (i *intake) wake() {
@@ -69,7 +70,7 @@ func (i *intake) release() {
 func (s *stream) readable() *version {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone || s.def.State >= buffer.Deleting || s.cur.pipe == nil || s.cur.pipe.Reader == nil {
+	if s.reader != buffer.Main || s.gone || s.def.State >= buffer.Deleting || s.cur.pipe == nil || s.cur.pipe.Reader == nil {
 		return nil
 	}
 	s.useLocked(s.cur)
@@ -137,7 +138,7 @@ func (i *intake) bring(ctx context.Context, v *version) error {
 	i.mu.Lock()
 	i.inlet = in
 	i.mu.Unlock()
-	err = v.pipe.Reader.Run(ctx, &inlet{s: i.s, in: in})
+	err = v.pipe.Reader.Run(ctx, &inlet{s: i.s, both: i.both, in: in})
 	if err == nil && ctx.Err() == nil {
 		err = errors.New("bug: its reader ended by itself")
 	}
@@ -184,8 +185,9 @@ var _ laneInlet = (*buffer.Inlet)(nil)
 
 // inlet is a stream as its Reader sees it.
 type inlet struct {
-	s  *stream
-	in laneInlet
+	s    *stream
+	both func() []*stream
+	in   laneInlet
 }
 
 var _ sources.Inlet = (*inlet)(nil)
@@ -206,13 +208,15 @@ func (i *inlet) Note(ctx context.Context, lane string, next sources.Position) er
 
 func (i *inlet) Settle(ctx context.Context, lanes ...string) error {
 	return laneError(i.in.Settle(ctx, lanes, func(to uint64) {
-		i.s.mu.Lock()
-		if to > i.s.flushTo {
-			i.s.flushTo, i.s.flushWhy = to, reasonFlush
+		for _, s := range i.both() {
+			s.mu.Lock()
+			if to > s.flushTo {
+				s.flushTo, s.flushWhy = to, reasonFlush
+			}
+			s.mu.Unlock()
+			s.wake()
+			s.hurry()
 		}
-		i.s.mu.Unlock()
-		i.s.wake()
-		i.s.hurry()
 	}))
 }
 

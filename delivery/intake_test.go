@@ -301,6 +301,12 @@ func liveOnLanes(t *testing.T, seed uint64) {
 		"a": {Size: 60, Interval: 2 * time.Second, Words: l.words},
 		"b": {Size: 1000, Prefix: "m=!{timestamp:mm}/", Interval: 20 * time.Second, Words: l.words, Scatter: seed%3 == 0},
 	}
+	if seed%4 >= 2 {
+		l.shops["backup"] = l.newShop()
+		a := l.streams["a"]
+		a.Backup = &spec{Shop: "backup", Prefix: "source/", Size: 200, Interval: 7 * time.Second}
+		l.streams["a"] = a
+	}
 	l.shop().set(l.faults(rand.New(rand.NewPCG(seed, 2))))
 	quiet := false
 	l.adapt = func(p *Pipeline, s buffer.Stream) {
@@ -380,6 +386,17 @@ func liveOnLanes(t *testing.T, seed uint64) {
 		l.flush(name)
 		if st := l.status(name); st.BacklogRecords != 0 || st.Unaccounted != 0 || len(st.Batches) != 0 || st.SourceError != "" {
 			t.Errorf("stream %q after the end: %+v", name, st)
+		}
+	}
+	if copies := l.shops["backup"]; copies != nil {
+		kept, _ := copies.rows()
+		for lane := range 4 {
+			list, _ := logs["a"].from(strconv.Itoa(lane), 0, 1<<30)
+			for _, row := range list {
+				if n := kept[row]; n != 1 && !strings.HasPrefix(row, "gap") {
+					t.Errorf("the backup has row %q %d times", row, n)
+				}
+			}
 		}
 	}
 	data, failed := l.shop().rows()

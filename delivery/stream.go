@@ -147,7 +147,7 @@ func newStream(m *Manager, def buffer.Stream, reader uint8, outstanding []*buffe
 		changed:     make(chan struct{}),
 		quiet:       map[string]time.Time{},
 	}
-	s.intake = newIntake(s)
+	s.intake = newIntake(s, func() []*stream { return m.consumersOf(s) })
 	s.metrics.appear(s.name)
 	totals := s.consumer.Totals()
 	s.delivered, s.failed = totals.OK, totals.Failed
