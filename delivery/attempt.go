@@ -265,6 +265,12 @@ func (s *stream) object(t *task, r io.ReaderAt) (sinks.Object, error) {
 		sinks.MetaFirstSeq:   strconv.FormatUint(info.FirstSeq, 10),
 		sinks.MetaCount:      strconv.FormatInt(info.Records, 10),
 		sinks.MetaStream:     s.name,
+
+		sinks.MetaRole:        s.roleOf(info.Role),
+		sinks.MetaDirectory:   s.directoryID,
+		sinks.MetaIncarnation: strconv.FormatUint(uint64(s.incarnation), 10),
+		sinks.MetaRangeFirst:  strconv.FormatUint(t.batch.manifest.First, 10),
+		sinks.MetaRangeNext:   strconv.FormatUint(t.batch.manifest.Next, 10),
 	}
 	if info.SchemaVersion != "" {
 		meta[sinks.MetaSchemaVersion] = info.SchemaVersion

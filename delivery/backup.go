@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,6 +28,30 @@ func Consumers(backup bool) []uint8 {
 		return []uint8{buffer.Main, buffer.Backup}
 	}
 	return []uint8{buffer.Main}
+}
+
+// Roles of objects, as their metadata and the admin API name them.
+const (
+	roleOfData   = "data"
+	roleOfErrors = "error"
+	roleOfCopies = "backup"
+)
+
+// roleOf names what an object of this consumer is for.
+func (s *stream) roleOf(r buffer.Role) string {
+	switch {
+	case r == buffer.Error:
+		return roleOfErrors
+	case s.reader == buffer.Backup:
+		return roleOfCopies
+	}
+	return roleOfData
+}
+
+// directoryID prints the id of a data directory.
+func directoryID(s store) string {
+	id := s.Directory()
+	return hex.EncodeToString(id[:])
 }
 
 // errNoBackup says that a version of a stream has no backup that could be written.

@@ -97,13 +97,7 @@ func (s *stream) detailLocked(b *batch) BatchDetail {
 			break
 		}
 		info := t.info()
-		o := PendingObject{Key: info.Key, Role: "data", Place: s.placeNameLocked(t), Records: info.Records, Bytes: info.Size, State: s.up.stateOf(t)}
-		switch {
-		case info.Role == buffer.Error:
-			o.Role = "error"
-		case s.reader == buffer.Backup:
-			o.Role = "backup"
-		}
+		o := PendingObject{Key: info.Key, Role: s.roleOf(info.Role), Place: s.placeNameLocked(t), Records: info.Records, Bytes: info.Size, State: s.up.stateOf(t)}
 		d.Left = append(d.Left, o)
 	}
 	return d

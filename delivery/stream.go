@@ -21,7 +21,8 @@ import (
 type stream struct {
 	name        string
 	incarnation uint32
-	reader      uint8 // buffer.Main or buffer.Backup
+	reader      uint8  // buffer.Main or buffer.Backup
+	directoryID string // of the data directory, in hexadecimal digits
 	store       store
 	openVersion Open
 	consumer    consumer
@@ -128,6 +129,7 @@ func newStream(m *Manager, def buffer.Stream, reader uint8, outstanding []*buffe
 		name:        def.Name,
 		incarnation: def.Incarnation,
 		reader:      reader,
+		directoryID: directoryID(m.store),
 		store:       m.store,
 		openVersion: open,
 		consumer:    m.store.Consumer(def.Incarnation, reader),

@@ -43,6 +43,16 @@ const (
 	MetaSchemaVersion = "schema-version"
 )
 
+// Metadata keys that say which records of which stream the object may have: those of the positions [range-first, range-next)
+// that its manifest took. Objects of a destination and of a backup with ranges that overlap have records in common.
+const (
+	MetaRole        = "role"        // data, error or backup
+	MetaDirectory   = "directory"   // of the data directory, 32 hexadecimal digits
+	MetaIncarnation = "incarnation" // of the stream in it
+	MetaRangeFirst  = "range-first"
+	MetaRangeNext   = "range-next"
+)
+
 // Sink puts objects. Safe for concurrent use.
 type Sink interface {
 	// Put returns nil when the object is durably in the store under its key with its bytes: because this

@@ -21,9 +21,26 @@ import (
 )
 
 func (c *cli) inspectCommand() *cobra.Command {
-	return group("inspect", "Look into files: journal segments, packs, runs, Parquet",
-		"Looks into a file without changing it. The daemon may run.",
+	cmd := group("inspect", "Look into files: journal segments, packs, runs, Parquet; or find the objects of a record",
+		`Looks into a file without changing it. The daemon may run.
+
+With --where it names the objects that may have a record: in the destination, in the error output and in the backup of its
+stream, as far as the configuration names these places, and those that are still in the data directory. With --what it says
+which records an object may have, and which others have some of them. Objects say it by their metadata; files keep it in an
+extended attribute, where their file system has those. Names are listed below the fixed part of each prefix (--below makes that
+less), and few objects are asked. Where records were routed by their content, several objects may be named.`,
 		c.inspectJournalCommand(), c.inspectPackCommand(), c.inspectRunCommand(), c.inspectParquetCommand())
+	var questions whereFlags
+	questions.add(cmd)
+	cmd.Example = "  hydrant inspect --where RECORD_ID -c hydrant.yaml\n  hydrant inspect --what s3://lake/clicks/dt=2026-11-25/hour=14/clicks-1-….parquet -c hydrant.yaml --json"
+	help := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if questions.where == "" && questions.what == "" {
+			return help(cmd, args)
+		}
+		return questions.run(cmd.Context(), c)
+	}
+	return cmd
 }
 
 func (c *cli) inspectParquetCommand() *cobra.Command {

@@ -31,7 +31,10 @@ type inUse struct {
 	old   bool // another one has taken its place: the last user closes it
 }
 
-var _ sinks.Sink = (*renewable)(nil)
+var (
+	_ sinks.Sink    = (*renewable)(nil)
+	_ sinks.Catalog = (*renewable)(nil)
+)
 
 // newRenewable makes the sink. now is what d has its credentials from.
 func newRenewable(p *parts, now *settings, stream string, d *config.S3Destination) (*renewable, error) {
@@ -117,4 +120,16 @@ func (r *renewable) Probe(ctx context.Context, prefix string) []sinks.Finding {
 	sink, leave := r.enter()
 	defer leave()
 	return sink.Probe(ctx, prefix)
+}
+
+func (r *renewable) List(ctx context.Context, prefix string, found func(key string, size int64) bool) error {
+	sink, leave := r.enter()
+	defer leave()
+	return sink.List(ctx, prefix, found)
+}
+
+func (r *renewable) Describe(ctx context.Context, key string) (map[string]string, error) {
+	sink, leave := r.enter()
+	defer leave()
+	return sink.Describe(ctx, key)
 }

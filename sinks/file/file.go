@@ -308,6 +308,7 @@ func (s *Sink) write(ctx context.Context, root *os.Root, o sinks.Object) (temp s
 		return "", err
 	}
 	if err = s.fill(ctx, f, o); err == nil {
+		keepMeta(f, o.Meta)
 		if err = s.step("sync"); err == nil {
 			err = f.Sync()
 		}
