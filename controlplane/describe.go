@@ -10,6 +10,7 @@ import (
 // Description is the answer to DescribeDeliveryStream.
 type Description struct {
 	Status string
+	Type   string // DirectPut or KinesisStreamAsSource
 	Body   []byte // in JSON
 }
 
@@ -39,7 +40,7 @@ func (p *Plane) Describe(name string) (d Description, ok bool, err error) {
 
 func (p *Plane) description(d *firehose.Document, s firehose.State) (Description, bool, error) {
 	body, err := d.Describe(p.settings(), s)
-	return Description{Status: s.Status, Body: body}, true, err
+	return Description{Status: s.Status, Type: d.Type(), Body: body}, true, err
 }
 
 // Names of all streams, whoever made them, and of those that are being created, ascending.

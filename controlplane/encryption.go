@@ -28,6 +28,11 @@ func (p *Plane) startEncryption(_ context.Context, c *Call) (answer []byte, unkn
 		return nil, r.Unknown, err
 	}
 	err = p.change(c, r.Name, func(now *buffer.Stream) error {
+		if stored, err := readSpec(now.Spec); err == nil {
+			if err := stored.document.MayEncrypt(); err != nil {
+				return err
+			}
+		}
 		now.Tags = withKey(now.Tags, &r.Key)
 		return p.mayEncrypt(r.Key)
 	})

@@ -87,6 +87,14 @@ func TestEncryption(t *testing.T) {
 			t.Errorf("description %+v", d)
 		}
 	})
+	t.Run("a stream that reads another", func(t *testing.T) {
+		b := newBench(t, func(o *Options) { o.Encrypted = true })
+		b.f("CreateDeliveryStream", `{"DeliveryStreamName":"logs","DeliveryStreamType":"KinesisStreamAsSource",`+
+			`"KinesisStreamSourceConfiguration":{"KinesisStreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/in",`+someRole+`},"ExtendedS3DestinationConfiguration":{`+someRole+`,`+someBucket+`}}`,
+			`{"DeliveryStreamARN":"arn:aws:firehose:eu-west-1:123456789012:deliverystream/logs"}`)
+		b.f("StartDeliveryStreamEncryption", `{"DeliveryStreamName":"logs"}`,
+			"InvalidArgumentException: Server side encryption from firehose is only allowed for direct put delivery streams and database as a source delivery streams")
+	})
 	t.Run("a key", func(t *testing.T) {
 		b := newBench(t, func(o *Options) { o.Encrypted = true })
 		b.made("logs", "")

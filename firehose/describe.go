@@ -2,6 +2,7 @@ package firehose
 
 import (
 	"encoding/json"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -24,8 +25,8 @@ type description struct {
 	DeliveryStreamName                    string
 	DeliveryStreamARN                     string
 	DeliveryStreamStatus                  string
-	FailureDescription                    *Failure `json:",omitempty"`
-	DeliveryStreamEncryptionConfiguration encryptionDescription
+	FailureDescription                    *Failure               `json:",omitempty"`
+	DeliveryStreamEncryptionConfiguration *encryptionDescription `json:",omitempty"`
 	DeliveryStreamType                    string
 	VersionID                             string     `json:"VersionId"`
 	CreateTimestamp                       *Timestamp `json:",omitempty"`
@@ -65,7 +66,7 @@ func (d *Document) Describe(s Settings, state State) ([]byte, error) {
 		DeliveryStreamStatus:                  state.Status,
 		FailureDescription:                    state.Failure,
 		DeliveryStreamEncryptionConfiguration: state.Encryption.describe(),
-		DeliveryStreamType:                    DirectPut,
+		DeliveryStreamType:                    d.Type(),
 		VersionID:                             strconv.FormatUint(state.Version, 10),
 		CreateTimestamp:                       NewTimestamp(state.Created),
 		LastUpdateTimestamp:                   NewTimestamp(state.Updated),
@@ -74,18 +75,26 @@ func (d *Document) Describe(s Settings, state State) ([]byte, error) {
 	if out.DeliveryStreamStatus == "" {
 		out.DeliveryStreamStatus = "ACTIVE"
 	}
+	if d.from != nil {
+		out.DeliveryStreamEncryptionConfiguration = nil // there is none for it
+		source := maps.Clone(d.from)
+		if !state.Created.IsZero() {
+			source["DeliveryStartTimestamp"] = NewTimestamp(state.Created)
+		}
+		out.Source = tree{"KinesisStreamSourceDescription": source}
+	}
 	if d.hint > 0 {
 		out.Source = tree{"DirectPutSourceDescription": tree{"ThroughputHintInMBs": d.hint}}
 	}
 	return json.Marshal(struct{ DeliveryStreamDescription description }{out})
 }
 
-func (e EncryptionState) describe() encryptionDescription {
+func (e EncryptionState) describe() *encryptionDescription {
 	switch e.Status {
 	case "", "DISABLED":
-		return encryptionDescription{Status: "DISABLED"}
+		return &encryptionDescription{Status: "DISABLED"}
 	}
-	return encryptionDescription{KeyARN: e.Key.ARN, KeyType: e.Key.Type, Status: e.Status}
+	return &encryptionDescription{KeyARN: e.Key.ARN, KeyType: e.Key.Type, Status: e.Status}
 }
 
 // describe is the destination. A destination of S3 stands in both forms, whichever created it.

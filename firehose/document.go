@@ -42,6 +42,7 @@ const (
 type Document struct {
 	kind *destination
 	hint int64 // ThroughputHintInMBs of the source; 0: none
+	from tree  // KinesisStreamSourceConfiguration; nil: producers put
 	conf tree  // in the shape of kind.config, without secrets
 }
 
@@ -79,7 +80,9 @@ const supportedDestinations = "the destinations are S3, ExtendedS3, Redshift and
 func (c *Create) Document(s Settings) (*Document, Secrets, error) {
 	d, secrets, err := c.document()
 	if err == nil && c.Encryption != nil {
-		err = c.Encryption.Check(s)
+		if err = d.MayEncrypt(); err == nil {
+			err = c.Encryption.Check(s)
+		}
 	}
 	if err != nil {
 		return nil, Secrets{}, err
@@ -114,6 +117,9 @@ func (c *Create) document() (*Document, Secrets, error) {
 		return nil, Secrets{}, invalid("Exactly one destination configuration is supported for a Firehose")
 	}
 	d := &Document{kind: kind, hint: c.tree.sub("DirectPutSourceConfiguration").integer("ThroughputHintInMBs"), conf: clone(conf)}
+	if c.tree.has(kinesisSource) {
+		d.from = clone(c.tree.sub(kinesisSource))
+	}
 	secrets := d.takeSecrets(Secrets{})
 	if err := d.complete(secrets); err != nil {
 		return nil, Secrets{}, err
@@ -121,20 +127,27 @@ func (c *Create) document() (*Document, Secrets, error) {
 	return d, secrets, nil
 }
 
-// source checks where the stream's records come from: producers, and nothing else.
+// kinesisSource is the member of a request that names the data stream that is read.
+const kinesisSource = "KinesisStreamSourceConfiguration"
+
+// source checks where the stream's records come from: producers, or a Kinesis data stream.
 func (c *Create) source() error {
-	const remedy = "create the stream with DirectPut as its DeliveryStreamType."
+	const remedy = "create the stream with DirectPut or KinesisStreamAsSource as its DeliveryStreamType."
 	for _, member := range unsupportedSources {
 		if c.tree.has(member) {
 			return errUnsupported(member, remedy)
 		}
 	}
 	switch {
-	case c.Type == KinesisStreamAsSource && c.tree.has("KinesisStreamSourceConfiguration"):
-		return errUnsupported("KinesisStreamSourceConfiguration", remedy)
+	case c.Type == KinesisStreamAsSource && !c.tree.has(kinesisSource):
+		return invalid("%s must be specified for the delivery stream type %s.", kinesisSource, c.Type)
+	case c.Type == KinesisStreamAsSource && c.tree.has("DirectPutSourceConfiguration"):
+		return invalid("DirectPutSourceConfiguration is only applicable for DirectPut stream type")
+	case c.Type == KinesisStreamAsSource:
+		return nil
 	case c.Type != DirectPut:
 		return errUnsupported("DeliveryStreamType "+c.Type, remedy)
-	case c.tree.has("KinesisStreamSourceConfiguration"):
+	case c.tree.has(kinesisSource):
 		return invalid("KinesisStreamSourceConfig is only applicable for KinesisStreamAsSource stream type")
 	}
 	return nil
@@ -195,7 +208,23 @@ func regionOf(arn string) string {
 
 // Equal tells whether both describe the same.
 func (d *Document) Equal(other *Document) bool {
-	return d.kind == other.kind && d.hint == other.hint && reflect.DeepEqual(d.conf, other.conf)
+	return d.kind == other.kind && d.hint == other.hint && reflect.DeepEqual(d.from, other.from) && reflect.DeepEqual(d.conf, other.conf)
+}
+
+// Type is the delivery stream's: DirectPut or KinesisStreamAsSource.
+func (d *Document) Type() string {
+	if d.from != nil {
+		return KinesisStreamAsSource
+	}
+	return DirectPut
+}
+
+// MayEncrypt says that the service has encryption at rest for streams that producers put to, and no others.
+func (d *Document) MayEncrypt() error {
+	if d.from != nil {
+		return invalid("Server side encryption from firehose is only allowed for direct put delivery streams and database as a source delivery streams")
+	}
+	return nil
 }
 
 // SameDestination tells whether both are of the same type of destination.
@@ -216,6 +245,7 @@ func (s Secrets) Equal(other Secrets) bool {
 type stored struct {
 	DestinationType     string
 	ThroughputHintInMBs int64 `json:",omitempty"`
+	KinesisStreamSource any   `json:",omitempty"`
 	Configuration       any
 }
 
@@ -224,14 +254,18 @@ func (d *Document) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	err := e.Encode(stored{d.kind.kind, d.hint, d.conf})
+	out := stored{d.kind.kind, d.hint, nil, d.conf}
+	if d.from != nil {
+		out.KinesisStreamSource = d.from
+	}
+	err := e.Encode(out)
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote, in this process or an earlier one.
 func (d *Document) UnmarshalJSON(data []byte) error {
-	var raw json.RawMessage
-	s := stored{Configuration: &raw}
+	var raw, source json.RawMessage
+	s := stored{Configuration: &raw, KinesisStreamSource: &source}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&s); err != nil {
@@ -248,7 +282,12 @@ func (d *Document) UnmarshalJSON(data []byte) error {
 		case unknown > 0:
 			return fmt.Errorf("read a stream's document: it has %d members that this version does not know", unknown)
 		}
-		*d = Document{k, s.ThroughputHintInMBs, t}
+		*d = Document{k, s.ThroughputHintInMBs, nil, t}
+		if source != nil {
+			if d.from, unknown, err = read(kinesisSourceConfig, source); err != nil || unknown > 0 {
+				return fmt.Errorf("read a stream's document: its source: %d members that this version does not know, %v", unknown, err)
+			}
+		}
 		return nil
 	}
 	return fmt.Errorf("read a stream's document: its destination type %q is not one that this version knows", s.DestinationType)

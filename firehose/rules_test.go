@@ -60,10 +60,11 @@ func TestCreateMessages(t *testing.T) {
 	f("Exactly one of S3DestinationConfiguration or ExtendedS3DestinationConfiguration must be specified.", s3, "S3DestinationConfiguration="+s3bucket)
 	f("KinesisStreamSourceConfig is only applicable for KinesisStreamAsSource stream type", s3,
 		`KinesisStreamSourceConfiguration={"KinesisStreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/in","RoleARN":"`+role+`"}`)
-	const noSource = " is not supported by Hydrant; create the stream with DirectPut as its DeliveryStreamType."
-	f("KinesisStreamSourceConfiguration"+noSource, s3, `DeliveryStreamType="KinesisStreamAsSource"`,
-		`KinesisStreamSourceConfiguration={"KinesisStreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/in","RoleARN":"`+role+`"}`)
-	f("DeliveryStreamType KinesisStreamAsSource"+noSource, s3, `DeliveryStreamType="KinesisStreamAsSource"`)
+	const noSource = " is not supported by Hydrant; create the stream with DirectPut or KinesisStreamAsSource as its DeliveryStreamType."
+	f("KinesisStreamSourceConfiguration must be specified for the delivery stream type KinesisStreamAsSource.", s3, `DeliveryStreamType="KinesisStreamAsSource"`)
+	f("DirectPutSourceConfiguration is only applicable for DirectPut stream type", s3, fromKinesis[0], fromKinesis[1], `DirectPutSourceConfiguration={"ThroughputHintInMBs":5}`)
+	f("Server side encryption from firehose is only allowed for direct put delivery streams and database as a source delivery streams", s3, fromKinesis[0], fromKinesis[1],
+		`DeliveryStreamEncryptionConfigurationInput={"KeyType":"AWS_OWNED_CMK"}`)
 	f("MSKSourceConfiguration"+noSource, s3, `DeliveryStreamType="MSKAsSource"`, `MSKSourceConfiguration={}`)
 	f("DatabaseSourceConfiguration"+noSource, s3, `DatabaseSourceConfiguration={"Type":"MySQL"}`)
 	for _, m := range []string{"Elasticsearch", "Amazonopensearchservice", "AmazonOpenSearchServerless", "Splunk", "Snowflake", "Iceberg"} {

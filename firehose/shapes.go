@@ -285,16 +285,19 @@ var (
 	)
 )
 
+// kinesisSourceConfig is the data stream that a delivery stream reads.
+var kinesisSourceConfig = object(
+	need("KinesisStreamARN", str(1, 512, re(`arn:.*:kinesis:[a-zA-Z0-9\-]+:\d{12}:stream/[a-zA-Z0-9_.-]+`))),
+	need("RoleARN", roleARN),
+)
+
 // The requests.
 var (
 	createShape = object(
 		need("DeliveryStreamName", streamName),
 		may("DeliveryStreamType", streamType),
 		may("DirectPutSourceConfiguration", object(need("ThroughputHintInMBs", whole(1, 100)))),
-		may("KinesisStreamSourceConfiguration", object(
-			need("KinesisStreamARN", str(1, 512, re(`arn:.*:kinesis:[a-zA-Z0-9\-]+:\d{12}:stream/[a-zA-Z0-9_.-]+`))),
-			need("RoleARN", roleARN),
-		)),
+		may(kinesisSource, kinesisSourceConfig),
 		may("DeliveryStreamEncryptionConfigurationInput", keyInput),
 		may("S3DestinationConfiguration", s3Config),
 		may("ExtendedS3DestinationConfiguration", extendedS3Config),

@@ -54,7 +54,7 @@ func (d *Document) ConfigWithSchema(name string, aws config.AWS, schema config.S
 	hints := d.staged().sub(bufferingMember)
 	s := &config.Stream{
 		Name:   name,
-		Source: config.Source{DirectPut: &config.DirectPut{}},
+		Source: d.source(aws),
 		Buffer: config.Buffer{
 			Size:     config.Bytes(hints.integer("SizeInMBs")) * config.MiB,
 			Interval: config.Duration(time.Duration(hints.integer("IntervalInSeconds")) * time.Second),
@@ -85,6 +85,24 @@ func (d *Document) ConfigWithSchema(name string, aws config.AWS, schema config.S
 		return nil, err
 	}
 	return s, nil
+}
+
+// source is where the stream's records come from. A data stream is read from the time of the first start on, as the
+// service does.
+func (d *Document) source(aws config.AWS) config.Source {
+	if d.from == nil {
+		return config.Source{DirectPut: &config.DirectPut{}}
+	}
+	k := &config.Kinesis{
+		Stream: d.from.text("KinesisStreamARN"), Start: "latest", KPL: "split",
+		Consumer: config.KinesisConsumer{Word: "polling"}, Checkpoints: config.KinesisCheckpoints{Word: "local"},
+		Endpoint: aws.Endpoints.Kinesis,
+	}
+	k.Region = regionOf(k.Stream)
+	if aws.RoleARNs == "assume" {
+		k.RoleARN = d.from.text("RoleARN")
+	}
+	return config.Source{Kinesis: k}
 }
 
 // bucketOf is the bucket of a configuration of S3.

@@ -11,7 +11,7 @@ func (d *Document) Update(u *Update, secrets Secrets) (next *Document, nextSecre
 		return nil, Secrets{}, false, err
 	}
 	change := configured(clone(u.tree.sub(member)))
-	next = &Document{kind: kind, hint: d.hint}
+	next = &Document{kind: kind, hint: d.hint, from: d.from}
 	switch {
 	case len(change) == 0 && kind == d.kind:
 		return d, secrets, false, nil

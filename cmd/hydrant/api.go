@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"hydrant/buffer"
@@ -21,7 +22,7 @@ func (d *daemon) apiHandler() (http.Handler, error) {
 	d.puts, d.bodies = sources.NewMetrics(d.plane.Names), sources.NewShares(d.buffer)
 	h, err := directput.New(directput.Options{
 		Appender:  d.manager,
-		Directory: directory{d.manager, d.plane, d.log},
+		Directory: directory{d.manager, d.plane, d.log, d.identity},
 		Control:   control{d.plane},
 		Admitter:  d.bodies,
 		Limits:    &d.limits,
@@ -50,9 +51,10 @@ func (d *daemon) identity() (account, region string) {
 
 // directory shows the streams as the Firehose API describes them.
 type directory struct {
-	m     *delivery.Manager
-	plane *controlplane.Plane
-	log   *slog.Logger
+	m        *delivery.Manager
+	plane    *controlplane.Plane
+	log      *slog.Logger
+	identity func() (account, region string)
 }
 
 var _ directput.Directory = directory{}
@@ -64,13 +66,13 @@ func (d directory) Describe(name string) (directput.Description, bool) {
 	if err != nil {
 		d.log.Error("stream cannot be described", "stream", name, "err", err)
 	} else if ours {
-		return directput.Description{Name: name, Status: answer.Status, Answer: answer.Body}, true
+		return directput.Description{Name: name, Status: answer.Status, Type: answer.Type, Answer: answer.Body}, true
 	}
 	s, ok := d.m.Definition(name)
 	if !ok {
 		return directput.Description{}, false
 	}
-	return describe(s), true
+	return describe(s, d.identity), true
 }
 
 // control passes calls on to the control plane.
@@ -111,7 +113,7 @@ func (d *daemon) openPlane(p *parts) (err error) {
 
 // describe translates what is stored of a stream. One whose specification this binary cannot read has a
 // description without a destination: it is listed, and the admin API says what is wrong with it.
-func describe(s buffer.Stream) directput.Description {
+func describe(s buffer.Stream, identity func() (account, region string)) directput.Description {
 	out := directput.Description{Name: s.Name, Version: s.Version, Created: s.Created}
 	if s.Version > 1 {
 		out.Updated = s.Changed
@@ -121,8 +123,24 @@ func describe(s buffer.Stream) directput.Description {
 	}
 	if c, err := parseSpec(s); err == nil {
 		out.Destination = describeDestination(c)
+		switch {
+		case c.Source.Kafka != nil:
+			out.Type = firehose.MSKAsSource
+		case c.Source.Kinesis != nil:
+			account, _ := identity()
+			out.Type, out.KinesisStreamARN, out.KinesisRoleARN = firehose.KinesisStreamAsSource, kinesisARN(c.Source.Kinesis, account), c.Source.Kinesis.RoleARN
+		}
 	}
 	return out
+}
+
+// kinesisARN is that of a data stream, in the daemon's own account where only its name is known.
+func kinesisARN(k *config.Kinesis, account string) string {
+	if strings.HasPrefix(k.Stream, "arn:") {
+		return k.Stream
+	}
+	partition, _, _ := strings.Cut(strings.TrimPrefix(firehose.ARN(firehose.Settings{Region: k.Region, AccountID: account}, ""), "arn:"), ":")
+	return "arn:" + partition + ":kinesis:" + k.Region + ":" + account + ":stream/" + k.Stream
 }
 
 func describeDestination(c *config.Stream) directput.Destination {

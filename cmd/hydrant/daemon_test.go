@@ -57,7 +57,7 @@ func fileStream(dir, more string) string {
 func TestMetricsAreDocumented(t *testing.T) {
 	dir := t.TempDir()
 	d := startDaemon(t, testConfig(t, dir, fileStream(dir, "")))
-	api, err := directput.New(directput.Options{Appender: d.manager, Directory: directory{d.manager, d.plane, d.log}})
+	api, err := directput.New(directput.Options{Appender: d.manager, Directory: directory{d.manager, d.plane, d.log, d.identity}})
 	if err != nil {
 		t.Fatal(err)
 	}

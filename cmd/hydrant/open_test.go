@@ -160,7 +160,7 @@ func TestDescribe(t *testing.T) {
 				BufferSize: 1 << 20, BufferInterval: time.Minute, Compression: "none"}}},
 		{buffer.Stream{Name: "odd", Version: 1, Created: at, Spec: []byte("?")}, directput.Description{Name: "odd", Version: 1, Created: at}},
 	} {
-		if got := describe(k.stream); !reflect.DeepEqual(got, k.want) {
+		if got := describe(k.stream, func() (string, string) { return "123456789012", "eu-west-1" }); !reflect.DeepEqual(got, k.want) {
 			t.Errorf("\n got %+v\nwant %+v", got, k.want)
 		}
 	}

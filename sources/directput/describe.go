@@ -21,6 +21,10 @@ type Description struct {
 	Updated     time.Time // of the last effective change; zero where there was none
 	Destination Destination
 
+	Type string // DirectPut, KinesisStreamAsSource, MSKAsSource; "": DirectPut
+	// The data stream that a KinesisStreamAsSource reads, and the role that it is read with; "": the daemon's own credentials.
+	KinesisStreamARN, KinesisRoleARN string
+
 	// Answer is the whole answer to DescribeDeliveryStream of a stream that was made by a ControlPlane, which
 	// has a document of its own. nil: it is made from the rest.
 	Answer []byte
@@ -77,13 +81,20 @@ type (
 		DeliveryStreamName                    string
 		DeliveryStreamARN                     string
 		DeliveryStreamStatus                  string
-		DeliveryStreamEncryptionConfiguration wireEncrypted
+		DeliveryStreamEncryptionConfiguration *wireEncrypted `json:",omitempty"`
 		DeliveryStreamType                    string
 		VersionID                             string              `json:"VersionId"`
 		CreateTimestamp                       *firehose.Timestamp `json:",omitempty"`
 		LastUpdateTimestamp                   *firehose.Timestamp `json:",omitempty"`
+		Source                                *wireSource         `json:",omitempty"`
 		Destinations                          []wireDestination
 		HasMoreDestinations                   bool
+	}
+	wireSource  struct{ KinesisStreamSourceDescription wireKinesis }
+	wireKinesis struct {
+		KinesisStreamARN       string
+		RoleARN                string              `json:",omitempty"`
+		DeliveryStartTimestamp *firehose.Timestamp `json:",omitempty"`
 	}
 	wireEncrypted struct {
 		KeyType string `json:",omitempty"`
@@ -166,6 +177,14 @@ func arn(region, account, stream string) string {
 	return firehose.ARN(firehose.Settings{Region: region, AccountID: account}, stream)
 }
 
+// kind is the type of the delivery stream.
+func (d *Description) kind() string {
+	if d.Type == "" {
+		return firehose.DirectPut
+	}
+	return d.Type
+}
+
 // wire is the description as it is sent.
 func (h *Handler) wire(d Description) wireDescription {
 	account, region := h.o.Identity()
@@ -173,15 +192,19 @@ func (h *Handler) wire(d Description) wireDescription {
 		DeliveryStreamName:                    d.Name,
 		DeliveryStreamARN:                     arn(region, account, d.Name),
 		DeliveryStreamStatus:                  d.Status,
-		DeliveryStreamEncryptionConfiguration: wireEncrypted{Status: "DISABLED"},
-		DeliveryStreamType:                    firehose.DirectPut,
+		DeliveryStreamEncryptionConfiguration: &wireEncrypted{Status: "DISABLED"},
+		DeliveryStreamType:                    d.kind(),
 		VersionID:                             strconv.FormatUint(d.Version, 10),
 		CreateTimestamp:                       firehose.NewTimestamp(d.Created),
 		LastUpdateTimestamp:                   firehose.NewTimestamp(d.Updated),
 		Destinations:                          []wireDestination{d.Destination.wire()},
 	}
 	if h.o.Encrypted { // with a key that no caller named
-		w.DeliveryStreamEncryptionConfiguration = wireEncrypted{KeyType: firehose.OwnedKey, Status: "ENABLED"}
+		w.DeliveryStreamEncryptionConfiguration = &wireEncrypted{KeyType: firehose.OwnedKey, Status: "ENABLED"}
+	}
+	if d.KinesisStreamARN != "" {
+		w.DeliveryStreamEncryptionConfiguration = nil // there is none for it
+		w.Source = &wireSource{wireKinesis{d.KinesisStreamARN, d.KinesisRoleARN, firehose.NewTimestamp(d.Created)}}
 	}
 	if w.DeliveryStreamStatus == "" {
 		w.DeliveryStreamStatus = "ACTIVE"
@@ -320,8 +343,11 @@ func (h *Handler) list(body []byte, c call) ([]byte, error) {
 			names = append(names, name)
 		}
 	}
-	if q.Type != "" && q.Type != firehose.DirectPut {
-		names = nil
+	if q.Type != "" {
+		names = slices.DeleteFunc(names, func(name string) bool {
+			d, there := h.o.Directory.Describe(name)
+			return !there || d.kind() != q.Type
+		})
 	}
 	if q.Start != "" {
 		i, found := slices.BinarySearch(names, q.Start)

@@ -112,6 +112,27 @@ func TestList(t *testing.T) {
 	f(`{"DeliveryStreamType":"KinesisStreamAsSource","ExclusiveStartDeliveryStreamName":"s01"}`, 0, 0, false)
 }
 
+func TestListByType(t *testing.T) {
+	s := newStore(t, "a", "b", "c")
+	s.streams["b"] = Description{Name: "b", Type: "KinesisStreamAsSource", KinesisStreamARN: "arn:aws:kinesis:eu-west-1:123456789012:stream/in", Created: time.UnixMilli(1500)}
+	h := newHandler(t, s)
+	f := func(kind, want string) {
+		t.Helper()
+		if w := post(t, h, opList, `{"DeliveryStreamType":"`+kind+`"}`); w.Body.String() != want {
+			t.Errorf("%s: got %s, want %s", kind, w.Body, want)
+		}
+	}
+	f("DirectPut", `{"DeliveryStreamNames":["a","c"],"HasMoreDeliveryStreams":false}`)
+	f("KinesisStreamAsSource", `{"DeliveryStreamNames":["b"],"HasMoreDeliveryStreams":false}`)
+	f("MSKAsSource", `{"DeliveryStreamNames":[],"HasMoreDeliveryStreams":false}`)
+	w := post(t, h, opDescribe, `{"DeliveryStreamName":"b"}`)
+	const part = `"DeliveryStreamType":"KinesisStreamAsSource","VersionId":"0","CreateTimestamp":1.5,` +
+		`"Source":{"KinesisStreamSourceDescription":{"KinesisStreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/in","DeliveryStartTimestamp":1.5}}`
+	if got := w.Body.String(); !strings.Contains(got, part) || strings.Contains(got, "EncryptionConfiguration\":{\"Status") {
+		t.Errorf("got %s, want in it %s", got, part)
+	}
+}
+
 func TestReadRefuses(t *testing.T) {
 	s := newStore(t, "s")
 	h := newHandler(t, s)
