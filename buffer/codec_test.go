@@ -87,7 +87,14 @@ func sampleEvents() map[string]event {
 		Head: RunHead{Incarnation: 7, Consumer: Main, Kind: RunRouted, Version: 3, Epoch: 9, N: 2, First: 100, Next: 103, Counts: Counts{OK: 1, Dropped: 1}, Lost: 1, Watermark: 5},
 		Ref:  runRef{ID: id16(0x60), Length: 4712, Footer: pack.Footer}, Sum: runSum{Rows: 2, Records: 1, Bytes: 98, Oldest: 1700000000000001},
 	}
+	lanes := laneMarks{Rows: 3, At: []LanePosition{{"clicks-0", []byte("4711")}, {"clicks-10", []byte{0, 0xFF}}}}
+	rawLanes, manifestLanes := *raw, *manifest
+	rawLanes.Head.Consumer, rawLanes.Ref.ID, rawLanes.Lanes = Main, id16(0x51), lanes
+	manifestLanes.Head.ID, manifestLanes.Lanes = id16(0x75), lanes
 	return map[string]event{
+		"run-lanes":          &rawLanes,
+		"manifest-lanes":     &manifestLanes,
+		"lanes":              &lanesEvent{Incarnation: 7, At: 100, Set: lanes.At, Gone: []string{"@start", "clicks-3"}},
 		"run-raw":            raw,
 		"run-routed":         routed,
 		"manifest-key":       from(0x71, Source{Kind: SourceKey, Key: KeyHash([]byte("\x01a/")), Run: 2}, 0),
@@ -233,6 +240,39 @@ func sampleRuns(t testing.TB) *ledger {
 	return l
 }
 
+// sampleLanes is a ledger with lanes: of some rows everything has ended, of others it is under a manifest or in a raw run.
+func sampleLanes(t testing.TB) *ledger {
+	l := newLedger()
+	must := func(e event) {
+		t.Helper()
+		if err := l.apply(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := func(places ...string) (list []LanePosition) {
+		for i := 0; i < len(places); i += 2 {
+			list = append(list, LanePosition{places[i], []byte(places[i+1])})
+		}
+		return list
+	}
+	cut := func(id byte, first, next uint64, objects int, places ...string) *manifestEvent {
+		e := &manifestEvent{Head: ManifestHead{ID: id16(id), Incarnation: 7, Version: 3, First: first, Next: next, Counts: Counts{OK: int64(next - first)}}, Objects: objects}
+		if objects > 0 {
+			e.Packs = []packRef{{ID: id16(id + 1)}}
+		}
+		e.Lanes = laneMarks{Rows: int64(next - first), At: at(places...)}
+		return e
+	}
+	must(&streamEvent{Stream: Stream{Incarnation: 7, Name: "clicks", Version: 3, Consumers: []uint8{Main}}, Firsts: []uint64{1}})
+	must(&lanesEvent{Incarnation: 7, At: 1, Set: at("@start", "latest at 5")})
+	must(cut(0x10, 1, 11, 0, "c-0", "100", "c-1", "7"))
+	must(cut(0x20, 11, 21, 1, "c-1", "8", "c-2", "0"))
+	must(&runEvent{Head: RunHead{Incarnation: 7, Kind: RunRaw, First: 21, Next: 30}, Ref: runRef{ID: id16(0x30), Length: 4}, Sum: runSum{Rows: 9, Records: 9, Bytes: 90},
+		Lanes: laneMarks{Rows: 9, At: at("c-0", "109")}})
+	must(&lanesEvent{Incarnation: 7, At: 30, Set: at("c-1", "end"), Gone: []string{"c-0", "c-9"}})
+	return l
+}
+
 func TestGoldenHeaders(t *testing.T) {
 	h := sampleSlotHead()
 	golden(t, "slot-header", h.encode())
@@ -241,6 +281,7 @@ func TestGoldenHeaders(t *testing.T) {
 	golden(t, "ids", encodeIDs(id16(1), 4, sampleIDs()))
 	golden(t, "checkpoint-state", sampleLedger().encodeState())
 	golden(t, "checkpoint-runs", sampleRuns(t).encodeState())
+	golden(t, "checkpoint-lanes", sampleLanes(t).encodeState())
 }
 
 // The checksum is CRC32C: its check value, and the vectors of RFC 3720 appendix B.4.
@@ -546,6 +587,7 @@ func FuzzCheckpoint(f *testing.F) {
 	f.Add(sampleLedger().encodeState())
 	f.Add(newLedger().encodeState())
 	f.Add(sampleRuns(f).encodeState())
+	f.Add(sampleLanes(f).encodeState())
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		l, err := decodeState(raw)
 		if err != nil {

@@ -101,6 +101,8 @@ func (r *recovery) rebuildManifest(p *replayer, s *oldSegment, h *frameHead) err
 			Epoch: st.consumer(h.Consumer).newest + 1, Version: st.cur.Version, Counts: Counts{OK: int64(h.Count)},
 		}}
 	}
+	n := e.Head.Counts
+	p.brought(st, h, n.OK+n.Dropped+n.Failed+e.Head.Lost)
 	p.taken(e.Head.Incarnation, e.Head.Next)
 	if err := p.l.apply(e); err != nil {
 		return p.stop(s, int64(h.LSN-s.base), h, err.Error())

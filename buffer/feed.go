@@ -235,6 +235,13 @@ func (f *front) laneMarks(incarnation uint32, next uint64) (m laneMarks) {
 	return m
 }
 
+// laneMarks is what a frame says of lanes that takes all rows of a stream below next. The caller holds ledger.mu.
+func (b *Buffer) laneMarks(s *streamState, incarnation uint32, next uint64) laneMarks {
+	m := b.front.laneMarks(incarnation, next)
+	s.again(&m)
+	return m
+}
+
 // final forgets what laneMarks has collected: a durable frame has it.
 func (f *front) final(incarnation uint32, next uint64) {
 	f.mu.Lock()

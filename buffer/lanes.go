@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -33,8 +34,8 @@ type LanePosition struct {
 	Position []byte
 }
 
-// laneMarks is what a frame makes final of lanes: rows that were in memory only, and positions behind them. It stands in
-// RUN and MANIFEST payloads as
+// laneMarks is what a frame makes final of lanes: rows that were in memory only, and positions behind them. What the frame
+// before it said is in it too, should that be damaged. It stands in RUN and MANIFEST payloads as
 //
 //	lanes u16; where there are some: rows i64 · lanes × {name str, position str}, ascending by name
 type laneMarks struct {
@@ -115,9 +116,6 @@ func readLanesEvent(r *reader, h *frameHead) *lanesEvent {
 			r.fail(errLanes)
 		}
 		e.Gone = append(e.Gone, name)
-	}
-	if h.Count != 0 {
-		r.fail(errLanes)
 	}
 	return e
 }
@@ -216,9 +214,31 @@ func (l *ledger) reachLanes(s *streamState, seq uint64, at []LanePosition) {
 
 // finalRows counts rows that a durable frame has made final.
 func (l *ledger) finalRows(s *streamState, seq uint64, m *laneMarks) {
+	if len(m.At) == 0 {
+		return
+	}
 	s.accepted += m.Rows
 	s.provisional = max(s.provisional-m.Rows, 0) // recovery knows of none
-	l.reachLanes(s, seq, m.At)
+	fresh := slices.DeleteFunc(slices.Clone(m.At), func(p LanePosition) bool {
+		lane := s.lanes[p.Lane]
+		return lane != nil && bytes.Equal(lane.final, p.Position) // said again
+	})
+	s.repeats, s.unplaced = fresh, 0
+	l.reachLanes(s, seq, fresh)
+}
+
+// again adds to what a frame is going to say of lanes what the one before it has said.
+func (s *streamState) again(m *laneMarks) {
+	if len(m.At) == 0 {
+		return
+	}
+	var list []LanePosition
+	for _, p := range s.repeats {
+		if lane := s.lanes[p.Lane]; lane != nil && bytes.Equal(lane.final, p.Position) {
+			list = append(list, p)
+		}
+	}
+	m.At = mergePositions(list, m.At)
 }
 
 // mergePositions joins two lists of which the second is newer.

@@ -352,3 +352,116 @@ func TestFeedersWait(t *testing.T) {
 		}
 	})
 }
+
+// A frame says again what the one before it said of lanes, so that of damaged frames only the last one hides something.
+func TestDamagedLanes(t *testing.T) {
+	for _, c := range []struct {
+		kind  string
+		n     int
+		want  string // places
+		total int64  // accepted
+	}{
+		{"MANIFEST", 0, "a-0 1/1 a-1 2/2 a-2 5/5", 4},
+		{"MANIFEST", 1, "a-0 1/1 a-1 2/2 a-2 5/5", 4},
+		{"RUN", 0, "a-0 1/1 a-1 2/2 a-2 /", 4},
+	} {
+		bubble(t, fmt.Sprint(c.kind, c.n), func(t *testing.T) {
+			disk := forgetfs.New()
+			x := openBench(t, Options{FS: disk})
+			s := x.define("fed")
+			in := x.inlet(s)
+			x.feed(in, "a-0", "1", "one")
+			first := x.cutRows(s, 0)
+			x.feed(in, "a-1", "2", "two", "three")
+			second := x.cutRows(s, 0)
+			x.feed(in, "a-2", "5", "four")
+			x.spill(s, 1<<40, 1)
+			x.proven()
+			if err := x.Close(); err != nil {
+				t.Fatal(err)
+			}
+			x.Buffer = nil
+			spoil(t, disk, pick(t, disk, c.kind, c.n), false)
+			x.start()
+			x.confirm(first)
+			x.confirm(second)
+			x.wantTotals(s, c.total, 1)
+			x.confirm(x.cutRows(s, 0))
+			in = x.inlet(s)
+			x.wantPlaces(in, c.want, "a-0", "a-1", "a-2")
+			x.wantTotals(s, c.total, 0)
+			if lost := strings.Contains(x.logs.String(), "records of its source are read"); lost != (c.kind == "RUN") {
+				t.Errorf("log says that records are read again: %t\n%s", lost, x.logs)
+			}
+			x.restart()
+			in = x.inlet(s)
+			x.wantPlaces(in, c.want, "a-0", "a-1", "a-2")
+			x.wantTotals(s, c.total, 0)
+		})
+	}
+}
+
+// What is remembered of undelivered positions is bounded; neighbours become one, which says what the later says.
+func TestLaneSteps(t *testing.T) {
+	l := newLedger()
+	apply := func(e event) {
+		t.Helper()
+		if err := l.apply(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply(&streamEvent{Stream: Stream{Incarnation: 7, Name: "s", Version: 1, Consumers: []uint8{Main}}, Firsts: []uint64{1}})
+	s := l.streams[7]
+	const n = 1000
+	for i := range uint64(n) {
+		e := &manifestEvent{Head: ManifestHead{ID: ManifestID{byte(i), byte(i >> 8), 1}, Incarnation: 7, Version: 1, First: i + 1, Next: i + 2, Counts: Counts{OK: 1}}, Objects: 1, Packs: []packRef{{ID: PackID{byte(i), byte(i >> 8), 2}}}}
+		e.Lanes = laneMarks{Rows: 1, At: []LanePosition{{fmt.Sprint("lane-", i%20), fmt.Append(nil, i)}}}
+		apply(e)
+		entries := 0
+		for _, k := range s.steps {
+			entries += len(k.at)
+		}
+		if len(s.steps) > maxSteps || entries > stepBase+stepShare*20 {
+			t.Fatalf("%d steps with %d positions after %d frames", len(s.steps), entries, i+1)
+		}
+	}
+	for i := range uint64(n) {
+		apply(&commitEvent{Manifest: ManifestID{byte(i), byte(i >> 8), 1}})
+		for k := range uint64(20) {
+			if d := s.lanes[fmt.Sprint("lane-", k)].delivered; d != nil {
+				var at uint64
+				fmt.Sscan(string(d), &at)
+				if at > i {
+					t.Fatalf("lane %d is delivered up to %d when rows up to %d are", k, at, i)
+				}
+			}
+		}
+	}
+	if len(s.steps) != 0 {
+		t.Errorf("%d steps are left", len(s.steps))
+	}
+}
+
+// There are as many lanes as a checkpoint has room for.
+func TestTooManyLanes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := openBench(t, Options{FS: forgetfs.New()}) // slots of 128 KiB
+		s := x.define("fed")
+		in := x.inlet(s)
+		var err error
+		n := 0
+		for ; err == nil && n < 1000; n++ {
+			err = in.Append(context.Background(), LaneRows{Lane: fmt.Sprint("lane-", n), Data: [][]byte{[]byte("row")}, Next: []byte("1")})
+		}
+		if n < 40 || n > 80 || err == nil || !strings.Contains(err.Error(), "is one too many") {
+			t.Errorf("%d lanes, then %v", n, err)
+		}
+		x.cutClaim(s, x.Consumer(s.Incarnation, Main).Take(0, 1<<40))
+		if err := in.Forget("lane-0"); err != nil {
+			t.Error(err)
+		}
+		if err := in.Append(context.Background(), LaneRows{Lane: "another", Data: [][]byte{[]byte("row")}, Next: []byte("1")}); err != nil {
+			t.Errorf("after one was forgotten: %v", err)
+		}
+	})
+}

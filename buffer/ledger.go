@@ -55,7 +55,9 @@ type streamState struct {
 
 	lanes      map[string]*laneState
 	laneWeight int64
-	steps      []laneStep // ascending; what is final and not delivered
+	steps      []laneStep     // ascending; what is final and not delivered
+	repeats    []LanePosition // of the last frame that had some: the next one says them again, should it be damaged
+	unplaced   int64          // rows of lanes since, whose positions a damaged frame has hidden; of a start
 
 	// Of the process.
 	provisional int64  // records of lanes that no frame has made final: accepted as well

@@ -145,7 +145,7 @@ func (b *Buffer) Cut(claim *Claim, packs []*Pack, h ManifestHead) (*Manifest, er
 		if s.weight > manifestRoom(b.journal.geo)-b.ledger.weight {
 			return nil, ErrCrowded
 		}
-		e.Lanes = b.front.laneMarks(h.Incarnation, next)
+		e.Lanes = b.laneMarks(s, h.Incarnation, next)
 		return []*ledgerFrame{newLedgerFrame(e, h.Incarnation, h.Consumer, first, next)}, nil
 	}
 	o.applied = func() {

@@ -85,6 +85,11 @@ func (r *recovery) rebuildRun(p *replayer, s *oldSegment, h *frameHead) error {
 		if c.head.Incarnation != h.Incarnation || c.head.Consumer != h.Consumer || c.head.First != h.First || c.head.Next != h.next() {
 			continue
 		}
+		rows := c.sum.Rows
+		if n := c.head.Counts; c.head.Kind == RunRouted {
+			rows = n.OK + n.Dropped + n.Failed + c.head.Lost
+		}
+		p.brought(p.l.streams[h.Incarnation], h, rows)
 		p.taken(h.Incarnation, h.next())
 		if err := p.l.apply(&runEvent{Head: c.head, Ref: c.ref, Sum: c.sum.ledger()}); err != nil {
 			return p.stop(s, int64(h.LSN-s.base), h, err.Error())
@@ -99,6 +104,7 @@ func (r *recovery) rebuildRun(p *replayer, s *oldSegment, h *frameHead) error {
 		Ref:  runRef{ID: RunID(binary.LittleEndian.AppendUint64(make([]byte, 8), h.LSN))},
 		Sum:  runSum{Rows: int64(h.Count), Records: int64(h.Count)},
 	}
+	p.brought(p.l.streams[h.Incarnation], h, dead.Sum.Rows)
 	p.taken(h.Incarnation, h.next())
 	if err := p.l.apply(dead); err != nil {
 		return p.stop(s, int64(h.LSN-s.base), h, err.Error())

@@ -403,6 +403,20 @@ func (p *replayer) taken(incarnation uint32, next uint64) {
 	}
 }
 
+// brought: a damaged frame of a manifest or run, which takes these rows, has brought those that nothing before it spoke of:
+// they came from lanes. How far that brings the lanes the next frame of the stream repeats; where there is none, they are
+// read again.
+func (p *replayer) brought(st *streamState, h *frameHead, rows int64) {
+	if st == nil || p.holes > 0 || h.next() <= st.next {
+		return
+	}
+	if h.First < st.next {
+		rows = int64(h.next() - st.next)
+	}
+	st.accepted += rows
+	st.unplaced += rows
+}
+
 // stop ends the start: what the ledger says from here on is not known.
 func (p *replayer) stop(s *oldSegment, off int64, h *frameHead, what string) error {
 	p.r.hurt(s, off, h.size(), fmt.Sprintf("%v: %s", h.Type, what), h)
@@ -472,6 +486,11 @@ func (p *replayer) damaged(s *oldSegment, scan *frameScan, h frameHead, fault er
 // finish checks what can only be known at the end.
 func (p *replayer) finish() error {
 	r := p.r
+	for _, st := range r.l.streams {
+		if st.unplaced > 0 {
+			r.b.log.Error("a damaged frame has hidden how far lanes had been read: records of its source are read and delivered again", "stream", st.cur.Name, "records", st.unplaced)
+		}
+	}
 	if p.unsure && !sabotageLedgerDamage {
 		// No ledger frame came after the lost headers, so nothing proves that they hid none.
 		return r.fatal()

@@ -130,7 +130,7 @@ func (b *Buffer) spill(pin *Claim, run *Run, table *rawRows) error {
 		if fed := b.front.fedBelow(c.stream.incarnation, pin.next); (fed || pin.joint) && !s.mayJoin(pin.first, pin.next, pin.joint) {
 			return nil, errOvertaken
 		}
-		e.Lanes = b.front.laneMarks(c.stream.incarnation, pin.next)
+		e.Lanes = b.laneMarks(s, c.stream.incarnation, pin.next)
 		return b.runFrame(s, e)
 	}
 	o.applied = func() {
@@ -214,7 +214,7 @@ func (b *Buffer) Route(claim *Claim, run *Run, h RunHead) error {
 			return nil, errors.New("the stream is gone")
 		}
 		b.sameBase(s, claim)
-		e.Lanes = b.front.laneMarks(h.Incarnation, next)
+		e.Lanes = b.laneMarks(s, h.Incarnation, next)
 		return b.runFrame(s, e)
 	}
 	o.applied = func() {
