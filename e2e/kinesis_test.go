@@ -4,15 +4,20 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/firehose"
+	firehosetypes "github.com/aws/aws-sdk-go-v2/service/firehose/types"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
@@ -157,6 +162,65 @@ func TestKinesisFanOut(t *testing.T) {
 	onceInLake(t, d, duck, "clicks", lake, n)
 	if s.Calls("GetRecords") != 0 {
 		t.Error("it was polled")
+	}
+}
+
+// A stream that is created over the Firehose API reads a data stream, as AWS's does: from its creation on.
+func TestKinesisStreamAsSource(t *testing.T) {
+	t.Parallel()
+	s := kinesistest.New(t, kinesistest.Options{})
+	s.CreateStream("in", 2)
+	s.Put("in", "k", []byte("before"))
+	store := parts.Versitygw(t)
+	store.CreateBucket(t, "lake")
+	d := configure(t, fmt.Sprintf("aws: { account_id: '123456789012', endpoints: { s3: %q, kinesis: %q } }\nstreams: []\n", store.Endpoint, s.URL))
+	d.env = []string{"AWS_ACCESS_KEY_ID=" + store.AccessKey, "AWS_SECRET_ACCESS_KEY=" + store.SecretKey}
+	d.start()
+	pause(t.Context(), 1100*time.Millisecond) // the service's clock has whole seconds
+	const arn, role = "arn:aws:kinesis:us-east-1:123456789012:stream/in", "arn:aws:iam::123456789012:role/firehose"
+	client := firehoseClient(d.api, 1)
+	_, err := client.CreateDeliveryStream(t.Context(), &firehose.CreateDeliveryStreamInput{
+		DeliveryStreamName: aws.String("logs"), DeliveryStreamType: firehosetypes.DeliveryStreamTypeKinesisStreamAsSource,
+		KinesisStreamSourceConfiguration: &firehosetypes.KinesisStreamSourceConfiguration{KinesisStreamARN: aws.String(arn), RoleARN: aws.String(role)},
+		ExtendedS3DestinationConfiguration: &firehosetypes.ExtendedS3DestinationConfiguration{
+			BucketARN: aws.String("arn:aws:s3:::lake"), RoleARN: aws.String(role), Prefix: aws.String("logs/"),
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the data stream is read", func() bool { return s.Calls("GetRecords") >= 2 })
+	var want []string
+	for i := range 50 {
+		line := fmt.Sprintf(`{"n":%02d}`, i)
+		want = append(want, line)
+		s.Put("in", line, []byte(line+"\n"))
+	}
+	eventually(t, "the records are read", func() bool { return d.counter(`hydrant_source_records_total{stream="logs"}`) >= 50 })
+	d.flush("logs")
+	got := filepath.Join(t.TempDir(), "lake")
+	store.Fetch(t, "lake", got)
+	if lines := lakeLines(t, filepath.Join(got, "logs")); !slices.Equal(lines, want) {
+		t.Errorf("%d lines in the store: %.300q", len(lines), lines)
+	}
+	d.balance("logs", 50, 0)
+
+	out, err := client.DescribeDeliveryStream(t.Context(), &firehose.DescribeDeliveryStreamInput{DeliveryStreamName: aws.String("logs")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x := out.DeliveryStreamDescription; x.DeliveryStreamType != firehosetypes.DeliveryStreamTypeKinesisStreamAsSource || x.DeliveryStreamEncryptionConfiguration != nil ||
+		*x.Source.KinesisStreamSourceDescription.KinesisStreamARN != arn || *x.Source.KinesisStreamSourceDescription.RoleARN != role || x.Source.KinesisStreamSourceDescription.DeliveryStartTimestamp == nil {
+		t.Errorf("described as %+v", x)
+	}
+	list, err := client.ListDeliveryStreams(t.Context(), &firehose.ListDeliveryStreamsInput{DeliveryStreamType: firehosetypes.DeliveryStreamTypeKinesisStreamAsSource})
+	if err != nil || !slices.Equal(list.DeliveryStreamNames, []string{"logs"}) {
+		t.Errorf("listed: %v, %v", list, err)
+	}
+	_, err = client.PutRecord(t.Context(), &firehose.PutRecordInput{DeliveryStreamName: aws.String("logs"), Record: &firehosetypes.Record{Data: []byte("x")}})
+	var refused *firehosetypes.InvalidArgumentException
+	if !errors.As(err, &refused) || refused.ErrorMessage() != "This operation is not permitted on KinesisStreamAsSource delivery stream type." {
+		t.Errorf("a put: %v", err)
 	}
 }
 
