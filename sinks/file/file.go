@@ -293,17 +293,20 @@ func (s *Sink) look(ctx context.Context, root *os.Root, name string, o sinks.Obj
 
 // write makes an unfinished file with the object's bytes, synced, and returns its name.
 func (s *Sink) write(ctx context.Context, root *os.Root, o sinks.Object) (temp string, err error) {
-	if err := s.step("tempdir"); err != nil {
-		return "", err
-	}
-	if err := root.Mkdir(TempDir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", err
-	}
 	if err := s.step("create"); err != nil {
 		return "", err
 	}
 	temp = path.Join(TempDir, rand.Text()+tempSuffix)
 	f, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrNotExist) { // the first one, or somebody has tidied up
+		if err := s.step("tempdir"); err != nil {
+			return "", err
+		}
+		if err := root.Mkdir(TempDir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return "", err
+		}
+		f, err = root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	}
 	if err != nil {
 		return "", err
 	}

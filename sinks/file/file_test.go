@@ -408,20 +408,25 @@ func FuzzValidateKey(f *testing.F) {
 	})
 }
 
+// BenchmarkPut stores files in one directory, and small ones in a new directory each, as partitions are.
 func BenchmarkPut(b *testing.B) {
-	for _, size := range []int64{4 << 10, 16 << 20} {
-		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		size int64
+		key  string
+	}{{"4KiB", 4 << 10, "dt=1/%d"}, {"16384KiB", 16 << 20, "dt=1/%d"}, {"4KiB in a directory each", 4 << 10, "p=%d/x"}} {
+		b.Run(c.name, func(b *testing.B) {
 			s, err := New(Options{Path: b.TempDir()})
 			if err != nil {
 				b.Fatal(err)
 			}
-			o := sinktest.Object("x", size, 1)
-			b.SetBytes(size)
+			o := sinktest.Object("x", c.size, 1)
+			b.SetBytes(c.size)
 			b.ReportAllocs()
 			n := 0
 			for b.Loop() {
 				n++
-				o.Key = fmt.Sprintf("dt=1/%d", n)
+				o.Key = fmt.Sprintf(c.key, n)
 				if err := s.Put(b.Context(), o); err != nil {
 					b.Fatal(err)
 				}
