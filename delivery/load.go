@@ -137,6 +137,7 @@ func (s *stream) loadTogether(ctx context.Context, to place, kind string, tasks 
 		case err == nil:
 			s.loaded(t, kind)
 			s.rememberToForget(t, to)
+			s.metrics.loads.rows.WithLabelValues(s.name).Add(float64(max(parts[i].Records, 0)))
 			results[i].outcome = done
 		case ctx.Err() != nil:
 			results[i].outcome = shutdown

@@ -15,6 +15,7 @@ const (
 // loadMetrics are of streams whose objects are loaded into a database.
 type loadMetrics struct {
 	objects *prometheus.CounterVec
+	rows    *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
 	staged  *prometheus.Desc
 }
@@ -25,6 +26,10 @@ func newLoadMetrics(prefix string) loadMetrics {
 			Name: prefix + "load_objects_total",
 			Help: "Staged objects that a load was asked to take into the database, by outcome.",
 		}, []string{"stream", "outcome"}),
+		rows: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: prefix + "loaded_rows_total",
+			Help: "Rows of the objects that were loaded, where their number is known.",
+		}, []string{"stream"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    prefix + "load_seconds",
 			Help:    "Duration of loads into the database, of whatever outcome; one may take many objects.",
@@ -35,7 +40,7 @@ func newLoadMetrics(prefix string) loadMetrics {
 }
 
 func (m *loadMetrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.objects, m.seconds}
+	return []prometheus.Collector{m.objects, m.rows, m.seconds}
 }
 
 // appear starts a stream's labels at zero.
@@ -43,10 +48,12 @@ func (m *loadMetrics) appear(stream string) {
 	for _, o := range []string{outcomeLoaded, outcomeSkipped, sinks.Unknown.String(), sinks.NotStored.String(), sinks.RefusedDestination.String(), sinks.RefusedObject.String()} {
 		m.objects.WithLabelValues(stream, o)
 	}
+	m.rows.WithLabelValues(stream)
 	m.seconds.WithLabelValues(stream)
 }
 
 func (m *loadMetrics) vanish(labels prometheus.Labels) {
 	m.objects.DeletePartialMatch(labels)
+	m.rows.DeletePartialMatch(labels)
 	m.seconds.DeletePartialMatch(labels)
 }

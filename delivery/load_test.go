@@ -54,7 +54,7 @@ func TestLoad(t *testing.T) {
 			t.Errorf("the ledger remembers %d parts after the next load, want its own", n)
 		}
 		got := gather(t, w.m, "s")
-		if got["load_objects_total{outcome=loaded}"] != 5 || got["load_seconds"] != 3 || got["staged_objects"] != 0 || got["delivery_attempts_total{outcome=stored,sink=redshift}"] != 5 {
+		if got["load_objects_total{outcome=loaded}"] != 5 || got["load_seconds"] != 3 || got["loaded_rows_total"] != 6 || got["staged_objects"] != 0 || got["delivery_attempts_total{outcome=stored,sink=redshift}"] != 5 {
 			t.Errorf("metrics %v", got)
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/firehose"
 	"github.com/jackc/pgx/v5"
 
 	"hydrant/e2e/parts"
@@ -169,6 +172,19 @@ func TestRedshift(t *testing.T) {
 		statements = statements[:i+1] // what is behind it forgets
 	}
 
+	// While a load is under way the batch is listed so.
+	put("listed")
+	listed := ""
+	faults.arm(slices.IndexFunc(statements, func(s string) bool { return strings.HasPrefix(s, "COPY") }), redshifttest.Pass, func() {
+		out, err := exec.Command(binary, "batch", "list", "clicks", "--admin", d.admin).CombinedOutput()
+		listed = fmt.Sprint(string(out), err)
+	})
+	d.flush("clicks")
+	exactly("listed")
+	if !strings.Contains(listed, ", loading") {
+		t.Errorf("batch list during a load says\n%s", listed)
+	}
+
 	actions := []redshifttest.Action{redshifttest.Before, redshifttest.After, redshifttest.Late}
 	for i, at := range statements {
 		for k, action := range actions {
@@ -266,6 +282,13 @@ func TestRedshift(t *testing.T) {
 		}
 	}
 	exactly("after the backfill")
+	described, err := firehoseClient(d.api, 1).DescribeDeliveryStream(t.Context(), &firehose.DescribeDeliveryStreamInput{DeliveryStreamName: aws.String("clicks")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := described.DeliveryStreamDescription.Destinations[0].RedshiftDestinationDescription; r == nil || *r.CopyCommand.DataTableName != "public.clicks" || *r.RoleARN != copyRole || r.ClusterJDBCURL != nil {
+		t.Errorf("described %+v", r)
+	}
 	if got := d.counter(`hydrant_load_objects_total{outcome="skipped",stream="clicks"}`); got != 1 {
 		t.Errorf("%d objects are counted as skipped", got)
 	}

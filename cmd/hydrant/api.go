@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -161,6 +162,16 @@ func describeDestination(c *config.Stream) directput.Destination {
 	case d.S3 != nil:
 		out.S3 = &directput.S3Destination{Bucket: d.S3.Bucket, RoleARN: d.S3.Credentials.RoleARN, KMSKeyARN: d.S3.Encryption.KMS}
 		out.Prefix, out.ErrorOutputPrefix, out.FileExtension, out.TimeZone = d.S3.Prefix, d.S3.ErrorOutputPrefix, d.S3.FileExtension, d.S3.TimeZone
+	case d.Redshift != nil:
+		st := d.Redshift.Staging.S3
+		out.Redshift = &directput.RedshiftDestination{
+			Table: d.Redshift.Table, Columns: strings.Join(d.Redshift.Columns, ","), CopyOptions: d.Redshift.CopyOptions, RoleARN: d.Redshift.IAMRole, Retry: time.Duration(d.Redshift.RetryDuration),
+			Staging: directput.S3Destination{Bucket: st.Bucket, RoleARN: st.Credentials.RoleARN, KMSKeyARN: st.Encryption.KMS},
+		}
+		if a := d.Redshift.DSN.Parts; a != nil {
+			out.Redshift.User, out.Redshift.JDBCURL = a.User, fmt.Sprintf("jdbc:redshift://%s:%d/%s", a.Host, a.Port, a.Database)
+		}
+		out.Prefix, out.ErrorOutputPrefix, out.FileExtension, out.TimeZone = st.Prefix, st.ErrorOutputPrefix, st.FileExtension, st.TimeZone
 	case d.HTTP != nil:
 		out.HTTP = &directput.HTTPDestination{
 			URL: d.HTTP.URL, Gzip: d.HTTP.ContentEncoding == "gzip", Attributes: d.HTTP.CommonAttributes, Retry: time.Duration(d.HTTP.RetryDuration),

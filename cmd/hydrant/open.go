@@ -75,7 +75,11 @@ func (p *parts) renew(c *config.Config, there func(stream string) bool) {
 		next.present[c.Streams[i].Name] = &c.Streams[i]
 	}
 	for i := range c.Streams {
-		if d := c.Streams[i].Destination.S3; d != nil && d.Credentials.RoleARN != "" && !next.reach().roles {
+		d := c.Streams[i].Destination.S3
+		if r := c.Streams[i].Destination.Redshift; r != nil {
+			d = r.Staging.S3
+		}
+		if d != nil && d.Credentials.RoleARN != "" && !next.reach().roles {
 			p.log.Warn("role is not assumed, as aws.role_arns is ignore; assume changes that", "stream", c.Streams[i].Name, "role_arn", d.Credentials.RoleARN)
 		}
 	}

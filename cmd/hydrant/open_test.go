@@ -158,6 +158,14 @@ func TestDescribe(t *testing.T) {
 				HTTP: &directput.HTTPDestination{URL: "https://host/x", Gzip: true, Attributes: map[string]string{"a": "b"}, Retry: -1,
 					Backup: &directput.S3Destination{Bucket: "failed", RoleARN: "arn:aws:iam::123456789012:role/r"}, BackupPrefix: "p/", BackupErrorPrefix: "errors/!{firehose:error-output-type}/", BackupCompression: "none"},
 				BufferSize: 1 << 20, BufferInterval: time.Minute, Compression: "none"}}},
+		{buffer.Stream{Name: "rows", Version: 1, Created: at, Spec: decoded(t, `
+  - name: rows
+    destination: { redshift: { dsn: { host: h, user: u, password: hunter2 }, table: a.b, columns: [x, y], iam_role: default, copy_options: csv, retry_duration: 1m, staging: { s3: { bucket: stage, prefix: p/ } } } }
+    buffer: { size: 1MiB, interval: 1m }`).Streams[0].Spec()},
+			directput.Description{Name: "rows", Version: 1, Created: at, Destination: directput.Destination{
+				Redshift: &directput.RedshiftDestination{JDBCURL: "jdbc:redshift://h:5439/dev", User: "u", RoleARN: "default", Table: "a.b", Columns: "x,y", CopyOptions: "csv", Retry: time.Minute,
+					Staging: directput.S3Destination{Bucket: "stage"}},
+				Prefix: "p/", ErrorOutputPrefix: "errors/!{firehose:error-output-type}/", TimeZone: "UTC", BufferSize: 1 << 20, BufferInterval: time.Minute, Compression: "none"}}},
 		{buffer.Stream{Name: "odd", Version: 1, Created: at, Spec: []byte("?")}, directput.Description{Name: "odd", Version: 1, Created: at}},
 	} {
 		if got := describe(k.stream, func() (string, string) { return "123456789012", "eu-west-1" }); !reflect.DeepEqual(got, k.want) {

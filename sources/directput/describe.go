@@ -33,12 +33,13 @@ type Description struct {
 // statusCreating is the status of a stream that takes no records yet.
 const statusCreating = "CREATING"
 
-// Destination is where a stream delivers to: exactly one of S3, File and HTTP, with what they have in common. Prefixes,
-// extension, time zone and formats are of S3 and File only.
+// Destination is where a stream delivers to: exactly one of S3, File, HTTP and Redshift, with what they have in common. Prefixes,
+// extension, time zone and formats are of S3, File and Redshift, whose staged objects they are of.
 type Destination struct {
-	S3   *S3Destination
-	File *FileDestination
-	HTTP *HTTPDestination
+	S3       *S3Destination
+	File     *FileDestination
+	HTTP     *HTTPDestination
+	Redshift *RedshiftDestination
 
 	Prefix, ErrorOutputPrefix string
 	FileExtension             string // "": the format's own
@@ -71,6 +72,17 @@ type HTTPDestination struct {
 	Backup                          *S3Destination
 	BackupPrefix, BackupErrorPrefix string
 	BackupCompression               string // none, gzip, ...
+}
+
+// RedshiftDestination is a table of Redshift. Its password is a secret, and so is an address that was given as a URL.
+type RedshiftDestination struct {
+	JDBCURL        string // "": it is a secret
+	User           string
+	RoleARN        string // of COPY; "": it has keys
+	Table, Columns string
+	CopyOptions    string
+	Retry          time.Duration // that an object is tried which cannot be loaded; negative: for ever
+	Staging        S3Destination
 }
 
 // The wire shapes. Firehose has no destination in a file system: that one is a member of Hydrant's own,
@@ -107,6 +119,21 @@ type (
 		FileDestinationDescription       *wireFile       `json:",omitempty"`
 
 		HTTPEndpointDestinationDescription *wireEndpoint `json:"HttpEndpointDestinationDescription,omitempty"`
+		RedshiftDestinationDescription     *wireRedshift `json:",omitempty"`
+	}
+	wireRedshift struct {
+		RoleARN        string `json:",omitempty"`
+		ClusterJDBCURL string `json:",omitempty"`
+		CopyCommand    struct {
+			DataTableName    string
+			DataTableColumns string `json:",omitempty"`
+			CopyOptions      string `json:",omitempty"`
+		}
+		Username                 string     `json:",omitempty"`
+		RetryOptions             *wireRetry `json:",omitempty"`
+		S3DestinationDescription wireS3
+		S3BackupMode             string
+		CloudWatchLoggingOptions wireEnabled
 	}
 	wireEndpoint struct {
 		EndpointConfiguration struct {
@@ -242,6 +269,8 @@ func (d *Destination) wire() wireDestination {
 		}
 	case d.HTTP != nil:
 		w.HTTPEndpointDestinationDescription = d.HTTP.wire(hints)
+	case d.Redshift != nil:
+		w.RedshiftDestinationDescription = d.Redshift.wire(d.Redshift.Staging.wire(d.Prefix, d.ErrorOutputPrefix, compression, hints))
 	}
 	return w
 }
@@ -276,6 +305,15 @@ func (d *HTTPDestination) wire(hints wireHints) *wireEndpoint {
 	if d.Backup != nil {
 		s3 := d.Backup.wire(d.BackupPrefix, d.BackupErrorPrefix, compressionFormat(d.BackupCompression), hints)
 		w.S3DestinationDescription = &s3
+	}
+	return w
+}
+
+func (d *RedshiftDestination) wire(staging wireS3) *wireRedshift {
+	w := &wireRedshift{RoleARN: d.RoleARN, ClusterJDBCURL: d.JDBCURL, Username: d.User, S3DestinationDescription: staging, S3BackupMode: "Disabled"}
+	w.CopyCommand.DataTableName, w.CopyCommand.DataTableColumns, w.CopyCommand.CopyOptions = d.Table, d.Columns, d.CopyOptions
+	if d.Retry >= 0 {
+		w.RetryOptions = &wireRetry{int64(d.Retry / time.Second)}
 	}
 	return w
 }

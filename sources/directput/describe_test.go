@@ -8,7 +8,7 @@ import (
 )
 
 func lake() *store {
-	s := newStore(nil, "events", "files", "going", "text", "web", "web2")
+	s := newStore(nil, "events", "files", "going", "rows", "text", "web", "web2")
 	created, updated := time.UnixMilli(1789014240448), time.UnixMilli(1789014301500)
 	s.streams["events"] = Description{
 		Name: "events", Version: 3, Created: created, Updated: updated,
@@ -39,6 +39,11 @@ func lake() *store {
 		},
 	}
 	s.streams["web2"] = Description{Name: "web2", Version: 1, Created: created, Destination: Destination{HTTP: &HTTPDestination{URL: "http://host", Retry: -1}}}
+	s.streams["rows"] = Description{Name: "rows", Version: 1, Created: created, Destination: Destination{
+		Redshift: &RedshiftDestination{JDBCURL: "jdbc:redshift://h:5439/dev", User: "u", RoleARN: "arn:aws:iam::123456789012:role/r", Table: "a.b", Columns: "x,y", CopyOptions: "csv", Retry: 90 * time.Second,
+			Staging: S3Destination{Bucket: "b"}},
+		Prefix: "p/", BufferSize: 1 << 20, BufferInterval: time.Minute, Compression: "gzip",
+	}}
 	s.streams["going"] = Description{Name: "going", Status: "DELETING", Version: 18446744073709551615}
 	return s
 }
@@ -75,6 +80,9 @@ func TestDescribe(t *testing.T) {
 		`"S3DestinationDescription":{"BucketARN":"arn:aws:s3:::b","ErrorOutputPrefix":"failed/","BufferingHints":{"SizeInMBs":1,"IntervalInSeconds":60},"CompressionFormat":"GZIP","EncryptionConfiguration":{"NoEncryptionConfig":"NoEncryption"},"CloudWatchLoggingOptions":{"Enabled":false}}}`)
 	f("web2", "1", created, `,"HttpEndpointDestinationDescription":{"EndpointConfiguration":{"Url":"http://host"},"BufferingHints":{"SizeInMBs":0,"IntervalInSeconds":0},"CloudWatchLoggingOptions":{"Enabled":false},`+
 		`"RequestConfiguration":{"ContentEncoding":"NONE","CommonAttributes":[]},"S3BackupMode":"FailedDataOnly"}`)
+	f("rows", "1", created, `,"RedshiftDestinationDescription":{"RoleARN":"arn:aws:iam::123456789012:role/r","ClusterJDBCURL":"jdbc:redshift://h:5439/dev","CopyCommand":{"DataTableName":"a.b","DataTableColumns":"x,y","CopyOptions":"csv"},`+
+		`"Username":"u","RetryOptions":{"DurationInSeconds":90},"S3DestinationDescription":{"BucketARN":"arn:aws:s3:::b","Prefix":"p/","BufferingHints":{"SizeInMBs":1,"IntervalInSeconds":60},"CompressionFormat":"GZIP",`+
+		`"EncryptionConfiguration":{"NoEncryptionConfig":"NoEncryption"},"CloudWatchLoggingOptions":{"Enabled":false}},"S3BackupMode":"Disabled","CloudWatchLoggingOptions":{"Enabled":false}}`)
 	f("going", "18446744073709551615", "", "")
 }
 
