@@ -1,0 +1,167 @@
+package kafka
+
+import (
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"hydrant/sources/sourcetest"
+)
+
+// idle is a session whose client reaches nobody.
+func idle(t *testing.T) *session {
+	t.Helper()
+	r, err := New(Options{Brokers: []string{"127.0.0.1:1"}, Topics: []string{"t"}, Group: "g", Start: Earliest, Memory: MinMemory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var to sourcetest.Destination
+	in := sourcetest.NewDisk(t, &to).Open(sourcetest.Options{})
+	t.Cleanup(in.Crash)
+	s := &session{r: r, o: &r.o, in: in, log: r.o.Log, lanes: map[partition]*lane{}, takenAt: map[partition]uint64{}, committed: map[partition]committed{}, room: make(chan struct{}, 1), end: func(error) {}}
+	if s.cl, err = kgo.NewClient(kgo.SeedBrokers("127.0.0.1:1")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.cl.Close)
+	return s
+}
+
+func (s *session) put(number int32, next int64) *lane {
+	p := partition{"t", number}
+	name, _ := p.lane()
+	l := &lane{partition: p, name: name, ready: make(chan struct{}, 1), next: next, moved: time.Now(), topicID: topicID{1}}
+	s.lanes[p] = l
+	return l
+}
+
+func records(first, count int64) (list []*kgo.Record) {
+	for o := first; o < first+count; o++ {
+		list = append(list, &kgo.Record{Topic: "t", Offset: o, Value: []byte("v")})
+	}
+	return list
+}
+
+// TestTake: only records that a lane waits for get into its queue, whatever changed while they were polled.
+func TestTake(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		prepare func(*session, *lane)
+		id      topicID
+		first   int64
+		want    int64 // records in the queue
+		ended   bool
+	}{
+		{"in order", func(*session, *lane) {}, topicID{1}, 50, 10, false},
+		{"behind a gap, as compaction leaves it", func(*session, *lane) {}, topicID{1}, 70, 10, false},
+		{"partly of before a jump", func(*session, *lane) {}, topicID{1}, 45, 5, false},
+		{"all of before a jump", func(*session, *lane) {}, topicID{1}, 40, 0, false},
+		{"being given up", func(_ *session, l *lane) { l.state = revoking }, topicID{1}, 50, 0, false},
+		{"given up", func(s *session, l *lane) { delete(s.lanes, l.partition) }, topicID{1}, 50, 0, false},
+		{"given up and come back before the poll", func(s *session, l *lane) { s.takenAt[l.partition] = 7 }, topicID{1}, 50, 10, false},
+		{"given up and come back during the poll", func(s *session, l *lane) { s.takenAt[l.partition] = 8 }, topicID{1}, 70, 0, false},
+		{"of a topic that was made anew", func(*session, *lane) {}, topicID{2}, 50, 0, true},
+		{"of brokers without ids", func(*session, *lane) {}, topicID{}, 50, 10, false},
+	} {
+		s := idle(t)
+		ended := false
+		s.end = func(error) { ended = true }
+		l := s.put(0, 50)
+		c.prepare(s, l)
+		s.take(t.Context(), "t", c.id, kgo.FetchPartition{Records: records(c.first, 10)}, 7)
+		got := int64(0)
+		for _, f := range l.queue {
+			got += int64(len(f.records))
+		}
+		if got != c.want || ended != c.ended {
+			t.Errorf("%s: %d records, ended %v; want %d, %v", c.name, got, ended, c.want, c.ended)
+		}
+		if s.queued != l.bytes {
+			t.Errorf("%s: %d bytes are counted, the lane has %d", c.name, s.queued, l.bytes)
+		}
+	}
+}
+
+// TestPark: lanes that do not move are set aside only where others do, or where they wait for something of their own, and
+// their bytes are counted once.
+func TestPark(t *testing.T) {
+	s := idle(t)
+	old := time.Now().Add(-time.Minute)
+	stuck, moving := s.put(0, 0), s.put(1, 0)
+	s.take(t.Context(), "t", topicID{1}, kgo.FetchPartition{Partition: 0, Records: records(0, 10)}, 0)
+	s.take(t.Context(), "t", topicID{1}, kgo.FetchPartition{Partition: 1, Records: records(0, 5)}, 0)
+	stuck.moved, s.progress = old, old
+	s.park()
+	if stuck.parked || moving.parked {
+		t.Fatal("a lane is parked though none moves: there is no room for any")
+	}
+	s.progress = time.Now()
+	s.park()
+	if !stuck.parked || moving.parked || s.parked != stuck.bytes || s.queued != moving.bytes {
+		t.Fatalf("parked %v and %v, %d and %d bytes", stuck.parked, moving.parked, s.parked, s.queued)
+	}
+	if paused := s.cl.PauseFetchPartitions(nil); len(paused["t"]) != 1 {
+		t.Errorf("%v are paused", paused)
+	}
+	s.take(t.Context(), "t", topicID{1}, kgo.FetchPartition{Partition: 0, Records: records(10, 1)}, 0)
+	if s.parked != stuck.bytes {
+		t.Errorf("%d bytes are parked, the lane has %d", s.parked, stuck.bytes)
+	}
+	s.consumed(stuck, stuck.bytes)
+	if stuck.parked || s.parked != 0 || s.queued != moving.bytes || len(s.cl.PauseFetchPartitions(nil)["t"]) != 0 {
+		t.Errorf("an empty lane is still parked: %d and %d bytes", s.parked, s.queued)
+	}
+	stuck.moved, stuck.waits, s.progress = old, true, old
+	s.take(t.Context(), "t", topicID{1}, kgo.FetchPartition{Partition: 0, Records: records(11, 10)}, 0)
+	stuck.moved = old
+	s.park()
+	if !stuck.parked {
+		t.Error("a lane that waits for a schema is not parked")
+	}
+	s.drop(stuck)
+	if s.parked != 0 || stuck.bytes != 0 || s.queued != moving.bytes {
+		t.Errorf("a lane that is gone still counts: %d and %d bytes", s.parked, s.queued)
+	}
+}
+
+// TestCommittable: what may be committed is what is delivered, and where everything is, the end of what was read.
+func TestCommittable(t *testing.T) {
+	at := func(s *session, offset int64) position { return position{s.r.group, topicID{1}, 0, -1, offset} }
+	for _, c := range []struct {
+		name      string
+		appended  int64 // -1: none
+		tail      int64
+		told      int64
+		delivered int64 // -1: nothing
+		want      int64 // -1: nothing
+	}{
+		{"nothing was read", -1, -1, -1, -1, -1},
+		{"a start that was resolved", -1, 40, -1, -1, 40},
+		{"what the group knows", -1, 40, 40, -1, -1},
+		{"nothing is delivered", 60, 60, 40, -1, -1},
+		{"a part is delivered", 60, 60, 40, 50, 50},
+		{"all is delivered", 60, 60, 40, 60, 60},
+		{"all is delivered, and tombstones came after it", 60, 65, 40, 60, 65},
+		{"a part is delivered, and tombstones came after it", 60, 65, 40, 50, 50},
+		{"what was delivered here before somebody else went on", 60, 60, 55, 50, -1},
+	} {
+		s := idle(t)
+		l := s.put(0, 0)
+		l.tail, l.told = at(s, c.tail), at(s, c.told)
+		if c.appended >= 0 {
+			l.appended = at(s, c.appended).encode()
+		}
+		if c.delivered >= 0 {
+			if err := s.in.Note(t.Context(), l.name, at(s, c.delivered).encode()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, isNew := s.committable(l)
+		if !isNew {
+			got.Offset = -1
+		}
+		if got.Offset != c.want {
+			t.Errorf("%s: %d, want %d", c.name, got.Offset, c.want)
+		}
+	}
+}
