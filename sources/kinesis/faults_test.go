@@ -1,14 +1,10 @@
 package kinesis_test
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/md5"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
@@ -327,55 +323,24 @@ func TestAggregateThatContradictsItself(t *testing.T) {
 	}
 }
 
-// Of a service in a process of its own, whose memory is not measured.
-const (
-	serveLarge  = "HYDRANT_TEST_SERVE_LARGE_RECORDS"
-	largeShards = 16
-)
+const largeShards = 16
 
-// serveLargeRecords is that process: a record of 10 MiB in each shard, until its input ends.
+// serveLargeRecords is a service in a process of its own, whose memory is not measured: a record of 10 MiB in each shard.
 func serveLargeRecords() {
-	s, err := kinesistest.Start(kinesistest.Options{})
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
-	s.CreateStream("s", largeShards)
-	big := bytes.Repeat([]byte("x"), 10<<20-8)
-	for i, id := range s.Open("s") {
-		s.PutTo("s", id, strconv.Itoa(i), big)
-	}
-	fmt.Println(s.URL)
-	_, _ = io.Copy(io.Discard, os.Stdin)
-	s.Close()
+	serve(kinesistest.Options{}, func(s *kinesistest.Server) {
+		s.CreateStream("s", largeShards)
+		big := bytes.Repeat([]byte("x"), 10<<20-8)
+		for i, id := range s.Open("s") {
+			s.PutTo("s", id, strconv.Itoa(i), big)
+		}
+	})
 }
 
 // 16 shards with answers of 10 MiB, and nobody who takes them, stay within the memory for answers.
 func TestMemory(t *testing.T) {
 	credentials(t)
-	server := exec.Command(os.Args[0])
-	server.Env = append(os.Environ(), serveLarge+"=1")
-	in, err := server.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := server.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = in.Close()
-		_ = server.Wait()
-	}()
-	url, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
 	var to sourcetest.Destination
-	o := options(&fake{Server: &kinesistest.Server{URL: strings.TrimSpace(url)}}, "s")
+	o := options(&fake{Server: &kinesistest.Server{URL: served(t, "large")}}, "s")
 	o.Memory = 64 << 20
 	heap := func() int64 {
 		var m runtime.MemStats

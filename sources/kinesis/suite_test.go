@@ -1,11 +1,14 @@
 package kinesis_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/md5"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,11 +27,60 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(serveLarge) != "" {
-		serveLargeRecords()
+	if serve, ok := servers[os.Getenv(serveAs)]; ok {
+		serve()
 		return
 	}
 	goleak.VerifyTestMain(m)
+}
+
+// servers are services that tests run in processes of their own, by the value of the variable that starts one of them.
+const serveAs = "HYDRANT_TEST_SERVE"
+
+var servers = map[string]func(){
+	"large":  serveLargeRecords,
+	"plain":  func() { serveBenchRecords("plain") },
+	"packed": func() { serveBenchRecords("packed") },
+}
+
+// served starts one of them, which ends with the test, and returns its URL.
+func served(t testing.TB, name string) string {
+	t.Helper()
+	server := exec.Command(os.Args[0])
+	server.Env = append(os.Environ(), serveAs+"="+name)
+	in, err := server.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := server.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = in.Close()
+		_ = server.Wait()
+	})
+	url, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(url)
+}
+
+// serve is such a process: it makes streams, says where it listens, and ends with its input.
+func serve(o kinesistest.Options, streams func(*kinesistest.Server)) {
+	s, err := kinesistest.Start(o)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	streams(s)
+	fmt.Println(s.URL)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	s.Close()
 }
 
 // credentials are what AWS's chain finds.
