@@ -14,8 +14,11 @@ import (
 	"time"
 
 	"hydrant/buffer"
+	"hydrant/partition"
 	"hydrant/record"
 	"hydrant/sources"
+	"hydrant/transform"
+	"hydrant/transform/jq"
 )
 
 // log is a source: lanes of records, each known by its number. Records that begin with "gap" are not handed over, as
@@ -424,5 +427,77 @@ func (l *life) told(lane string, before []string) {
 			l.t.Errorf("lane %s is called delivered behind row %q, which is there %d times", lane, row, data[row]+failed[row])
 			return
 		}
+	}
+}
+
+// What the source knows of a record reaches expressions and partitions, also from a raw run and behind a function.
+func TestIntakeMetadata(t *testing.T) {
+	for _, hooked := range []bool{false, true} {
+		t.Run(fmt.Sprint("hook=", hooked), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, backends[1])
+				defer w.close()
+				c := spec{Keyed: true, Prefix: "p=!{partitionKeyFromQuery:p}/", Interval: 10 * time.Second}
+				if hooked {
+					w.functions = map[string]*function{"f": {name: "f", decide: func(data string) (string, string) { return "Ok", data }}}
+					c.Hook = "f"
+				}
+				records := func(_ context.Context, in sources.Inlet) error {
+					for i, lane := range []string{"4", "5"} {
+						meta := record.AppendMeta(nil, &record.Meta{Topic: "clicks", Lane: lane, Offset: "9", Key: []byte("k" + lane), Timestamp: 1_510_772_160_123})
+						if in.Position(lane) == nil {
+							if err := in.Append(context.Background(), sources.Rows{Lane: lane, Arrived: time.Now(), Data: [][]byte{fmt.Appendf(nil, `{"n":%d,"t":"2000-01-01T00:00:00Z"}`, i)}, Meta: [][]byte{meta}, Next: position(1)}); err != nil {
+								return err
+							}
+						}
+					}
+					return nil
+				}
+				w.adapt = func(p *Pipeline, s buffer.Stream) {
+					p.Reader = readerFunc(func(ctx context.Context, in sources.Inlet) error {
+						err := records(ctx, in)
+						<-ctx.Done()
+						return err
+					})
+					key, err := jq.New(jq.Options{Expression: `.k = $key`})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if p.Transform, err = transform.New(transform.Options{Stages: []transform.Stage{{Name: "jq", Processor: key}}}); err != nil {
+						t.Fatal(err)
+					}
+					made, err := partition.New(partition.Options{
+						Prefix: p.Prefix, Keys: map[string]string{"p": `$topic + "-" + $partition + "-" + ($timestamp | tostring)`}, Hooks: hooked,
+						Check: func(text string) error { return p.CheckPrefix(s.Name, text) },
+					})
+					if err != nil {
+						t.Fatal(err)
+					}
+					p.Scheme = Partitioned(made)
+				}
+				w.start()
+				w.apply(map[string]spec{"s": c})
+				w.run()
+				synctest.Wait()
+				if n, err := w.store.Consumer(1, buffer.Main).Spill(context.Background(), 1<<20); n != 2 || err != nil {
+					t.Fatalf("spill: %d, %v", n, err)
+				}
+				w.restart() // rows are in a raw run alone
+				time.Sleep(11 * time.Second)
+				synctest.Wait()
+				w.balanced("s", 2)
+				for i, lane := range []string{"4", "5"} {
+					want := fmt.Sprintf(`{"n":%d,"t":"2000-01-01T00:00:00Z","k":"k%s"}`, i, lane) + "\n"
+					found := false
+					for key, o := range w.shop().objects {
+						found = found || strings.HasPrefix(key, "p=clicks-"+lane+"-1510772160123/") && string(o.body) == want
+					}
+					if !found {
+						t.Errorf("%s is not in its partition: %v", want, w.shop().keys())
+					}
+				}
+				w.stop()
+			})
+		})
 	}
 }
