@@ -46,6 +46,7 @@ type sentRecord struct {
 	event time.Time // that it says, in lives with event times
 
 	found string    // key of the object that has it; under ledger.mu
+	copy  string    // key of the backup's object that has it; under ledger.mu
 	said  []opinion // of a function, in order; under ledger.mu
 }
 

@@ -44,6 +44,10 @@ func (w *world) judge(key string, meta map[string]string, body []byte) {
 	l := w.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if name.copied {
+		w.judgeCopies(name, rows)
+		return
+	}
 	last := uint64(0)
 	for i, row := range rows {
 		var fields struct{ ID string }
@@ -81,8 +85,38 @@ func (w *world) judge(key string, meta map[string]string, body []byte) {
 	}
 }
 
+// judgeCopies holds an object of a backup against what was sent: each record as it was, in its order, and in no other of
+// these objects. The caller holds w.log.mu.
+func (w *world) judgeCopies(n named, rows [][]byte) {
+	last := uint64(0)
+	for i, row := range rows {
+		var fields struct{ ID string }
+		if err := json.Unmarshal(row, &fields); err != nil {
+			w.violated("record %d of %q is %.60q", i, n.key, row)
+			continue
+		}
+		rec := w.log.records[fields.ID]
+		switch {
+		case rec == nil || !bytes.Equal(rec.data, row) || rec.call.stream != n.stream:
+			w.violated("%q has a record that nobody sent to %q: %q", n.key, n.stream, row)
+			continue
+		case rec.copy != "":
+			w.violated("P2: record %s is in %q and in %q of the backup", fields.ID, rec.copy, n.key)
+			continue
+		}
+		rec.copy = n.key
+		if rec.call.acked {
+			if rec.seq() <= last {
+				w.violated("%q is not in the order of sequences: %d after %d", n.key, rec.seq(), last)
+			}
+			last = rec.seq()
+		}
+	}
+}
+
 // named is what the key of an object says.
 type named struct {
+	copied    bool // of the backup
 	key       string
 	stream    string
 	rev       int
@@ -90,17 +124,19 @@ type named struct {
 	errorType string // "" for data
 }
 
-// parseKey reads data/<stream>/r<rev>/<date>/<name> and fail/<stream>/r<rev>/<type>/<date>/<name>.
+// parseKey reads data/<stream>/r<rev>/<date>/<name> and fail/<stream>/r<rev>/<type>/<date>/<name>, and those of the backup, which
+// begin with copy and copyfail.
 func parseKey(key string) (n named, err error) {
 	parts := strings.Split(key, "/")
-	if len(parts) < 6 || parts[0] != "data" && parts[0] != "fail" || !strings.HasPrefix(parts[2], "r") {
+	n.copied = strings.HasPrefix(key, "copy")
+	if len(parts) < 6 || parts[0] != "data" && parts[0] != "fail" && parts[0] != "copy" && parts[0] != "copyfail" || !strings.HasPrefix(parts[2], "r") {
 		return n, errors.New("not a key of this world")
 	}
 	n.key, n.stream = key, parts[1]
 	if n.rev, err = strconv.Atoi(parts[2][1:]); err != nil {
 		return n, err
 	}
-	if parts[0] == "fail" {
+	if strings.HasSuffix(parts[0], "fail") {
 		n.errorType = parts[3]
 	}
 	rest, ok := strings.CutPrefix(path.Base(key), n.stream+"-")
@@ -126,6 +162,12 @@ func (w *world) specOf(n named) *spec {
 
 // rows are the records of an object as they were sent.
 func (n named) rows(s *spec, body []byte) ([][]byte, error) {
+	if n.copied {
+		if n.errorType != "" && n.errorType != "delivery-failed" {
+			return nil, fmt.Errorf("a backup has no cause for %s", n.errorType)
+		}
+		s = &spec{Format: "joined"}
+	}
 	switch n.errorType {
 	case "format-conversion-failed", "metadata-extraction-failed", "processing-failed", partition.Late:
 		if n.errorType == "processing-failed" && !s.Hook || n.errorType == "metadata-extraction-failed" && s.Refuse == "" && !s.Timed ||
@@ -224,6 +266,11 @@ func (w *world) verdict() {
 		version, key, mark := uint64(0), "", watermark{}
 		for _, seq := range seqs {
 			rec := known[seq]
+			if w.shape.copies && rec.copy == "" {
+				if missing++; missing < 5 {
+					w.violated("P1: acknowledged record %d of %q (incarnation %d, call at %v) is not in the backup", seq, rec.call.stream, incarnation, rec.call.begun)
+				}
+			}
 			if rec.found == "" && w.decided(rec, "Dropped") {
 				continue // and the counters have it: see empty
 			}

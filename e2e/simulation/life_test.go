@@ -415,7 +415,7 @@ func (w *world) flush(p *process, name string) {
 	case err == nil:
 		w.log.mu.Lock()
 		for _, rec := range before {
-			if rec.found == "" && !w.decided(rec, "Dropped") {
+			if rec.found == "" && !w.decided(rec, "Dropped") || w.shape.copies && rec.copy == "" {
 				w.violated("a flush of %q is done, but record %d (call at %v) is not there", name, rec.seq(), rec.call.begun)
 				break
 			}
@@ -502,6 +502,9 @@ func (l *life) empty(p *process, when string) {
 	for _, s := range p.m.Streams() {
 		if s.BacklogRecords != 0 || s.Accepted != s.Delivered+s.Failed+s.Dropped {
 			w.violated("stream %q has a backlog %s: %+v", s.Name, when, s)
+		}
+		if b := s.Backup; (b != nil) != w.shape.copies || b != nil && b.BacklogRecords != 0 {
+			w.violated("backup of stream %q %s: %+v", s.Name, when, b)
 		}
 		if s.State == "deleting" {
 			w.violated("stream %q is empty and not gone %s", s.Name, when)

@@ -24,6 +24,7 @@ var sabotages = []string{
 	"watermark-lost-over-a-start",
 	// of the buffer, as far as whole lives show them
 	"unlink-before-commit",
+	"free-when-main-covered",
 	"progress-lost-over-checkpoint",
 	"ack-before-sync", // what is acknowledged here includes manifests: objects are sent before theirs is durable
 	"reuse-sequence",

@@ -30,7 +30,7 @@ type shape struct {
 	pace     time.Duration // about what a step takes
 
 	// what may happen
-	hooks, timed                                                                                 bool
+	hooks, timed, copies                                                                         bool
 	sickness, clocks, changes, removals, moves, refusals, foreign, denials, late, broken, floods bool
 }
 
@@ -106,6 +106,7 @@ type spec struct {
 	// Without these a spec is encoded as it was before there were any.
 	Timed      bool `json:",omitempty"` // records lie under their event time
 	Quarantine bool `json:",omitempty"` // and late ones in the error output
+	Copies     bool `json:",omitempty"` // all records go to a backup as well
 
 	stream string // that it is drawn for
 }
@@ -143,6 +144,7 @@ func (s *shape) draw(r *rand.Rand, rev int, place string) *spec {
 	if s.timed {
 		p.Timed, p.Quarantine = rev%5 != 0, rev%3 != 1
 	}
+	p.Copies = s.copies
 	if s.floods {
 		p.Size, p.FileSize, p.Interval, p.Format, p.Refuse, p.Broken = 1, 0, time.Second, "lines", "", false
 	}
@@ -195,6 +197,31 @@ func (p *spec) templates(stream string) (data, errs *prefix.Template, err error)
 	return parse(
 		fmt.Sprintf("data/%s/r%d/!{timestamp:yyyy/MM/dd/HH}/%s", stream, p.Rev, keys),
 		fmt.Sprintf("fail/%s/r%d/!{firehose:error-output-type}/!{timestamp:yyyy}/", stream, p.Rev))
+}
+
+// copiesSalt draws whether a life has backups.
+const copiesSalt = 0xc0b1e5
+
+// openBackup is delivery.Options.OpenBackup for a process: to the stream's place, under a prefix of its own.
+func (p *process) openBackup(v buffer.Stream) (*delivery.Pipeline, error) {
+	var s spec
+	if err := json.Unmarshal(v.Spec, &s); err != nil || !s.Copies {
+		return nil, err
+	}
+	if s.Broken && !p.w.healed.Load() {
+		return nil, fmt.Errorf("revision %d cannot be opened yet", s.Rev)
+	}
+	data, errs, err := prefix.ParsePair(
+		fmt.Sprintf("copy/%s/r%d/!{timestamp:yyyy/MM/dd/HH}/", v.Name, s.Rev),
+		fmt.Sprintf("copyfail/%s/r%d/!{firehose:error-output-type}/!{timestamp:yyyy}/", v.Name, s.Rev))
+	if err != nil {
+		return nil, err
+	}
+	return &delivery.Pipeline{
+		Format: formats["joined"], Prefix: data, ErrorPrefix: errs,
+		Size: []int64{300, 2500, 1 << 20}[s.Rev%3], Interval: []time.Duration{170 * time.Millisecond, 7100 * time.Millisecond, 131 * time.Second}[s.Rev/3%3],
+		Destination: delivery.Destination{ID: v.Name + "/source/fake", Kind: "fake", Place: s.Place, Sink: &sink{p: p, place: p.w.store.place(s.Place)}},
+	}, nil
 }
 
 // open is delivery.Open for a process.

@@ -120,6 +120,7 @@ func newWorld(seed uint64, all bool) *world {
 	// Not of r: lives that once showed a fault stay what they are, but for this.
 	w.shape.hooks = rand.New(rand.NewPCG(seed, hooksSalt)).Float64() < 0.4 && !w.shape.floods
 	w.shape.timed = rand.New(rand.NewPCG(seed, timesSalt)).Float64() < 0.3 && !w.shape.floods
+	w.shape.copies = rand.New(rand.NewPCG(seed, copiesSalt)).Float64() < 0.3 && !w.shape.floods
 	if w.reloads() {
 		w.shape.forReloads(seed)
 	}
@@ -283,7 +284,7 @@ func (p *process) bringUp(seed uint64) (err error) {
 		return err
 	}
 	w.checkOpened(p)
-	if p.m, err = delivery.New(delivery.Options{Buffer: p.b, Open: p.open, Workers: 1 + int(seed%4/3), Memory: w.shape.memory, Log: w.logger()}); err != nil {
+	if p.m, err = delivery.New(delivery.Options{Buffer: p.b, Open: p.open, OpenBackup: p.openBackup, Workers: 1 + int(seed%4/3), Memory: w.shape.memory, Log: w.logger()}); err != nil {
 		return err
 	}
 	w.mu.Lock()
@@ -295,7 +296,7 @@ func (p *process) bringUp(seed uint64) (err error) {
 func (w *world) declaredLocked() (list []delivery.Declared) {
 	for _, name := range w.names() {
 		if s := w.declared[name]; s != nil {
-			list = append(list, delivery.Declared{Name: name, Spec: s.encode()})
+			list = append(list, delivery.Declared{Name: name, Spec: s.encode(), Backup: s.Copies})
 		}
 	}
 	return list
@@ -440,6 +441,9 @@ func (w *world) checkStatus(p *process) {
 	for _, s := range p.m.Streams() {
 		if s.Unaccounted != 0 || s.Accepted != s.Delivered+s.Failed+s.Dropped+s.BacklogRecords || s.BacklogRecords < 0 || s.Dropped != 0 && !w.shape.hooks {
 			w.violated("the accounts of stream %q do not balance: %+v", s.Name, s)
+		}
+		if b := s.Backup; b != nil && (b.Unaccounted != 0 || b.Accepted != b.Delivered+b.Failed+b.BacklogRecords || b.BacklogRecords < 0 || b.Dropped != 0) {
+			w.violated("the accounts of the backup of stream %q do not balance: %+v", s.Name, *b)
 		}
 	}
 	if used, most := p.disk.fs.Used(), w.shape.disk+4*w.shape.slot; used > most {
