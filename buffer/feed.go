@@ -104,7 +104,10 @@ func (w *feeder) hold() hold {
 func (f *front) grant(w *feeder) bool {
 	s := w.stream
 	need, room := w.size, int64(0)
-	own := w.size >= adoptFrom || w.size > maxSlab
+	own := w.size >= adoptFrom
+	if own && f.bufs != nil {
+		need += need / 4 // recycled buffers come in steps of a quarter
+	}
 	if !own {
 		if s.tail != nil {
 			room = int64(len(s.tail.mem) - s.tail.used)
@@ -124,7 +127,7 @@ func (f *front) grant(w *feeder) bool {
 	}
 	f.reserved += need
 	if own {
-		w.big = w.size
+		w.big = need
 	} else {
 		w.small = w.size
 		s.promised += w.size
