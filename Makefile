@@ -70,12 +70,13 @@ platforms: ## all packages and their tests are type-checked for every platform t
 	$(GO) run ./tools/platforms
 
 # Tests that compute for long on one goroutine skip themselves in a -short run; packages that have such are tested
-# without the race detector too. Many packages wait for stores and processes: one more than there are processors keeps these busy.
+# without the race detector too. A program with the detector sleeps for a second before it ends, and tests start many: not here.
+# Many packages wait for stores and processes: one more than there are processors keeps these busy.
 .PHONY: unit
 unit: ## all packages but the process tests, with the race detector; without it, what only computes
 	@packages=$$($(GO) list -f '{{.ImportPath}} {{.Dir}}' $(PKG) | grep -vE '$(PROCESS_TESTS) '); \
 	echo "$(GO) test -race -short"; \
-	CGO_ENABLED=1 $(GO) test -race -short -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout $(TIMEOUT) $$(cut -d' ' -f1 <<<"$$packages"); \
+	CGO_ENABLED=1 GORACE=atexit_sleep_ms=10 $(GO) test -race -short -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout $(TIMEOUT) $$(cut -d' ' -f1 <<<"$$packages"); \
 	long=$$(while read -r pkg dir; do ! grep -qsF 'testing.Short()' "$$dir"/*_test.go || echo "$$pkg"; done <<<"$$packages"); \
 	[ -z "$$long" ] || { echo "$(GO) test, without the race detector"; $(GO) test -timeout $(TIMEOUT) $$long; }
 
