@@ -264,7 +264,7 @@ func (d *daemon) drain(ctx context.Context, limit time.Duration) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%d records (%s) are not delivered and stay in %s%s: %w", remaining.Records, size(remaining.Bytes), d.c.DataDir, prefixed("; last error: ", remaining.Error), err)
+	return fmt.Errorf("%d records (%s)%s are not delivered and stay in %s%s: %w", remaining.Records, size(remaining.Bytes), ofBackups(remaining.BackupRecords, remaining.BackupBytes), d.c.DataDir, prefixed("; last error: ", remaining.Error), err)
 }
 
 // close ends whatever runs, in reverse order. Safe at any stage of start.

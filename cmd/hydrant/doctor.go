@@ -147,6 +147,14 @@ func probeStream(ctx context.Context, p *parts, s *config.Stream, path string, r
 	if s.Backup != nil && pipe.Errors.Sink != nil {
 		probe("backup", path+".backup."+pipe.Errors.Kind, pipe.Errors, pipe.ErrorPrefix)
 	}
+	if s.KeepsAll() {
+		own, flaws := p.backupPlace(p.now.Load(), s.Name, s, "source")
+		if err := joined(flaws); err != nil {
+			return err
+		}
+		defer own.Destination.Sink.Close()
+		probe("backup of all records", path+".backup."+own.Destination.Kind, own.Destination, own.Prefix)
+	}
 	if r, ok := pipe.Reader.(*kafka.Reader); ok {
 		report(s.Name, "source", path+".source.kafka", probeKafka(ctx, r)...)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -138,16 +139,34 @@ func (c *cli) showStream(s admin.Status) error {
 	}
 	fmt.Fprintf(w, "accepted\t%d\ndelivered\t%d\nfailed\t%d\ndropped\t%d\nunaccounted\t%d\n", s.Accepted, s.Delivered, s.Failed, s.Dropped, s.Unaccounted)
 	fmt.Fprintf(w, "waiting\t%d records, %s, oldest %s\n", s.BacklogRecords, size(s.BacklogBytes), age(s.Oldest))
-	for _, b := range s.Batches {
-		fmt.Fprintf(w, "batch\t%s: %d records, %d of %d objects left, %d attempts%s\n", b.Manifest, b.Records, b.Pending, b.Objects, b.Attempts, prefixed(": ", b.Error))
-	}
-	for _, e := range s.Failures {
-		fmt.Fprintf(w, "failure\t%s %s: %s\n", e.Time.Format(time.RFC3339), e.Key, e.Error)
-	}
-	for _, e := range s.Deliveries {
-		fmt.Fprintf(w, "delivery\t%s %s: %d records, %s%s\n", e.Time.Format(time.RFC3339), e.Key, e.Records, size(e.Bytes), prefixed(", cut by ", e.Reason))
+	showDeliveries(w, "", s)
+	if b := s.Backup; b != nil {
+		fmt.Fprintf(w, "backup\t%s, %d of %d records delivered, %d waiting (%s, oldest %s), %d unaccounted%s\n",
+			b.State, b.Delivered, b.Accepted, b.BacklogRecords, size(b.BacklogBytes), age(b.Oldest), b.Unaccounted, prefixed("; ", b.Error))
+		showDeliveries(w, "backup ", *b)
 	}
 	return w.Flush()
+}
+
+// showDeliveries prints what waits under manifests, failed lately and was delivered lately.
+func showDeliveries(w io.Writer, of string, s admin.Status) {
+	for _, b := range s.Batches {
+		fmt.Fprintf(w, "%sbatch\t%s: %d records, %d of %d objects left, %d attempts%s\n", of, b.Manifest, b.Records, b.Pending, b.Objects, b.Attempts, prefixed(": ", b.Error))
+	}
+	for _, e := range s.Failures {
+		fmt.Fprintf(w, "%sfailure\t%s %s: %s\n", of, e.Time.Format(time.RFC3339), e.Key, e.Error)
+	}
+	for _, e := range s.Deliveries {
+		fmt.Fprintf(w, "%sdelivery\t%s %s: %d records, %s%s\n", of, e.Time.Format(time.RFC3339), e.Key, e.Records, size(e.Bytes), prefixed(", cut by ", e.Reason))
+	}
+}
+
+// ofBackups adds what backups have left to what destinations have; "" where that is nothing.
+func ofBackups(records, bytes int64) string {
+	if records == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and %d for the backup (%s)", records, size(bytes))
 }
 
 func prefixed(before, text string) string {
@@ -229,11 +248,7 @@ func (c *cli) flush(ctx context.Context, a *adminClient, name string, timeout ti
 				c.stdout.Write(said.body)
 				return errSaid
 			}
-			copies := ""
-			if left.BackupRecords > 0 {
-				copies = fmt.Sprintf(", and %d (%s) of the backup", left.BackupRecords, size(left.BackupBytes))
-			}
-			return fmt.Errorf("%s; %d records (%s) remain%s%s", left.Error, left.Records, size(left.Bytes), copies, prefixed("; last error: ", left.LastError))
+			return fmt.Errorf("%s; %d records (%s)%s remain%s", left.Error, left.Records, size(left.Bytes), ofBackups(left.BackupRecords, left.BackupBytes), prefixed("; last error: ", left.LastError))
 		}
 	}
 	if err != nil {
