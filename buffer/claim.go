@@ -433,7 +433,7 @@ func (c *Consumer) leave(gone sum, next uint64) {
 			})
 		}
 		c.drop(q)
-		if !held {
+		if !held && q.slab != nil {
 			*q = chunk{} // nobody walks here any more, and a block lives as long as its last chunk
 		}
 		c.head.step()
