@@ -215,7 +215,7 @@ func (s *stream) afterLoad(ctx context.Context, t *task, to place, kind string, 
 	switch class := sinks.ClassOf(err); class {
 	case sinks.NotStored, sinks.Unknown:
 		s.notice("attempts", "load failed", "key", info.Key, "attempts", t.attempts, "err", err)
-		return loaded{outcome: unwell, after: after, fewer: true}
+		return loaded{outcome: unwell, after: after, fewer: class == sinks.Unknown || code != sinks.CodeUnreachable}
 	case sinks.RefusedObject:
 		return s.afterRefusedLoad(ctx, t, to, kind, code, err)
 	default:

@@ -121,8 +121,8 @@ func TestDatabaseIsDown(t *testing.T) {
 		h.set(nil)
 		time.Sleep(10 * time.Minute)
 		w.balanced("s", 20)
-		if n := len(h.rows()); n != 20 {
-			t.Errorf("%d rows are there", n)
+		if n := len(h.rows()); n != 20 || len(h.loads) != 1 {
+			t.Errorf("%d rows are there, by %d loads; want one for the whole backlog", n, len(h.loads))
 		}
 	})
 }

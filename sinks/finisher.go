@@ -19,6 +19,9 @@ const CodeSkipped = "Skipped"
 // are to be put again.
 const CodeMissing = "Redshift.MissingS3File"
 
+// CodeUnreachable is the code of a load for which the database did not answer at all: that it was too large is not the reason.
+const CodeUnreachable = "Redshift.ConnectionFailed"
+
 // Finisher is a sink whose objects are only staged by Put. A part is delivered once Finish has said so; each is taken
 // once, however often and by however many processes it is finished. Safe for concurrent use.
 //

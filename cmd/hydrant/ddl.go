@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -35,6 +36,13 @@ loads has to be granted stands below, as comments.`,
 			}
 			s, err := oneStream(f.Config, stream)
 			if err != nil {
+				return err
+			}
+			if r := s.Destination.Redshift; r != nil && s.Format.Parquet == nil && ddl.Engine(engine) == ddl.Redshift {
+				text, err := ledgerOf(r, table, ledger)
+				if err == nil {
+					_, err = fmt.Fprint(c.stdout, text)
+				}
 				return err
 			}
 			if s.Format.Parquet == nil {
@@ -126,6 +134,19 @@ func tableOf(s *config.Stream, engine ddl.Engine, table, ledger string) (string,
 	return text, nil
 }
 
+// ledgerOf is what a stream of text needs beside its table, which is the user's own.
+func ledgerOf(r *config.RedshiftDestination, table, ledger string) (string, error) {
+	name, err := redshift.ParseName(cmp.Or(table, r.Table))
+	if err != nil {
+		return "", usageError{fmt.Errorf("--table: %w", err)}
+	}
+	n, err := redshift.LedgerName(name, cmp.Or(ledger, r.LedgerTable))
+	if err != nil {
+		return "", usageError{fmt.Errorf("--ledger: %w", err)}
+	}
+	return fmt.Sprintf("-- The columns of %s are yours: text has no schema to take them from.\n%s;\n%s", name, redshift.LedgerDDL(n), grants(name, n, len(r.MergeOn) > 0)), nil
+}
+
 // grants are the rights of the user that loads, as comments: its name is not known here.
 func grants(table, ledger redshift.Name, merge bool) string {
 	var b strings.Builder
@@ -133,7 +154,7 @@ func grants(table, ledger redshift.Name, merge bool) string {
 	line("The user that loads needs these rights, with its own name in place of loader:")
 	for _, schema := range slices.Compact([]string{table.Schema, ledger.Schema}) {
 		if schema != "" {
-			line("GRANT USAGE ON SCHEMA %s TO loader;", schema)
+			line("GRANT USAGE ON SCHEMA %s TO loader;", redshift.Name{Table: schema})
 		}
 	}
 	rights := "INSERT"
