@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hydrant/config"
+	"hydrant/sources"
 	"hydrant/sources/directput"
 )
 
@@ -64,7 +65,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	descs := make(chan *prometheus.Desc)
 	go func() {
 		defer close(descs)
-		for _, c := range slices.Concat(d.buffer.Collectors(), d.manager.Collectors(), api.Collectors(), d.apiGuard.Collectors(), d.reloads.collectors(), []prometheus.Collector{d.api.bound}) {
+		for _, c := range slices.Concat(d.buffer.Collectors(), d.manager.Collectors(), api.Collectors(), d.apiGuard.Collectors(), d.reloads.collectors(), []prometheus.Collector{d.api.bound, sources.NewReading(func() []string { return nil })}) {
 			c.Describe(descs)
 		}
 	}()
