@@ -75,11 +75,16 @@ func (b *Buffer) await(ctx context.Context, w *feeder) error {
 		select {
 		case <-w.done:
 			return w.err
-		case <-again.C: // others may have made room on the disk
-			b.space.freshen()
+		case <-again.C: // others may have made room on the disk: who waits longest looks for all
 			f.mu.Lock()
-			f.grantAll()
+			first := len(f.feeders) > 0 && f.feeders[0] == w
 			f.mu.Unlock()
+			if first {
+				b.space.freshen()
+				f.mu.Lock()
+				f.grantAll()
+				f.mu.Unlock()
+			}
 		case <-ctx.Done():
 			f.mu.Lock()
 			f.endFeeders(func(other *feeder) bool { return other == w }, ctx.Err())

@@ -325,6 +325,7 @@ func (in *Inlet) Note(ctx context.Context, name string, next []byte) error {
 	if err != nil {
 		return fmt.Errorf("note of stream incarnation %d: %w", in.incarnation, err)
 	}
+	defer func() { in.tidy(lane) }() // where nothing became known of it
 	for {
 		if err := in.settleRows(ctx, lane); err != nil {
 			return fmt.Errorf("note of lane %q: %w", name, err)
@@ -336,7 +337,9 @@ func (in *Inlet) Note(ctx context.Context, name string, next []byte) error {
 			return &lanesEvent{Set: []LanePosition{{name, slices.Clone(next)}}}, nil
 		})
 		if errors.Is(err, errRowsWait) {
-			if lane, _, err = in.open(name); err == nil {
+			var again *laneState
+			if again, _, err = in.open(name); err == nil {
+				lane = again
 				continue
 			}
 		}

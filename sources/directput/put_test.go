@@ -245,6 +245,8 @@ func TestAppendErrors(t *testing.T) {
 	f(fmt.Errorf("append: %w", &record.Refusal{Reason: "disk", Message: "The disk is full."}), 503, errorBody("ServiceUnavailableException", "Slow down. The disk is full."), "1")
 	f(&record.NotFound{Stream: "s"}, 400, errorBody("ResourceNotFoundException", "Firehose s under account 123456789012 not found."), "")
 	f(&record.NotFound{Stream: "s", Inactive: true}, 400, errorBody("ResourceNotFoundException", "Firehose s is not active in 123456789012 account. It was deleted or taken out of the configuration, and only what it holds is still delivered."), "")
+	f(&record.Sourced{Stream: "s", Source: "kinesis"}, 400, errorBody("InvalidArgumentException", "This operation is not permitted on KinesisStreamAsSource delivery stream type."), "")
+	f(&record.Sourced{Stream: "s", Source: "kafka"}, 400, errorBody("InvalidArgumentException", "This operation is not permitted on MSKAsSource delivery stream type."), "")
 	f(errors.New("secret detail"), 500, errorBody("InternalFailure", "The call failed. Its records may or may not have been stored."), "")
 	if len(s.calls) != 0 {
 		t.Error("a refused call was stored")

@@ -91,6 +91,8 @@ func TestRefusals(t *testing.T) {
 	f(404, "not_found", `{"code":"ResourceNotFoundException","message":"There is no stream \"\\\"\\n\"."}`, request("POST", "/v1/streams/%22%0a/records", "a"))
 	f(404, "inactive", `{"code":"ResourceNotFoundException","message":"Stream leaving takes no records any more: it was deleted or taken out of the configuration, and only what it holds is still delivered."}`,
 		request("POST", "/v1/streams/leaving/records", "a"))
+	f(400, "invalid_argument", `{"code":"InvalidArgumentException","message":"Stream read takes its records from kafka: write them there, or put them to a stream without a source."}`,
+		request("POST", "/v1/streams/read/records", "a"))
 
 	for _, media := range []string{"", "text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", "application/x-amz-json-1.1", "application/json;;", "application/json, application/json"} {
 		shown := strings.ReplaceAll(media, `"`, `\"`)
