@@ -290,6 +290,24 @@ func TestLeaderMoves(t *testing.T) {
 	once(t, &to, "t", 4, 0, 500)
 }
 
+// TestConnectionsBreak: connections that break, and brokers that nobody reaches for a while, end nothing and repeat nothing.
+func TestConnectionsBreak(t *testing.T) {
+	c := newCluster(t, kfake.NumBrokers(2), kfake.SeedTopics(4, "t"))
+	var to sourcetest.Destination
+	x := run(t, c.options(), sourcetest.NewDisk(t, &to).Open(sourcetest.Options{Every: deliverEvery}))
+	for i := range 8 {
+		c.texts("t", 4, 100*i, 100)
+		x.wire.shake()
+		await(t, "records", func() bool { return to.Len() >= 100*(i+1) })
+		select {
+		case <-x.done:
+			t.Fatalf("the reader ended: %v", x.err)
+		default:
+		}
+	}
+	once(t, &to, "t", 4, 0, 800)
+}
+
 // TestErrorsForPeople: what only somebody else can mend ends Run, with what to do.
 func TestErrorsForPeople(t *testing.T) {
 	for _, c := range []struct {

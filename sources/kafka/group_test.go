@@ -156,7 +156,12 @@ func TestOthersGoOnWhileOneSettles(t *testing.T) {
 	c.texts("t", 2, 0, 10)
 	await(t, "records", func() bool { return to.Len() == 10 })
 	second := run(t, o, sourcetest.NewDisk(t, &other).Open(sourcetest.Options{Every: deliverEvery}))
-	moving := <-settling
+	var moving []string
+	select {
+	case moving = <-settling:
+	case <-time.After(soon):
+		t.Fatal("no partition moves with its delivery")
+	}
 	if len(moving) != 1 {
 		t.Fatalf("%v move", moving)
 	}

@@ -194,6 +194,16 @@ func (w *wire) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	return c, err
 }
 
+// shake breaks the connections that there are.
+func (w *wire) shake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.conns {
+		c.Close()
+	}
+	w.conns = nil
+}
+
 func (w *wire) cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

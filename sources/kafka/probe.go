@@ -46,7 +46,7 @@ func (r *Reader) Probe(ctx context.Context) (seen []Seen) {
 		if text := err.Error(); strings.Contains(text, "SASL") || strings.Contains(text, "EOF") {
 			key = "sasl"
 		}
-		add("brokers", key, true, "%v", r.explain(err))
+		add("brokers", key, true, "%v", r.explainFirst(err))
 		return seen
 	}
 	add("brokers", "", false, "%d answer", len(m.Brokers))

@@ -119,7 +119,7 @@ func (s *session) look(ctx context.Context) error {
 	defer cancel()
 	m, err := s.adm.Metadata(ctx, s.o.Topics...)
 	if err != nil {
-		return s.r.explain(fmt.Errorf("ask brokers %s for topics: %w", strings.Join(s.o.Brokers, ", "), err))
+		return s.r.explainFirst(fmt.Errorf("ask brokers %s for topics: %w", strings.Join(s.o.Brokers, ", "), err))
 	}
 	for _, name := range s.o.Topics {
 		switch t := m.Topics[name]; {
@@ -133,6 +133,18 @@ func (s *session) look(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// explainFirst is explain for what comes before any broker has answered: then broken connections are more likely to be a
+// wrong setting than a broker that restarts.
+func (r *Reader) explainFirst(err error) error {
+	if said, ok := loginProblem(err); ok {
+		return &stuckError{fmt.Errorf("%w: %s", err, said)}
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &stuckError{fmt.Errorf("%w: no broker answers: correct brokers, or see whether they can be reached", err)}
+	}
+	return r.explain(err)
 }
 
 // explain makes an error of brokers one for who runs this, where only he can do something.
@@ -155,13 +167,8 @@ func (r *Reader) explain(err error) error {
 		said = "another member has the instance_id " + r.o.InstanceID + ": give each replica its own"
 	case errors.Is(err, kerr.GroupMaxSizeReached):
 		said = "group " + r.o.Group + " takes no more members"
-	case errors.Is(err, context.DeadlineExceeded):
-		said = "no broker answers: correct brokers, or see whether they can be reached"
 	default:
-		var ok bool
-		if said, ok = loginProblem(err); !ok {
-			return err
-		}
+		return err
 	}
 	return &stuckError{fmt.Errorf("%w: %s", err, said)}
 }
@@ -203,7 +210,7 @@ func (h hooks) OnGroupManageError(err error) {
 	s.o.Reading.Add(sources.ReadFaults, 1)
 	err = fmt.Errorf("be a member of group %s: %w", s.o.Group, err)
 	var e *stuckError
-	if ex := s.r.explain(err); errors.As(ex, &e) && !errors.Is(err, context.DeadlineExceeded) {
+	if ex := s.r.explain(err); errors.As(ex, &e) {
 		s.end(ex)
 		return
 	}
