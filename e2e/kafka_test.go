@@ -262,6 +262,15 @@ func TestKafkaAvro(t *testing.T) {
 		t.Errorf("%v", failed)
 	}
 	eventually(t, "the group knows", func() bool { return k.left("lake") == 0 })
+	out := d.cli(0, nil, "doctor", "-c", d.config, "--stream", "clicks")
+	for _, want := range []string{"3 answer", "clicks has 1 partitions", "lake has offsets of 1 partitions"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("doctor does not say %q:\n%s", want, out)
+		}
+	}
+	if code, answer := d.put("clicks", "{}"); code == http.StatusOK {
+		t.Errorf("a put to a stream that reads was taken: %s", answer)
+	}
 	if got := d.counter(`hydrant_source_tombstones_total{stream="clicks"}`); got != 1 {
 		t.Errorf("%d tombstones", got)
 	}
