@@ -158,7 +158,7 @@ const maxBatch = 256 << 20
 // consume are the options of a member of the group.
 func (r *Reader) consume(s *session) []kgo.Opt {
 	topics := r.o.Topics
-	fetch := min(max(r.o.Memory/4/fetchConcurrency, 1<<20), 50<<20)
+	fetch := min(max(r.o.Memory/8/fetchConcurrency, 512<<10), 50<<20) // compressed: it becomes several times as much
 	opts := append(r.connect(),
 		kgo.ConsumerGroup(r.o.Group),
 		kgo.DisableAutoCommit(),

@@ -459,6 +459,43 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// TestBackPressure: where nothing is taken, no more is fetched than memory allows, and all of it is delivered once there is
+// room.
+func TestBackPressure(t *testing.T) {
+	c := newCluster(t, kfake.NumBrokers(2), kfake.SeedTopics(8, "t"))
+	const count, size = 400, 100_000
+	for n := range count {
+		value := make([]byte, size)
+		rand.Read(value) // nothing that compression makes smaller
+		c.produce(&kgo.Record{Topic: "t", Partition: int32(n % 8), Value: value})
+	}
+	var to sourcetest.Destination
+	m := newCounted(t)
+	o := c.options()
+	o.Reading = m.StreamReading
+	in := sourcetest.NewDisk(t, &to).Open(sourcetest.Options{Every: deliverEvery, Room: 1 << 20})
+	in.Full(true)
+	run(t, o, in)
+	read := func() float64 { return m.value(t, "hydrant_source_bytes_total") }
+	await(t, "something is read", func() bool { return read() > 0 })
+	last, since := 0.0, time.Now()
+	await(t, "reading stops", func() bool {
+		if now := read(); now != last {
+			last, since = now, time.Now()
+		}
+		return time.Since(since) > 2*time.Second
+	})
+	if last > 2*MinMemory {
+		t.Errorf("%.0f bytes were read, memory is %d", last, MinMemory)
+	}
+	in.Full(false)
+	await(t, "all records", func() bool { return to.Len() >= count })
+	if got := to.Times(); len(got) != count || to.Len() != count {
+		t.Errorf("%d records, %d different, want %d", to.Len(), len(got), count)
+	}
+	ordered(t, &to)
+}
+
 // TestLag: how far behind reading is shows while nothing is fetched.
 func TestLag(t *testing.T) {
 	c := newCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "t"))
@@ -495,7 +532,8 @@ func (c *counted) value(t testing.TB, name string) float64 {
 	}
 	for _, f := range families {
 		if f.GetName() == name {
-			return f.GetMetric()[0].GetGauge().GetValue()
+			m := f.GetMetric()[0]
+			return m.GetGauge().GetValue() + m.GetCounter().GetValue()
 		}
 	}
 	return -1
