@@ -465,3 +465,42 @@ func TestTooManyLanes(t *testing.T) {
 		}
 	})
 }
+
+// A disk that others have filled holds rows back, and they go on when it is free again, though nobody tells.
+func TestFeedersWaitForTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := forgetfs.New()
+		disk.SetCapacity(64 << 20)
+		x := openBench(t, Options{FS: disk})
+		in := x.inlet(x.define("fed"))
+		disk.SetOther(64<<20 - disk.Used())
+		time.Sleep(statfsEvery)
+		rows := LaneRows{Lane: "a-0", Data: [][]byte{make([]byte, 100)}, Next: []byte("1")}
+		short, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := in.Append(short, rows); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("append to a full disk: %v", err)
+		}
+		if got := in.Lanes(); len(got) != 0 {
+			t.Errorf("lanes %q of which nothing is known", got)
+		}
+		done := make(chan error, 1)
+		go func() { done <- in.Append(context.Background(), rows) }()
+		time.Sleep(10 * time.Second)
+		if len(done) != 0 {
+			t.Errorf("append to a full disk: %v", <-done)
+		}
+		disk.SetOther(0)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if len(done) != 1 {
+			t.Fatal("append still waits although the disk is free")
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if st := x.space.stats(); st.Rows != holdOf(1, 100) {
+			t.Errorf("%d bytes are held for one row of 100", st.Rows)
+		}
+	})
+}
