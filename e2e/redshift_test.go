@@ -220,7 +220,7 @@ func TestRedshift(t *testing.T) {
 			}
 			<-flushed
 			d.kill()
-			d.start()
+			d.startAgain()
 			d.flush("clicks")
 			exactly(fmt.Sprintf("killed at %s, %d", at, action))
 		}
@@ -233,7 +233,7 @@ func TestRedshift(t *testing.T) {
 			t.Errorf("exit code %d", code)
 		}
 		d.env = []string{"HYDRANT_CRASH_POINT=" + point}
-		d.start()
+		d.startAgain()
 		put("dies")
 		if resp, err := http.Post(d.admin+"/v1/streams/clicks/flush?timeout=60s", "", nil); err == nil {
 			resp.Body.Close()
@@ -243,7 +243,7 @@ func TestRedshift(t *testing.T) {
 		}
 		d.kill()
 		d.env = nil
-		d.start()
+		d.startAgain()
 		d.flush("clicks")
 		exactly("died at " + point)
 	}
@@ -302,4 +302,29 @@ func TestRedshift(t *testing.T) {
 		t.Errorf("the ledger still has %s loaded parts: it is not pruned", n)
 	}
 	noSecrets(t, d)
+}
+
+// startAgain is start for a daemon that was there before. While it was not, somebody's connection may have got the port of one
+// of its listeners, for a moment.
+func (d *daemon) startAgain() {
+	d.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		before := len(d.log.String())
+		d.launch()
+		over := false
+		for !over && !d.ready() {
+			if over = d.ended(10 * time.Millisecond); over {
+				if said := d.log.String()[before:]; !strings.Contains(said, "address already in use") {
+					d.t.Fatalf("the daemon ended before it was ready\n%s", tail(said, 4000))
+				}
+			}
+			if time.Now().After(deadline) {
+				d.t.Fatalf("not ready after 30s\n%s", tail(d.log.String(), 4000))
+			}
+		}
+		if !over {
+			return
+		}
+		d.kill()
+	}
 }
