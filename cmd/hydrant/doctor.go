@@ -23,6 +23,7 @@ import (
 	"hydrant/prefix"
 	"hydrant/sinks"
 	"hydrant/sources/kafka"
+	"hydrant/sources/kinesis"
 )
 
 const (
@@ -157,6 +158,9 @@ func probeStream(ctx context.Context, p *parts, s *config.Stream, path string, r
 	}
 	if r, ok := pipe.Reader.(*kafka.Reader); ok {
 		report(s.Name, "source", path+".source.kafka", probeKafka(ctx, r)...)
+	}
+	if r, ok := pipe.Reader.(*kinesis.Reader); ok {
+		report(s.Name, "source", path+".source.kinesis", probeKinesis(ctx, r)...)
 	}
 	if k := s.Source.Kinesis; k != nil && k.Checkpoints.DynamoDB != "" {
 		report(s.Name, "source", path+".source.kinesis", probeLeases(ctx, p.now.Load(), k)...)

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"strings"
 
 	"hydrant/config"
 	"hydrant/delivery"
+	"hydrant/sinks"
 	"hydrant/sources/kinesis"
 )
 
@@ -46,4 +48,19 @@ func (p *parts) kinesis(pipe *delivery.Pipeline, now *settings, s *config.Stream
 	}
 	pipe.Reader, pipe.Source = r, "kinesis"
 	return nil
+}
+
+// probeKinesis asks the service about a stream's source.
+func probeKinesis(ctx context.Context, r *kinesis.Reader) (found []sinks.Finding) {
+	for _, p := range r.Probe(ctx) {
+		w := sinks.Finding{Check: p.Check, Level: sinks.OK, Found: p.Found}
+		if p.Err != nil {
+			w.Level, w.Key = sinks.Failed, "stream"
+			if p.Check == "consumer" {
+				w.Key = "consumer"
+			}
+		}
+		found = append(found, w)
+	}
+	return found
 }
