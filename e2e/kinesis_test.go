@@ -141,6 +141,38 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
+// Records of 10 MiB, which is the most that a data stream takes, come through whole.
+func TestKinesisLargeRecords(t *testing.T) {
+	t.Parallel()
+	s := kinesistest.New(t, kinesistest.Options{})
+	s.CreateStream("big", 2)
+	lake := filepath.Join(t.TempDir(), "lake")
+	d := withKeys(configure(t, fmt.Sprintf(`aws: { endpoints: { kinesis: %q } }
+limits: { memory: 256MiB, disk: 1GiB }
+streams:
+  - name: big
+    source: { kinesis: { stream: big, start: trim_horizon } }
+    format: { text: { delimiter: after } }
+    buffer: { size: 64MiB, interval: 1s }
+    destination: { file: { path: %q, prefix: "rows/" } }
+`, s.URL, lake)))
+	var want []string
+	for i := range 2 { // a shard gives one of them in five seconds
+		line := strings.Repeat(string(rune('a'+i)), 10<<20-10)
+		want = append(want, line)
+		s.Put("big", fmt.Sprint(i), []byte(line))
+	}
+	d.start()
+	eventually(t, "the records are delivered", func() bool {
+		d.flush("big")
+		pause(t.Context(), 200*time.Millisecond)
+		return d.status("big").Delivered == 2
+	})
+	if got := lakeLines(t, lake); !slices.Equal(got, want) {
+		t.Errorf("%d lines in the lake", len(got))
+	}
+}
+
 // Enhanced fan-out, whose subscriptions are renewed every second.
 func TestKinesisFanOut(t *testing.T) {
 	t.Parallel()
