@@ -12,13 +12,12 @@ type Keys struct{ AccessKeyID, SecretAccessKey, SessionToken string }
 
 // statement builds COPY statements of one stream. Immutable.
 type statement struct {
-	columns  []string // quoted
-	format   Format
-	role     string // authorization by a role, as SQL; "": by keys
-	before   string // what stands before MANIFEST, as SQL
-	after    string // what stands after it
-	exact    bool   // a load must have as many rows as its parts
-	maxError bool
+	columns []string // quoted
+	format  Format
+	role    string // authorization by a role, as SQL; "": by keys
+	before  string // what stands before MANIFEST, as SQL
+	after   string // what stands after it
+	exact   bool   // a load must have as many rows as its parts
 }
 
 var (
@@ -120,8 +119,7 @@ func newStatement(o *Options) (*statement, error) {
 	if !u.has["STATUPDATE"] {
 		s.after += " STATUPDATE OFF"
 	}
-	s.maxError = u.maxError
-	s.exact = s.format == Parquet || u.maxError
+	s.exact = s.format == Parquet
 	return s, nil
 }
 

@@ -163,7 +163,6 @@ type userOptions struct {
 	compress string          // GZIP, ZSTD or ""
 	words    []string        // the options in the order given, as SQL
 	has      map[string]bool // which
-	maxError bool            // rows may be left out
 }
 
 // parseOptions reads copy_options. What COPY would refuse for the format is refused here, by name.
@@ -276,11 +275,15 @@ func parseOptions(s string) (*userOptions, error) {
 			if !ok || t.quoted || err != nil {
 				return nil, fmt.Errorf("copy_options: %s wants a number after it", name)
 			}
-			if name == "MAXERROR" {
-				if n > 100_000 {
-					return nil, fmt.Errorf("copy_options: MAXERROR is %d; at most 100000", n)
-				}
-				u.maxError = n > 1
+			switch {
+			case name == "MAXERROR" && n > 100_000:
+				return nil, fmt.Errorf("copy_options: MAXERROR is %d; at most 100000", n)
+			case name == "MAXERROR":
+				// COPY would leave rows out and succeed. How many rows an object of text has is not known, so nobody would
+				// notice: it is taken, as Firehose takes it, and not handed on.
+				continue
+			case name == "IGNOREHEADER" && n > 0:
+				return nil, fmt.Errorf("copy_options: IGNOREHEADER %d cannot be given: objects have no header, and the first rows of each would be lost without a trace; take it out", n)
 			}
 			sql += " " + strconv.FormatUint(n, 10)
 		case word, preset:

@@ -209,6 +209,7 @@ func TestStatement(t *testing.T) {
 		{Options{Format: Parquet, Nested: true, Region: "eu-west-1", Compression: "snappy"}, head + "FORMAT AS PARQUET SERIALIZETOJSON  MANIFEST STATUPDATE OFF"},
 		{Options{Compression: "zstd", CopyOptions: `CSV NULL AS '\N' QUOTE '''' compupdate preset statupdate on`}, head + `FORMAT AS CSV ZSTD TIMEFORMAT AS 'auto' DATEFORMAT AS 'auto' NULL AS '\\N' QUOTE AS '''' COMPUPDATE PRESET STATUPDATE ON MANIFEST`},
 		{Options{CopyOptions: `delimiter '\t' ACCEPTINVCHARS TRUNCATECOLUMNS`}, head + `TIMEFORMAT AS 'auto' DATEFORMAT AS 'auto' DELIMITER AS '\\t' ACCEPTINVCHARS TRUNCATECOLUMNS MANIFEST COMPUPDATE OFF STATUPDATE OFF`},
+		{Options{CopyOptions: "CSV MAXERROR 100000 IGNOREHEADER 0"}, head + "FORMAT AS CSV TIMEFORMAT AS 'auto' DATEFORMAT AS 'auto' IGNOREHEADER 0 MANIFEST COMPUPDATE OFF STATUPDATE OFF"},
 		{Options{IAMRole: "default"}, strings.Replace(head, "IAM_ROLE '"+role+"'", "IAM_ROLE DEFAULT", 1) + "FORMAT AS JSON 'auto ignorecase' TIMEFORMAT AS 'auto' DATEFORMAT AS 'auto' MANIFEST COMPUPDATE OFF STATUPDATE OFF"},
 		{Options{Keys: keys, Format: Parquet}, strings.Replace(head, "IAM_ROLE '"+role+"'", "ACCESS_KEY_ID 'AK' SECRET_ACCESS_KEY 'se+/=' SESSION_TOKEN 'to'", 1) + "FORMAT AS PARQUET MANIFEST STATUPDATE OFF"},
 	} {
@@ -228,7 +229,7 @@ func TestStatement(t *testing.T) {
 		{Options{CopyOptions: "json 'auto' csv"}, "two formats"}, {Options{Format: Parquet, CopyOptions: "json 'auto'"}, "Parquet"},
 		{Options{CopyOptions: "FORMAT AVRO"}, "AVRO"}, {Options{CopyOptions: "FORMAT xml"}, "xml"}, {Options{CopyOptions: "iam_role 'x'"}, "IAM_ROLE"},
 		{Options{CopyOptions: "IGNOREALLERRORS"}, "IGNOREALLERRORS"}, {Options{CopyOptions: "NOLOAD"}, "NOLOAD"}, {Options{CopyOptions: "MANIFEST"}, "MANIFEST"},
-		{Options{CopyOptions: "MAXERROR 100001"}, "100001"}, {Options{CopyOptions: "MAXERROR"}, "number"}, {Options{CopyOptions: "TIMEFORMAT"}, "TIMEFORMAT"},
+		{Options{CopyOptions: "MAXERROR 100001"}, "100001"}, {Options{CopyOptions: "CSV IGNOREHEADER 1"}, "no header"}, {Options{CopyOptions: "MAXERROR"}, "number"}, {Options{CopyOptions: "TIMEFORMAT"}, "TIMEFORMAT"},
 		{Options{CopyOptions: "MAXERROR 1 MAXERROR 2"}, "twice"}, {Options{CopyOptions: "'x'"}, "belongs to no option"}, {Options{CopyOptions: "x; y"}, "';'"},
 		{Options{CopyOptions: "NULL 'x"}, "does not end"}, {Options{CopyOptions: "NONSENSE"}, "NONSENSE"},
 	} {
@@ -237,7 +238,7 @@ func TestStatement(t *testing.T) {
 		}
 	}
 	// Every option in each format, as the table of COPY has it.
-	arguments := map[argument]string{none: "", texts: " 'x'", number: " 1", word: " ON", preset: " OFF"}
+	arguments := map[argument]string{none: "", texts: " 'x'", number: " 0", word: " ON", preset: " OFF"}
 	heads := map[Format]string{JSON: "JSON 'auto' ", CSV: "CSV ", Text: "", Parquet: "PARQUET "}
 	for name, o := range copyOptions {
 		for f, head := range heads {
