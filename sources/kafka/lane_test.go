@@ -60,6 +60,10 @@ func TestTake(t *testing.T) {
 		{"given up", func(s *session, l *lane) { delete(s.lanes, l.partition) }, topicID{1}, 50, 0, false},
 		{"given up and come back before the poll", func(s *session, l *lane) { s.takenAt[l.partition] = 7 }, topicID{1}, 50, 10, false},
 		{"given up and come back during the poll", func(s *session, l *lane) { s.takenAt[l.partition] = 8 }, topicID{1}, 70, 0, false},
+		{"given up and come back during the poll, to begin with the first record", func(s *session, l *lane) {
+			s.takenAt[l.partition], l.next, l.tail = 8, -1, position{s.r.group, topicID{1}, 0, -1, -1}
+		}, topicID{1}, 0, 0, true},
+		{"given up and come back during the poll, and nobody knows where it begins", func(s *session, l *lane) { s.takenAt[l.partition], l.next = 8, -1 }, topicID{1}, 0, 0, false},
 		{"of a topic that was made anew", func(*session, *lane) {}, topicID{2}, 50, 0, true},
 		{"of brokers without ids", func(*session, *lane) {}, topicID{}, 50, 10, false},
 	} {

@@ -337,7 +337,12 @@ func (s *session) take(ctx context.Context, topic string, id topicID, p kgo.Fetc
 	case s.takenAt[at] > before:
 		// The partition was given up and came back during the poll: these records may be those that were fetched before,
 		// and then some are missing between.
-		if l.next >= 0 && len(p.Records) > 0 {
+		switch {
+		case len(p.Records) == 0 || l.tail.Group != s.r.group: // the client has yet to be told where it begins
+		case l.next < 0:
+			// A client cannot be set back to the first record that there is.
+			s.end(fmt.Errorf("%v came back while records of it were on their way", at))
+		default:
 			s.cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{topic: {p.Partition: {Epoch: l.epoch, Offset: l.next}}})
 		}
 		return
