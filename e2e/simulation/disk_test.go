@@ -44,6 +44,16 @@ func newDisk(w *world, fs *forgetfs.FS, seed uint64) *disk {
 	return d
 }
 
+// anew is the machine that comes after d, around fs. What was wrong with the disk still is: if somebody else has taken
+// the space, the new process does not have it.
+func (d *disk) anew(fs *forgetfs.FS, seed uint64) *disk {
+	n := newDisk(d.w, fs, seed)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n.mood, n.faults = d.mood, d.faults
+	return n
+}
+
 // operation is the hook of the file system.
 func (d *disk) operation(op forgetfs.Op) *forgetfs.Fault {
 	if op.Kind == forgetfs.OpRead {

@@ -152,7 +152,7 @@ func (l *life) revive(after bool) {
 		if d.fs.Dead() {
 			d = l.image(d)
 		} else if after && try == 0 && l.r.IntN(2) == 0 {
-			d = newDisk(w, d.fs, l.r.Uint64())
+			d = d.anew(d.fs, l.r.Uint64())
 		}
 		w.mu.Lock()
 		w.disk = d
@@ -198,10 +198,7 @@ func (l *life) image(d *disk) *disk {
 		fs = d.fs.Image(forgetfs.Random(seed))
 	}
 	l.w.trace.note("image", "", int64(kind), 0)
-	n := newDisk(l.w, fs, seed)
-	d.mu.Lock()
-	n.mood, n.faults = d.mood, d.faults
-	d.mu.Unlock()
+	n := d.anew(fs, seed)
 	if l.r.IntN(2) == 0 {
 		n.setMood(well)
 	}
