@@ -170,6 +170,34 @@ func TestParquetByPosition(t *testing.T) {
 	}
 }
 
+// A text that is too long for its column is bad data in Parquet too, and holds back its object alone.
+func TestBadParquetIsFound(t *testing.T) {
+	for _, serverless := range []bool{false, true} {
+		w := newWorld(t, memoryStore(t), redshifttest.Options{Serverless: serverless}, clicks)
+		s := w.open(func(o *Options) { o.Format, o.Region = Parquet, "us-east-1" })
+		var list []sinks.Part
+		for i := range 4 {
+			name := "short"
+			if i == 2 {
+				name = strings.Repeat("n", 41)
+			}
+			body := encode(t, "id bigint, name string", fmt.Sprintf(`{"id":%d,"name":%q}`, i, name))
+			list = append(list, w.put(s, fmt.Sprintf("m/%d", i), fmt.Sprintf("clicks/n=%d/x.parquet", i), body, 1))
+		}
+		for i, err := range s.Finish(t.Context(), list) {
+			switch {
+			case i != 2 && err != nil:
+				t.Errorf("object %d: %v", i, err)
+			case i == 2 && (sinks.ClassOf(err) != sinks.RefusedObject || !strings.Contains(err.Error(), "clicks/n%3D2/x.parquet, line 1, column name")):
+				t.Errorf("the long name: %v", err)
+			}
+		}
+		if got := w.ask("SELECT string_agg(id::text, ' ' ORDER BY id) FROM clicks"); got != "0 1 3" {
+			t.Errorf("the table has %s", got)
+		}
+	}
+}
+
 // Errors of real statements get their class and Firehose's code, and hold no secret.
 func TestRefusedDestinations(t *testing.T) {
 	w := newWorld(t, memoryStore(t), redshifttest.Options{Password: func(u string) (string, bool) { return "secret", u == "loader" }, Keys: map[string]string{"AK": "sesame"}}, clicks)
@@ -251,6 +279,10 @@ func TestJudge(t *testing.T) {
 		{pg("XX000", "Number of jsonpaths and the number of columns should match", ""), true, "jsonpaths"},
 		{pg("XX000", "Spectrum Scan Error", "code: 15007 has an incompatible Parquet schema for column"), true, "schema"},
 		{pg("XX000", "Spectrum Scan Error", "code: 15001 context: S3 Query Exception (Fetch), invalid type length. Expecting: 8 len in file: 13"), true, "schema"},
+		{pg("XX000", "Spectrum Scan Error", "code: 15007 context: The length of the data column name is longer than the length defined in the table. Table: 40, Data: 41, File name: https://s3.x"), true, "data"},
+		{pg("XX000", "Spectrum Scan Error", "code: 1224 context: String value exceeds the max size of 65535 bytes"), true, "data"},
+		{pg("XX000", "Cannot insert a NULL value into column id", ""), true, "data"},
+		{pg("XX000", "Spectrum Scan Error", "context: File not found"), true, "staging"},
 		{pg("XX000", "S3 Query Exception (Fetch)", "code: 15005 Connection failed, retries exceeded"), true, "s3"},
 		{pg("XX000", "Load into table 'x' failed.  Check 'stl_load_errors' system table for details.", ""), true, "data"},
 		{pg("XX000", "Load into table 'x' failed.  Check 'sys_load_error_detail' system table for details.", ""), true, "data"},

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,10 +60,15 @@ func (l *loading) details(ctx context.Context, parts []sinks.Part, failure *sink
 	if l.renew(ctx) != nil {
 		return bad
 	}
-	urls := make([]string, 0, len(parts))
+	urls := map[string]string{} // by the names that views have for them
 	for _, p := range parts[:min(len(parts), detailFiles)] {
-		urls = append(urls, l.s.url(p.Key))
+		url := l.s.url(p.Key)
+		urls[url] = url
+		if l.s.copy.format == Parquet && l.s.o.Region != "" {
+			urls[l.s.webURL(p.Key)] = url
+		}
 	}
+	names := slices.Sorted(maps.Keys(urls))
 	order := views
 	if strings.Contains(failure.Message, "stl_load_errors") {
 		order = []string{views[1], views[0]}
@@ -70,7 +77,7 @@ func (l *loading) details(ctx context.Context, parts []sinks.Part, failure *sink
 	defer cancel()
 	for {
 		for _, view := range order {
-			found, err := l.readView(ctx, fmt.Sprintf(view, list(urls), recently, detailRows))
+			found, err := l.readView(ctx, fmt.Sprintf(view, list(names), recently, detailRows))
 			if err != nil {
 				if l.conn.IsClosed() {
 					return bad
@@ -81,7 +88,7 @@ func (l *loading) details(ctx context.Context, parts []sinks.Part, failure *sink
 				continue
 			}
 			for _, d := range found {
-				bad[d.file] = true
+				bad[urls[d.file]] = true
 			}
 			text := fmt.Sprintf("%s; %s", failure.Message, &found[0])
 			if len(found) > 1 {
@@ -96,6 +103,11 @@ func (l *loading) details(ctx context.Context, parts []sinks.Part, failure *sink
 		case <-time.After(detailPoll):
 		}
 	}
+}
+
+// webURL is what an object of Parquet is called by what reads it.
+func (s *Sink) webURL(key string) string {
+	return "https://s3." + s.o.Region + ".amazonaws.com/" + s.o.Bucket + "/" + strings.ReplaceAll(key, "=", "%3D")
 }
 
 func (l *loading) readView(ctx context.Context, sql string) ([]detail, error) {

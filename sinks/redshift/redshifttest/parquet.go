@@ -60,7 +60,7 @@ func (l *loader) parquet(e entry, b []byte) error {
 					var reason string
 					if out, code, reason = l.leaf(out, t, columns[i], v); code != 0 {
 						rows.Close()
-						return l.bad(rowError{e.url(), line, t, code, reason, ""}, true)
+						return l.badValue(e, line, t, code, reason, v)
 					}
 				}
 				if err := l.put(append(out, '\n')); err != nil {
@@ -79,6 +79,20 @@ func (l *loader) parquet(e entry, b []byte) error {
 		rows.Close()
 	}
 	return nil
+}
+
+// badValue notes a value that cannot be loaded. What reads Parquet names objects by their address on the web, and says of a
+// text that is too long in the client's error what it is, in place of pointing at the view.
+func (l *loader) badValue(e entry, line int64, t *target, code int, reason string, v parquet.Value) error {
+	address := "https://s3.us-east-1.amazonaws.com/" + e.bucket + "/" + strings.ReplaceAll(e.key, "=", "%3D")
+	if code != 1204 {
+		return l.bad(rowError{address, line, t, code, reason, ""}, true)
+	}
+	reason = fmt.Sprintf("The length of the data column %s is longer than the length defined in the table. Table: %d, Data: %d", t.name, t.length, len(v.ByteArray()))
+	if err := l.bad(rowError{address, line, t, 15007, reason, ""}, true); err == nil {
+		return nil
+	}
+	return internal(15007, "Spectrum Scan Error", reason+", File name: "+address)
 }
 
 // pair says why a column of the file cannot be loaded into one of the table, or "".
@@ -239,7 +253,7 @@ func (l *loader) parquetNested(e entry, f *parquet.File, columns []*parquet.Colu
 					var code int
 					var reason string
 					if out, code, reason = l.leaf(out, t, c, value); code != 0 {
-						return l.bad(rowError{e.url(), line, t, code, reason, ""}, true)
+						return l.badValue(e, line, t, code, reason, value)
 					}
 					continue
 				}
