@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -208,6 +209,29 @@ func TestStartLatest(t *testing.T) {
 	if to.Times()["old"] != 0 {
 		t.Error("what was there before was read")
 	}
+}
+
+// TestStartBetweenAnswers: a record that comes while brokers are asked where a time begins in an empty partition is read.
+func TestStartBetweenAnswers(t *testing.T) {
+	c := newCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "t"))
+	timed, came := false, false // of the cluster's goroutine, which runs one request after another
+	var first sync.Once
+	c.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		switch at := req.(*kmsg.ListOffsetsRequest).Topics[0].Partitions[0].Timestamp; {
+		case at >= 0:
+			timed = true
+		case at == -1 && timed && !came:
+			came = true
+			c.SleepControl(func() { first.Do(func() { c.texts("t", 1, 0, 1) }) })
+		}
+		return nil, nil, false
+	})
+	var to sourcetest.Destination
+	o := c.options()
+	o.Start, o.StartTime = "", time.Now().Add(-time.Minute)
+	run(t, o, sourcetest.NewDisk(t, &to).Open(sourcetest.Options{Every: deliverEvery}))
+	await(t, "the record that came between", func() bool { return to.Len() == 1 })
 }
 
 // TestStartTime: reading begins with the first record of a time.

@@ -333,7 +333,7 @@ func (l *listings) look(ctx context.Context, s *session, from from, topic string
 	if !asked {
 		var err error
 		if from == atTime {
-			all, err = s.adm.ListOffsetsAfterMilli(ctx, s.began.UnixMilli(), topic)
+			all, err = s.afterStart(ctx, topic)
 		} else {
 			all, err = s.ends(ctx, topic)
 		}
@@ -353,6 +353,31 @@ func (l *listings) look(ctx context.Context, s *session, from from, topic string
 		return o, fmt.Errorf("ask for offsets of %v: %w", partition{topic, number}, o.Err)
 	}
 	return o, nil
+}
+
+// afterStart lists the first offsets of the time at which reading begins, and where no record is that late the end. Brokers
+// are asked for ends before they are for times: a record that comes between the two answers is behind the end.
+func (s *session) afterStart(ctx context.Context, topic string) (kadm.ListedOffsets, error) {
+	ends, err := s.ends(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.adm.ListOffsetsAfterMilli(ctx, s.began.UnixMilli(), topic)
+	if err != nil {
+		return nil, err
+	}
+	for number, o := range all[topic] {
+		if o.Err != nil || o.Timestamp >= 0 {
+			continue
+		}
+		end, ok := ends.Lookup(topic, number)
+		if !ok {
+			delete(all[topic], number) // as if no broker had answered: it is asked again
+			continue
+		}
+		all[topic][number] = end
+	}
+	return all, nil
 }
 
 // commitLimit bounds a commit, which the group holds up while it shares partitions anew.
