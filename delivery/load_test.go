@@ -127,6 +127,45 @@ func TestDatabaseIsDown(t *testing.T) {
 	})
 }
 
+// An object for which the database fails in a way that says nothing about objects holds up nothing for long: it is found by
+// loading less and less, and waits by itself. It is not given up.
+func TestOneObjectBreaksTheDatabase(t *testing.T) {
+	for _, class := range []sinks.Class{sinks.NotStored, sinks.Unknown} {
+		t.Run(class.String(), func(t *testing.T) {
+			atWarehouse(t, 0, func(t *testing.T, w *world, h *warehouse) {
+				first := ""
+				h.set(func(op string, parts []sinks.Part) loadFault {
+					for _, p := range parts {
+						if first == "" {
+							first = p.ID
+						}
+						if p.ID == first {
+							return loadFault{refusal(class, "Redshift.InternalError"), "before"}
+						}
+					}
+					return loadFault{}
+				})
+				for i := range 20 {
+					w.put("s", fmt.Sprint(i))
+					time.Sleep(2 * time.Second)
+				}
+				time.Sleep(30 * time.Minute)
+				if rows := h.rows(); len(rows) != 19 {
+					t.Errorf("%d rows are there, want all but that of the first object", len(rows))
+				}
+				w.put("s", "later")
+				time.Sleep(5 * time.Minute)
+				if st, rows := w.status("s"), h.rows(); rows["later"] != 1 || st.Failed != 0 || st.BacklogRecords != 1 {
+					t.Errorf("%d rows are there, %d records failed, %d wait", len(rows), st.Failed, st.BacklogRecords)
+				}
+				h.set(nil)
+				w.flush("s")
+				w.balanced("s", 21)
+			})
+		})
+	}
+}
+
 // An object that cannot be loaded holds up nothing. It is given up when its time is over, not before, and a manifest
 // names it.
 func TestGivenUpLoad(t *testing.T) {

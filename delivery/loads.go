@@ -29,7 +29,7 @@ type loads struct {
 	later    taskHeap // not due yet
 	running  bool
 	most     int  // objects of the next load; 0: maxTogether
-	refused  bool // the last load was of objects that had been refused
+	apart    bool // the last load was of objects that are not loaded with others
 	streak   int  // loads in a row that speak against the database
 	retryAt  time.Time
 	together int // objects of the load under way
@@ -107,18 +107,18 @@ func (g *loads) gathered() time.Time {
 }
 
 // take removes what is loaded together: in the order of records, as the last of two rows may be the one that counts.
-// What was refused goes by itself, so that it costs the others nothing, and in turn with them.
+// What was refused goes by itself, so that it costs the others nothing, and in turn with them; a suspect goes alone.
 func (g *loads) take() []*task {
 	if g.most == 0 {
 		g.most = maxTogether
 	}
-	refused := slices.ContainsFunc(g.ready, func(t *task) bool { return !t.refused.IsZero() })
-	fresh := slices.ContainsFunc(g.ready, func(t *task) bool { return t.refused.IsZero() })
-	g.refused = refused && (!fresh || !g.refused)
+	apart := slices.ContainsFunc(g.ready, (*task).apart)
+	fresh := slices.ContainsFunc(g.ready, func(t *task) bool { return !t.apart() })
+	g.apart = apart && (!fresh || !g.apart)
 	slices.SortStableFunc(g.ready, func(a, b *task) int { return cmp.Compare(a.info().FirstSeq, b.info().FirstSeq) })
 	var taken, left []*task
 	for _, t := range g.ready {
-		if t.refused.IsZero() != g.refused && len(taken) < g.most {
+		if t.apart() == g.apart && len(taken) < g.most && (len(taken) == 0 || !t.suspect && !taken[0].suspect) {
 			t.loading = true
 			taken = append(taken, t)
 		} else {
@@ -127,6 +127,19 @@ func (g *loads) take() []*task {
 	}
 	g.ready, g.running, g.together = left, true, len(taken)
 	return taken
+}
+
+// apart tells whether the task is not loaded with those that nothing is known against.
+func (t *task) apart() bool { return t.suspect || !t.refused.IsZero() }
+
+// acquit is called when a suspect was loaded after all: the database was at fault, and the others wait no longer.
+func (g *loads) acquit() {
+	for _, t := range slices.Concat(g.ready, g.later) {
+		if t.suspect {
+			t.suspect, t.next = false, time.Time{}
+		}
+	}
+	heap.Init(&g.later)
 }
 
 // finishLoad takes the tasks of a load back.
@@ -156,7 +169,11 @@ func (u *uploader) finishLoad(b batchOfLoads, results []loaded) {
 	case unwellFor >= 0:
 		g.streak++
 		g.retryAt = now.Add(max(backoff(g.streak, loadBase, loadCap), unwellFor))
-		if fewer {
+		switch t := b.tasks[0]; {
+		case !fewer || t.suspect:
+		case g.most == 1: // it failed by itself, and would go on failing before all others
+			t.suspect = true
+		default:
 			g.most = max(min(g.most, len(b.tasks))/2, 1)
 		}
 	}
@@ -165,6 +182,9 @@ func (u *uploader) finishLoad(b batchOfLoads, results []loaded) {
 		t.loading = false
 		if r.outcome == done {
 			t.gone = true
+			if t.suspect {
+				g.acquit()
+			}
 			t.hand()
 			continue
 		}
@@ -175,8 +195,8 @@ func (u *uploader) finishLoad(b batchOfLoads, results []loaded) {
 		case t.hand():
 		case r.restage:
 			b.lane.ready = append(b.lane.ready, t)
-		case r.outcome == again, r.outcome == unwell && answered:
-			// The database is well, so this one waits alone.
+		case r.outcome == again, r.outcome == unwell && (answered || t.suspect):
+			// The database is well, or this one makes it unwell, so it waits alone.
 			t.next = now.Add(max(backoff(t.attempts, loadBase, loadCap), r.after))
 			heap.Push(&g.later, t)
 		case r.after > 0 && r.outcome == local:
@@ -190,7 +210,7 @@ func (u *uploader) finishLoad(b batchOfLoads, results []loaded) {
 
 func (g *loads) hurry() {
 	for _, t := range g.later {
-		if t.refused.IsZero() {
+		if !t.apart() {
 			t.next = time.Time{}
 		}
 	}

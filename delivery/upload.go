@@ -72,6 +72,7 @@ type task struct {
 	gone     bool      // it has ended
 	staged   bool      // of a Finisher: it is stored, and is to be loaded
 	stagedAt time.Time // since when
+	suspect  bool      // its load failed when it was the only one, in a way that says nothing about objects
 	loading  bool
 	// seized is closed when the task is somebody's who is not the uploader; nil: nobody wants it.
 	seized chan struct{}
