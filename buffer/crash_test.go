@@ -813,8 +813,8 @@ func randomSteps(w *world, r *rand.Rand, log *strings.Builder) error {
 			if s.consumers = []uint8{Main}; name == "b" {
 				s.consumers = []uint8{Main, Backup}
 			}
-			s.fed = s.fed || name == "c" || name == "a" && r.IntN(3) == 0
-			if s.drawn == 0 { // once: a definition that nobody was told of may be there
+			s.fed = s.fed || !w.journaled && (name == "c" || name == "a" && r.IntN(3) == 0)
+			if s.drawn == 0 && !w.journaled { // once: a definition that nobody was told of may be there
 				s.drawn = 1 + r.IntN(2)
 			}
 			if name == "c" && s.drawn == 2 {

@@ -49,6 +49,7 @@ type world struct {
 	nonces     *nonceWatch
 	seal       atomic.Pointer[sealer] // of b
 	inlets     map[string]*Inlet      // of b
+	journaled  bool                   // no stream is fed
 }
 
 // model is what callers were told.
