@@ -55,7 +55,7 @@ func (r *Reader) connect(ctx context.Context) (*kinesis.Client, func(), error) {
 		}
 	}
 	cfg.HTTPClient = &http.Client{
-		Transport:     &metered{next: transport},
+		Transport:     &metered{next: PlainBodies(transport)},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	cfg.Logger = logging.Nop{}                                   // it would write to standard error

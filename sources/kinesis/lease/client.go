@@ -17,6 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/logging"
+
+	"hydrant/sources/kinesis"
 )
 
 // ClientOptions say which DynamoDB to call, and as whom: with the credentials of AWS's chain.
@@ -69,7 +71,7 @@ func NewClient(ctx context.Context, o ClientOptions) (*Client, error) {
 		}
 	}
 	cfg.HTTPClient = &http.Client{
-		Transport:     transport,
+		Transport:     kinesis.PlainBodies(transport),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	cfg.Logger = logging.Nop{} // it would write to standard error
