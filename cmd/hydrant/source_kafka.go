@@ -16,7 +16,7 @@ import (
 // kafka makes the Reader of a stream whose source is Kafka.
 func (p *parts) kafka(pipe *delivery.Pipeline, s *config.Stream) []flaw {
 	o := kafkaOptions(s.Source.Kafka)
-	o.Memory = max(p.memory*readMemory/memoryShares, kafka.MinMemory)
+	o.Memory = p.kafkaMemory
 	o.Reading = p.readingOf(s.Name)
 	o.Log = p.log.With("stream", s.Name, "component", "kafka")
 	r, err := kafka.New(o)
