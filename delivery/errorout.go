@@ -39,6 +39,10 @@ type errorOutput struct {
 	object    tallied
 	bytes     int64 // written to the open object
 	total     int64 // records of all objects
+
+	apart map[routedType]*heldLines // of other types and routes than the open object's
+	order []routedType              // of apart, as they came
+	held  int                       // bytes of their lines
 }
 
 // tallied is what a pack wants to know of an object's records.
@@ -61,7 +65,8 @@ func (t *tallied) add(row record.Row, counts bool) {
 
 // add writes one row; counts is whether its record counts here. Its errors end the cut.
 func (e *errorOutput) add(errorType string, row record.Row, code, message string, counts bool) error {
-	if err := e.open(errorType, row); err != nil {
+	route, err := e.turn(errorType, row)
+	if err != nil {
 		return err
 	}
 	now := time.Now()
@@ -74,7 +79,24 @@ func (e *errorOutput) add(errorType string, row record.Row, code, message string
 		e.line = appendFailed(e.line[:0], row, code, message, now)
 	}
 	e.j.codes.add(errorType, code)
+	if route != e.route || errorType != e.errorType {
+		return e.hold(routedType{errorType, route}, row, counts)
+	}
 	return e.write(row, e.line, counts)
+}
+
+// turn returns the route of a row, and sees to it that an object is open. Where that is one of another type or route, the row
+// has to wait: a pack takes one object at a time, and one for each turn would be as many as rows where two faults alternate.
+func (e *errorOutput) turn(errorType string, row record.Row) (route string, err error) {
+	if e.errorType != "" && (e.errorType != errorType || row.Arrived < e.from || row.Arrived >= e.until) {
+		p := e.j.pipe
+		route = p.ErrorPrefix.Route(prefix.Values{Time: p.errorAt(row.Arrived), ErrorOutputType: errorType})
+		if e.errorType != errorType || e.route != route {
+			return route, nil
+		}
+	}
+	err = e.open(errorType, row)
+	return e.route, err
 }
 
 // open sees to it that an object is open which may hold a row of this type and arrival.
@@ -102,7 +124,7 @@ func (e *errorOutput) full() bool {
 
 // begin ends the open object and starts one for a type and a route, whose first record row is.
 func (e *errorOutput) begin(errorType, route string, row record.Row) error {
-	if err := e.end(); err != nil {
+	if err := e.close(); err != nil {
 		return err
 	}
 	p := e.j.pipe
@@ -124,8 +146,18 @@ func (e *errorOutput) begin(errorType, route string, row record.Row) error {
 	return nil
 }
 
-// end closes the open object. Every object has at least one row, or the cut has failed.
+// end closes the open object and writes those of all lines that wait.
 func (e *errorOutput) end() error {
+	for len(e.order) > 0 {
+		if err := e.pour(e.order[0]); err != nil {
+			return err
+		}
+	}
+	return e.close()
+}
+
+// close ends the open object. Every object has at least one row, or the cut has failed.
+func (e *errorOutput) close() error {
 	if e.errorType == "" {
 		return nil
 	}

@@ -224,8 +224,8 @@ func TestMakePlan(t *testing.T) {
 		"data/2026/s-3-2026-11-25-14-30-00-… false 2",
 		"errors/processing-failed/s-3-2026-11-25-14-30-00-… true 0",
 		"data/2026/s-3-2026-11-25-14-30-00-… false 2",
-		"errors/format-conversion-failed/s-3-2026-11-25-14-30-00-… true 0",
 		"errors/processing-failed/s-3-2026-11-25-14-30-00-… true 1",
+		"errors/format-conversion-failed/s-3-2026-11-25-14-30-00-… true 0",
 	})
 	equal(t, "refused", plan.Refused, []PlannedRefusal{
 		{3, 1, "processing-failed", "Hydrant.Words", "a word"},
