@@ -59,11 +59,21 @@ const maxBatches = 100
 // Streams returns the status of all streams, by name.
 func (m *Manager) Streams() []Status {
 	all := m.all()
-	out := make([]Status, len(all))
-	for i, s := range all {
-		out[i] = m.statusOf(s)
+	out := make([]Status, 0, len(all))
+	for _, s := range all {
+		if st := m.statusOf(s); m.there(s) {
+			out = append(out, st)
+		}
 	}
 	return out
+}
+
+// there tells whether the buffer still has a stream, and so had it when its counts were read before: one that is gone
+// counts nothing any more.
+func (m *Manager) there(s *stream) bool {
+	def := s.definition()
+	_, known := m.store.StreamVersion(def.Incarnation, def.Version)
+	return known
 }
 
 // Stream returns the status of one.
@@ -72,7 +82,11 @@ func (m *Manager) Stream(name string) (Status, bool) {
 	if s == nil {
 		return Status{}, false
 	}
-	return m.statusOf(s), true
+	st := m.statusOf(s)
+	if !m.there(s) {
+		return Status{}, false
+	}
+	return st, true
 }
 
 // account says what became of a stream's records. Accepted is always the sum of the others.
