@@ -157,10 +157,13 @@ func (s *subscriber) failed(ctx context.Context, err error) error {
 		l.r.count(throttled)
 		return sleep(ctx, l.r.o.Resubscribe)
 	case kind == gone:
-		return l.gone(ctx, "SubscribeToShard", err)
+		if err := l.gone(ctx); err != nil {
+			return err
+		}
+		return l.r.tell("SubscribeToShard", l.own.Shard, err)
 	case kind == passing, kind == throttled:
 		l.r.count(kind)
-		if s.wait.tries == worth {
+		if s.wait.worth() {
 			l.log.Warn("subscription to a shard fails and is tried again", "err", err)
 		}
 		return s.wait.sleep(ctx)

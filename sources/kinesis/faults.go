@@ -19,7 +19,7 @@ type fault int
 const (
 	passing     fault = iota // may pass: a lost connection, a service that is ill
 	throttled                // too many calls
-	expired                  // the iterator is too old
+	expired                  // the iterator, or the token of a page, is too old
 	badPosition              // an argument is not what the service takes, which a position may be
 	gone                     // the stream, or the shard, is not there
 	inUse                    // a consumer is there already, or is subscribed already
@@ -41,7 +41,7 @@ func classify(err error) fault {
 	case "ProvisionedThroughputExceededException", "LimitExceededException", "KMSThrottlingException", "ThrottlingException",
 		"Throttling", "RequestLimitExceeded", "TooManyRequestsException", "SlowDown":
 		return throttled
-	case "ExpiredIteratorException":
+	case "ExpiredIteratorException", "ExpiredNextTokenException":
 		return expired
 	case "InvalidArgumentException":
 		return badPosition
@@ -54,11 +54,16 @@ func classify(err error) fault {
 		"ExpiredTokenException", "NotAuthorized", "OptInRequired", "ValidationException", "UnknownOperationException":
 		return operator
 	default:
-		if strings.HasPrefix(code, "KMS") {
+		if strings.HasPrefix(code, "KMS") || code == "" && noCredentials(err) {
 			return operator
 		}
 	}
 	return passing
+}
+
+// noCredentials says that the chain of credentials had none. The SDK has no type for it.
+func noCredentials(err error) bool {
+	return strings.Contains(err.Error(), "get identity: get credentials")
 }
 
 // remedy is what an operator can do about an error.
@@ -74,6 +79,8 @@ func remedy(err error) string {
 		return "grant the rights that docs/kinesis.md lists"
 	case code == "ExpiredTokenException", code == "UnrecognizedClientException", strings.Contains(code, "Signature"), strings.Contains(code, "Token"):
 		return "check the credentials"
+	case code == "" && noCredentials(err):
+		return "give the daemon credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role of the machine"
 	}
 	return ""
 }
@@ -94,6 +101,13 @@ func (r *Reader) tell(operation, shard string, err error) error {
 // passes: of these those that have a code are for the caller to tell apart.
 func (r *Reader) call(ctx context.Context, operation, shard string, do func(context.Context) error) error {
 	wait := backoff{base: r.o.Backoff}
+	var last error // of a try that ctx did not end
+	over := func() error {
+		if last != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return r.tell(operation, shard, last) // whoever set the time wants to know why it was not enough
+		}
+		return ctx.Err()
+	}
 	for {
 		within, cancel := context.WithTimeout(ctx, callTimeout)
 		err := do(within)
@@ -102,24 +116,25 @@ func (r *Reader) call(ctx context.Context, operation, shard string, do func(cont
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return over()
 		}
+		last = err
 		kind := classify(err)
 		if kind != passing && kind != throttled {
 			return r.tell(operation, shard, err)
 		}
 		r.count(kind)
 		r.log.Debug("call of Kinesis is made again", "operation", operation, "shard", shard, "err", err)
-		if wait.tries == worth {
+		if wait.worth() {
 			r.log.Warn("calls of Kinesis fail", "operation", operation, "shard", shard, "stream_name", r.o.Stream, "err", err)
 		}
 		if err := wait.sleep(ctx); err != nil {
-			return err
+			return over()
 		}
 	}
 }
 
-// worth is how many faults in a row are worth a line in the log.
+// worth is how many faults in a row are worth a line in the log, and so many more another one.
 const worth = 5
 
 func (r *Reader) count(kind fault) {
@@ -135,6 +150,9 @@ type backoff struct {
 	base  time.Duration
 	tries int
 }
+
+// worth says whether the fault that is waited for next is to be told.
+func (b *backoff) worth() bool { return b.tries > 0 && b.tries%worth == 0 }
 
 func (b *backoff) sleep(ctx context.Context) error {
 	d := min(b.base<<min(b.tries, 5), 30*b.base)

@@ -2,6 +2,7 @@ package kinesis_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/md5"
 	"fmt"
 	"math/rand/v2"
@@ -98,6 +99,7 @@ func TestFaultsForTheOperator(t *testing.T) {
 		{"GetRecords", "KMSAccessDeniedException", "GetRecords of shard shardId-000000000000 of stream s: KMSAccessDeniedException: no (grant kms:Decrypt on the key of the stream)"},
 		{"GetRecords", "KMSDisabledException", "GetRecords of shard shardId-000000000000 of stream s: KMSDisabledException: no (check the KMS key that the stream is encrypted with)"},
 		{"GetRecords", "ResourceNotFoundException", "GetRecords of shard shardId-000000000000 of stream s: ResourceNotFoundException: no (check the stream's name, the account and the region)"},
+		{"GetShardIterator", "ResourceNotFoundException", "GetShardIterator of shard shardId-000000000000 of stream s: ResourceNotFoundException: no (check the stream's name, the account and the region)"},
 		{"GetRecords", "InvalidArgumentException", "GetRecords of shard shardId-000000000000 of stream s: InvalidArgumentException: no"},
 	} {
 		t.Run(c.operation+" "+c.code, func(t *testing.T) {
@@ -118,6 +120,33 @@ func TestFaultsForTheOperator(t *testing.T) {
 				t.Errorf("%s\nwant %s", err, c.want)
 			}
 		})
+	}
+}
+
+// A daemon without credentials is told so, by its run and by its doctor, who is also told what fails when his time is up.
+func TestNoCredentials(t *testing.T) {
+	credentials(t)
+	s := newFake(t, kinesistest.Options{})
+	s.CreateStream("s", 1)
+	s.SetFault(func(kinesistest.Call) *kinesistest.Fault {
+		return &kinesistest.Fault{Status: 503, Type: "ServiceUnavailable", Message: "come back"}
+	})
+	r, err := kinesis.New(options(s, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if got := r.Probe(ctx); len(got) != 1 || !strings.Contains(got[0].Found, "DescribeStreamSummary of stream s") || !strings.Contains(got[0].Found, "come back") {
+		t.Errorf("%+v", got)
+	}
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"} {
+		t.Setenv(name, "")
+	}
+	s.SetFault(nil)
+	d := read(t, sourcetest.NewDisk(t, &sourcetest.Destination{}), options(s, "s"), quick)
+	if err := d.failure().Error(); !strings.HasSuffix(err, "(give the daemon credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role of the machine)") {
+		t.Error(err)
 	}
 }
 
@@ -367,6 +396,34 @@ func TestMemory(t *testing.T) {
 	d = read(t, sourcetest.NewDisk(t, &to), o, sourcetest.Options{Room: 16 << 20, Every: time.Millisecond})
 	eventually(t, "all records", func() bool { return to.Len() >= largeShards })
 	d.kill()
+}
+
+// A token that grew too old while its page could not be read does not come again: the list is read anew.
+func TestOldToken(t *testing.T) {
+	credentials(t)
+	var lists atomic.Int32
+	var ill atomic.Int64 // until then, in nanoseconds
+	s := newFake(t, kinesistest.Options{PageSize: 2, TokenAge: 100 * time.Millisecond, Fault: func(c kinesistest.Call) *kinesistest.Fault {
+		if c.Operation != "ListShards" {
+			return nil
+		}
+		if lists.Add(1) == 3 {
+			ill.Store(time.Now().Add(300 * time.Millisecond).UnixNano())
+		}
+		if time.Now().UnixNano() < ill.Load() {
+			return &kinesistest.Fault{Status: 503, Type: "ServiceUnavailable"}
+		}
+		return nil
+	}})
+	s.CreateStream("s", 7)
+	for i := range 100 {
+		s.Put("s", strconv.Itoa(i), fmt.Appendf(nil, "%d %d", i, i))
+	}
+	var to sourcetest.Destination
+	o := options(s, "s")
+	o.ListInterval = time.Minute
+	read(t, sourcetest.NewDisk(t, &to), o, quick)
+	once(t, &to, 100)
 }
 
 // A list of many pages, whose tokens are lost on the way.

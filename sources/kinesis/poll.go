@@ -140,26 +140,29 @@ func (p *poller) failed(ctx context.Context, err error) error {
 		return nil
 	case passing, throttled:
 		l.r.count(kind)
-		if p.wait.tries == worth {
+		if p.wait.worth() {
 			l.log.Warn("reading of a shard fails and is tried again", "err", err)
 		}
 		return p.wait.sleep(ctx)
 	case gone:
-		return l.gone(ctx, "GetRecords", err)
+		if err := l.gone(ctx); err != nil {
+			return err
+		}
+		return l.r.tell("GetRecords", l.own.Shard, err)
 	default:
 		return l.r.tell("GetRecords", l.own.Shard, err)
 	}
 }
 
-// gone tells a shard that is gone from a stream that is.
-func (l *lane) gone(ctx context.Context, operation string, err error) error {
-	all, lerr := l.r.list(ctx, l.src, time.Time{})
-	if lerr != nil {
-		return lerr
+// gone asks, where something is not there, whether that is the shard: errShardGone. nil: the stream has it.
+func (l *lane) gone(ctx context.Context) error {
+	all, err := l.r.list(ctx, l.src, time.Time{})
+	if err != nil {
+		return err
 	}
 	for _, s := range all {
 		if s.ID == l.own.Shard {
-			return l.r.tell(operation, l.own.Shard, err)
+			return nil
 		}
 	}
 	return errShardGone
@@ -196,7 +199,10 @@ func (p *poller) open(ctx context.Context, at Checkpoint) error {
 		}
 		switch kind := classify(err); {
 		case kind == gone:
-			return l.gone(ctx, "GetShardIterator", err)
+			if gone := l.gone(ctx); gone != nil {
+				return gone
+			}
+			return err
 		case kind == badPosition && at.IsNumber():
 			at = l.trimmed(at, err)
 		default:

@@ -22,6 +22,14 @@ import (
 // the index of its partition key (1), maybe that of its hash key (2), its data (3), and tags (4), which nothing uses.
 var magic = [...]byte{0xf3, 0x89, 0x9a, 0xc2}
 
+// MaxKey is the most bytes of a partition key: the service takes 256 characters. An aggregate that names a longer one did not
+// come of records that could have been put one by one; since each of its records repeats its key, a small one could unpack to
+// more than any memory holds.
+const MaxKey = 4 * 256
+
+// keepEntries is how many entries a table may have room for that an Aggregate keeps for the next one.
+const keepEntries = 16 << 10
+
 // Record is one that was packed. Its slices are views of the data.
 type Record struct {
 	PartitionKey    []byte
@@ -39,6 +47,16 @@ type IndexError struct {
 
 func (e *IndexError) Error() string {
 	return fmt.Sprintf("record %d of the aggregate has %s %d of a table of %d", e.Record, e.Table, e.Index, e.Size)
+}
+
+// KeyError is of an aggregate with a partition key that no record can have.
+type KeyError struct {
+	Key  int // of the table, from 0
+	Size int // its bytes
+}
+
+func (e *KeyError) Error() string {
+	return fmt.Sprintf("partition key %d of the aggregate has %d bytes, and the most is %d", e.Key, e.Size, MaxKey)
 }
 
 // Aggregate is what Parse read. The zero value has no records and may be parsed into again and again.
@@ -72,9 +90,20 @@ func (a *Aggregate) At(i int) Record {
 
 func (a *Aggregate) view(s span) []byte { return a.data[s.from:s.to:s.to] }
 
+// Clear lets go of the data, and of tables that are larger than most.
+func (a *Aggregate) Clear() {
+	a.data = nil
+	if cap(a.keys) > keepEntries || cap(a.hashes) > keepEntries || cap(a.records) > keepEntries {
+		*a = Aggregate{}
+		return
+	}
+	a.keys, a.hashes, a.records = a.keys[:0], a.hashes[:0], a.records[:0]
+}
+
 // Parse reads the data of a record into a, which keeps it, and says whether it is an aggregate. It is none where it is too
 // short, begins otherwise, has another checksum or no message behind it: producers' own data may begin like one by chance.
-// The error, an *IndexError, is of an aggregate whose records cannot be told apart from damage; a has no records then.
+// The error, an *IndexError or *KeyError, is of an aggregate whose records cannot be told apart from damage; a has no records
+// then.
 func (a *Aggregate) Parse(data []byte) (bool, error) {
 	a.data, a.keys, a.hashes, a.records = nil, a.keys[:0], a.hashes[:0], a.records[:0]
 	if len(data) <= len(magic)+md5.Size || len(data) > math.MaxUint32 || !bytes.Equal(data[:len(magic)], magic[:]) {
@@ -130,6 +159,11 @@ func (a *Aggregate) parse(at, end int) error {
 				return err
 			}
 			a.records = append(a.records, p)
+		}
+	}
+	for i, k := range a.keys {
+		if size := int(k.to - k.from); size > MaxKey {
+			return &KeyError{i, size}
 		}
 	}
 	// Tables may come after the records, so that indexes are looked at last.

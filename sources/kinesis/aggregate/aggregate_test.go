@@ -54,7 +54,8 @@ func TestParse(t *testing.T) {
 		switch {
 		case err != nil:
 			var index *IndexError
-			if !errors.As(err, &index) || !ok {
+			var key *KeyError
+			if !errors.As(err, &index) && !errors.As(err, &key) || !ok {
 				t.Errorf("%s: %v, %v", name, ok, err)
 			}
 			got += "! " + err.Error()
@@ -94,6 +95,11 @@ func TestParse(t *testing.T) {
 	f("a hash key outside its table", sealed(unhex(t, "0a0161 1a07080010001a0178")), "! record 0 of the aggregate has explicit hash key 0 of a table of 0")
 	f("a key that fits no table", sealed(unhex(t, "0a0161 1a0e08ffffffffffffffffff011a0178")), "! record 0 of the aggregate has partition key 4294967294 of a table of 1")
 	f("a hash key that fits no table", sealed(unhex(t, "0a0161 1a10080010ffffffffffffffffff011a0178")), "! record 0 of the aggregate has explicit hash key 4294967294 of a table of 0")
+	long := func(n int) []byte {
+		return Append(nil, []Record{{PartitionKey: bytes.Repeat([]byte("k"), n), Data: []byte("x")}})
+	}
+	f("the longest key", long(MaxKey), strings.Repeat("k", MaxKey)+"=x ")
+	f("a longer key", long(MaxKey+1), "! partition key 0 of the aggregate has 1025 bytes, and the most is 1024")
 	f("after an error", good, "pk1=hello pk2=world!(123) ")
 }
 
