@@ -41,6 +41,7 @@ type lane struct {
 
 	turn  uint32
 	next  int64 // offset from which records are taken; -1: from the first that comes
+	end   int64 // the furthest that brokers said reading could go to: what was fetched may have waited since
 	epoch int32 // of the record before
 	// newest is the time of the record before.
 	newest time.Time
@@ -67,6 +68,8 @@ func (l *lane) fetched(s *session, p kgo.FetchPartition) {
 	if s.o.Uncommitted || end < 0 {
 		end = p.HighWatermark
 	}
+	end = max(l.end, end)
+	l.end = end
 	records := p.Records
 	for len(records) > 0 && records[0].Offset < l.next {
 		records = records[1:] // a fetch of before a jump
@@ -117,6 +120,7 @@ func (l *lane) wake() {
 func (l *lane) restart(s *session, offset int64, epoch int32) {
 	if offset < l.next {
 		l.turn++
+		l.end = 0
 	}
 	l.next, l.epoch = offset, epoch
 	l.queue = append(l.queue, fetched{jump: &position{s.r.group, l.topicID, l.turn, epoch, offset}})

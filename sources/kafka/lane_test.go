@@ -86,6 +86,26 @@ func TestTake(t *testing.T) {
 	}
 }
 
+// TestStaleEnd: what was fetched before the lane's end was asked for last says nothing of how far behind reading is.
+func TestStaleEnd(t *testing.T) {
+	s := idle(t)
+	m := newCounted(t)
+	s.o.Reading = m.StreamReading
+	l := s.put(0, 0)
+	l.end = 1000
+	behind := func(records string) {
+		t.Helper()
+		m.is("hydrant_source_lag_records", "Records of the source that were not read yet, of all lanes.", "gauge", records)
+	}
+	s.take(t.Context(), "t", topicID{1}, kgo.FetchPartition{Records: records(0, 10), HighWatermark: 10, LastStableOffset: 10}, 0)
+	behind("990")
+	s.take(t.Context(), "t", topicID{1}, kgo.FetchPartition{Records: records(10, 10), HighWatermark: 2000, LastStableOffset: 1500}, 0)
+	behind("1480")
+	l.restart(s, 5, 1) // the log was cut
+	s.take(t.Context(), "t", topicID{1}, kgo.FetchPartition{Records: records(5, 5), HighWatermark: 12, LastStableOffset: 12}, 0)
+	behind("2")
+}
+
 // TestPark: lanes that do not move are set aside only where others do, or where they wait for something of their own, and
 // their bytes are counted once.
 func TestPark(t *testing.T) {

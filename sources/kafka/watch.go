@@ -78,11 +78,12 @@ func (s *session) watchOnce(ctx context.Context) error {
 		if !ok || end.Err != nil || l.next < 0 {
 			continue
 		}
+		l.end = max(l.end, end.Offset)
 		behind := time.Duration(0)
-		if end.Offset > l.next && l.newest.UnixMilli() > 0 {
+		if l.end > l.next && l.newest.UnixMilli() > 0 {
 			behind = max(now.Sub(l.newest), 0)
 		}
-		s.o.Reading.Behind(l.name, behind, max(end.Offset-l.next, 0), now)
+		s.o.Reading.Behind(l.name, behind, max(l.end-l.next, 0), now)
 	}
 	return nil
 }
