@@ -119,7 +119,7 @@ func (s *Sink) failure(v verdict, what string, keys Keys, err error) *sinks.Erro
 	}
 	message = keys.mask(message)
 	class := v.class
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if v.name != "connect" && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
 		class = sinks.Unknown
 	}
 	return &sinks.Error{Class: class, Code: "Redshift." + v.code, Full: v.full, Message: message,

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -101,6 +102,13 @@ func TestMerge(t *testing.T) {
 	if got := w.ask("SELECT id, name, n FROM clicks ORDER BY id"); got != "1 a 5\n2 newest 3\n3 c 1" {
 		t.Errorf("the table has\n%s", got)
 	}
+	// NULL is the lowest of an order, between loads as within one.
+	w.finish(s, w.put(s, "m/1n", "clicks/1n", `{"id":1,"name":"no order"}{"id":5,"name":"no order"}`, 2))
+	w.finish(s, w.put(s, "m/1o", "clicks/1o", `{"id":5,"name":"some order","n":-1}`, 1))
+	if got := w.ask("SELECT id, name, n FROM clicks WHERE id IN (1, 5) ORDER BY id"); got != "1 a 5\n5 some order -1" {
+		t.Errorf("with NULL in the order the table has\n%s", got)
+	}
+	w.exec("DELETE FROM clicks WHERE id = 5")
 	errs := s.Finish(t.Context(), []sinks.Part{w.put(s, "m/2", "clicks/2", `{"name":"no key"}`, 1), w.put(s, "m/3", "clicks/3", `{"id":4}`, 1)})
 	if sinks.ClassOf(errs[0]) != sinks.RefusedObject || !strings.Contains(errs[0].Error(), "NULL in a column of merge_on") || errs[1] != nil {
 		t.Errorf("without a key: %v", errs)
@@ -421,6 +429,55 @@ func TestEndsWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.finish(s, p)
+}
+
+// A server that says nothing to a statement is given up soon after the server should have ended it.
+func TestSilentServer(t *testing.T) {
+	silent := make(chan struct{})
+	speak := sync.OnceFunc(func() { close(silent) })
+	defer speak()
+	w := newWorld(t, memoryStore(t), redshifttest.Options{On: func(q redshifttest.Statement) redshifttest.Action {
+		select {
+		case <-silent:
+		default:
+			if strings.HasPrefix(q.SQL, "COPY") {
+				<-silent
+				return redshifttest.Before
+			}
+		}
+		return redshifttest.Pass
+	}}, clicks)
+	s := w.open(func(o *Options) { o.StatementTime = time.Second })
+	s.grace = 100 * time.Millisecond
+	p := w.put(s, "m/0", "clicks/0", `{"id":1}`, 1)
+	began := time.Now()
+	err := s.Finish(t.Context(), []sinks.Part{p})[0]
+	if d := time.Since(began); sinks.ClassOf(err) != sinks.Unknown || d > 30*time.Second {
+		t.Errorf("after %v: %v", d, err)
+	}
+	speak()
+	w.finish(w.open(nil), p)
+}
+
+// An AWS that gives no credentials of the database is not the bucket's fault.
+func TestRefusedLogin(t *testing.T) {
+	w := newWorld(t, memoryStore(t), redshifttest.Options{}, clicks)
+	s := w.open(func(o *Options) {
+		o.Login = func(context.Context) (Login, error) {
+			return Login{}, errors.New("api error AccessDenied: not authorized to perform: redshift:GetClusterCredentials")
+		}
+	})
+	err := s.Finish(t.Context(), []sinks.Part{{ID: "m/0", Key: "clicks/0"}})[0]
+	if e, ok := errors.AsType[*sinks.Error](err); !ok || e.Class != sinks.RefusedDestination || e.Code != "Redshift.AuthenticationFailed" || !strings.Contains(e.Message, "redshift-serverless:GetCredentials") || strings.Contains(e.Message, "s3:GetObject") {
+		t.Errorf("%+v", err)
+	}
+	// That nobody answers in time has no effect that is not known.
+	s = w.open(func(o *Options) {
+		o.Login = func(context.Context) (Login, error) { return Login{}, context.DeadlineExceeded }
+	})
+	if err := s.Finish(t.Context(), []sinks.Part{{ID: "m/0", Key: "clicks/0"}})[0]; sinks.ClassOf(err) != sinks.NotStored {
+		t.Errorf("out of time: %v", err)
+	}
 }
 
 func TestManifestNames(t *testing.T) {

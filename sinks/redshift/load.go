@@ -283,8 +283,8 @@ func (l *loading) copyParts(ctx context.Context, parts []sinks.Part, manifest st
 
 // count asks how many rows the COPY loaded, on its connection and before the transaction ends, and compares.
 func (l *loading) count(ctx context.Context, parts []sinks.Part, manifest string) (int64, error) {
-	var rows int64
-	if err := l.conn.QueryRow(ctx, "SELECT pg_last_copy_count()").Scan(&rows); err != nil {
+	rows, err := l.number(ctx, "SELECT pg_last_copy_count()")
+	if err != nil {
 		return 0, l.fail("ask for the number of rows that were copied", err)
 	}
 	want := int64(0)
@@ -298,7 +298,7 @@ func (l *loading) count(ctx context.Context, parts []sinks.Part, manifest string
 	if !l.s.copy.exact || rows == want || l.copied == want {
 		return rows, nil
 	}
-	err := fmt.Errorf("copy %s into %s: it loaded %d of %d rows, and was rolled back", manifest, l.s.table, rows, want)
+	err = fmt.Errorf("copy %s into %s: it loaded %d of %d rows, and was rolled back", manifest, l.s.table, rows, want)
 	return rows, &sinks.Error{Class: sinks.RefusedObject, Code: "Redshift.DataLoadFailed", Message: err.Error(), Err: err}
 }
 

@@ -74,13 +74,14 @@ func (m *merge) nulls() string {
 	return "SELECT COUNT(*) FROM " + m.stage + " WHERE " + strings.Join(is, " OR ")
 }
 
-// stale removes rows that are older than the target's.
+// stale removes rows that are older than the target's. NULL is the lowest value, as it is among the rows of one load.
 func (m *merge) stale() string {
 	var alternatives []string
 	equal := ""
 	for _, c := range m.s.order {
-		alternatives = append(alternatives, "("+equal+m.s.table+"."+c+" > "+m.stage+"."+c+")")
-		equal += m.s.table + "." + c + " = " + m.stage + "." + c + " AND "
+		theirs, ours := m.s.table+"."+c, m.stage+"."+c
+		alternatives = append(alternatives, "("+equal+"("+theirs+" > "+ours+" OR "+theirs+" IS NOT NULL AND "+ours+" IS NULL))")
+		equal += "(" + theirs + " = " + ours + " OR " + theirs + " IS NULL AND " + ours + " IS NULL) AND "
 	}
 	return "DELETE FROM " + m.stage + " USING " + m.s.table + " WHERE " + m.equal(m.stage) + " AND (" + strings.Join(alternatives, " OR ") + ")"
 }
@@ -115,8 +116,8 @@ func (m *merge) into() string {
 
 // merge takes the staging table's rows into the target.
 func (l *loading) merge(ctx context.Context, m *merge) (bad map[string]bool, err error) {
-	var nulls int64
-	if err := l.conn.QueryRow(ctx, m.nulls()).Scan(&nulls); err != nil {
+	nulls, err := l.number(ctx, m.nulls())
+	if err != nil {
 		return nil, l.fail("look for rows without a key", err)
 	}
 	if nulls > 0 {

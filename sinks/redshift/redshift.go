@@ -83,13 +83,14 @@ type Sink struct {
 	order   []string // quoted
 	log     *slog.Logger
 	patient time.Duration // how long rows of the load-error views are waited for
+	grace   time.Duration // answerTime
 }
 
 var _ sinks.Finisher = (*Sink)(nil)
 
 // New checks the options. It does no I/O.
 func New(o Options) (*Sink, error) {
-	s := &Sink{o: o, log: o.Log, patient: 5 * time.Second}
+	s := &Sink{o: o, log: o.Log, patient: 5 * time.Second, grace: answerTime}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -25,6 +25,8 @@ const (
 const (
 	// lookTime bounds the look into the ledger after a lost answer, while the lost session may still hold the lock.
 	lookTime = 2 * time.Minute
+	// answerTime is how much longer than a statement may take its answer is waited for.
+	answerTime = time.Minute
 	// closeTime bounds the good-bye to a server.
 	closeTime = 5 * time.Second
 )
@@ -42,20 +44,35 @@ type session struct {
 
 var completedNotice = regexp.MustCompile(`completed, (\d+) record\(s\) loaded successfully`)
 
+// errLogin is of connections for which no user and password could be had.
+var errLogin = errors.New("get credentials of the database")
+
+// connectFailure classifies what went wrong before there was a connection.
+func (s *Sink) connectFailure(err error) *sinks.Error {
+	v := judge(err, false)
+	if errors.Is(err, errLogin) && v.name == "s3 rights" {
+		v = verdict{name: "credentials", class: sinks.RefusedDestination, code: "AuthenticationFailed",
+			hint: "Hydrant's own credentials of AWS need redshift:GetClusterCredentials, without user redshift:GetClusterCredentialsWithIAM, for a workgroup redshift-serverless:GetCredentials"}
+	}
+	return s.failure(v, "connect to "+s.o.Address.Host, Keys{}, err)
+}
+
 // open connects. Its error is classified.
 func (s *Sink) open(ctx context.Context) (*session, error) {
 	e := &session{s: s, copied: -1}
 	if err := e.connect(ctx); err != nil {
-		return nil, s.failure(judge(err, false), "connect to "+s.o.Address.Host, Keys{}, err)
+		return nil, s.connectFailure(err)
 	}
 	return e, nil
 }
 
 func (e *session) connect(ctx context.Context) error {
 	a := &e.s.o.Address
+	ctx, cancel := context.WithTimeout(ctx, connectTime) // the bounds below are for single steps
+	defer cancel()
 	login, err := e.s.o.Login(ctx)
 	if err != nil {
-		return fmt.Errorf("get credentials of the database: %w", err)
+		return fmt.Errorf("%w: %w", errLogin, err)
 	}
 	c, err := a.config(login, "hydrant")
 	if err != nil {
@@ -93,7 +110,7 @@ func (e *session) renew(ctx context.Context) error {
 	}
 	e.close()
 	if err := e.connect(ctx); err != nil {
-		return e.s.failure(judge(err, false), "connect to "+e.s.o.Address.Host, Keys{}, err)
+		return e.s.connectFailure(err)
 	}
 	return nil
 }
@@ -104,8 +121,23 @@ func (e *session) fail(what string, err error) *sinks.Error {
 }
 
 func (e *session) exec(ctx context.Context, sql string) (pgconn.CommandTag, error) {
+	ctx, cancel := e.answered(ctx)
+	defer cancel()
 	e.sent = true
 	return e.conn.Exec(ctx, sql)
+}
+
+// answered bounds the wait for a statement: the server ends it by its own clock, and one that says nothing some time after
+// that is not waited for, as it may be gone behind a gateway that keeps the connection.
+func (e *session) answered(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, e.s.o.StatementTime+e.s.grace)
+}
+
+// number is the one value of a query.
+func (e *session) number(ctx context.Context, sql string) (n int64, err error) {
+	ctx, cancel := e.answered(ctx)
+	defer cancel()
+	return n, e.conn.QueryRow(ctx, sql).Scan(&n)
 }
 
 // begin opens a transaction. The lock comes before anything that reads: see the package's comment.
@@ -138,6 +170,8 @@ func (e *session) rollback(ctx context.Context) {
 		return
 	}
 	if ctx.Err() == nil {
+		ctx, cancel := context.WithTimeout(ctx, e.s.grace)
+		defer cancel()
 		if _, err := e.conn.Exec(ctx, "ROLLBACK"); err == nil {
 			return
 		}
@@ -156,6 +190,8 @@ func list(values []string) string {
 
 // states asks the ledger about parts. Outside of a transaction that holds the lock, what is not there may be there soon.
 func (e *session) states(ctx context.Context, ids []string) (map[string]string, error) {
+	ctx, cancel := e.answered(ctx)
+	defer cancel()
 	out := make(map[string]string, len(ids))
 	rows, err := e.conn.Query(ctx, "SELECT id, state FROM "+e.s.ledger+" WHERE id IN ("+list(ids)+")")
 	if err != nil {
