@@ -312,6 +312,31 @@ func TestCrashInsideAnAggregate(t *testing.T) {
 	}
 }
 
+// So does one that dies behind the first part, whose position looks in tables of others like that of a record.
+func TestCrashBehindTheFirstPart(t *testing.T) {
+	credentials(t)
+	for _, keep := range []bool{false, true} {
+		s := newFake(t, kinesistest.Options{})
+		s.CreateStream("s", 1)
+		var parts []aggregate.Record
+		for i := range 3 { // none of them goes with another
+			parts = append(parts, aggregate.Record{PartitionKey: []byte("k"), Data: append(fmt.Appendf(nil, "k %d ", i), make([]byte, 2<<20)...)})
+		}
+		s.Put("s", "a", aggregate.Append(nil, parts))
+		var to sourcetest.Destination
+		disk := sourcetest.NewDisk(t, &to)
+		d := read(t, disk, options(s, "s"), sourcetest.Options{Room: 1 << 20})
+		eventually(t, "a part is handed over", func() bool { return d.in.Waiting() == 1 })
+		d.in.Persist()
+		d.kill() // of the next part nothing is durable
+		o := options(s, "s")
+		o.KeepAggregates = keep
+		d = read(t, disk, o, quick)
+		once(t, &to, 3)
+		d.kill()
+	}
+}
+
 func TestKeepAggregates(t *testing.T) {
 	credentials(t)
 	s := newFake(t, kinesistest.Options{})

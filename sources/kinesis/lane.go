@@ -30,9 +30,10 @@ type lane struct {
 	listNow   func() // asks for the list of shards, soon
 
 	at        Checkpoint // behind what was handed over, or has no rows
+	inside    bool       // where it began is inside an aggregate: the Inlet knows, a table of others does not
 	moved     time.Time  // when rows were handed over, or a note was made, last
 	noted     Checkpoint
-	rows      rows
+	rows      *rows // while an answer is unpacked
 	aggregate aggregate.Aggregate
 	offset    []byte
 	memory    claim

@@ -77,6 +77,7 @@ type Reader struct {
 	credit *credit
 
 	consumer string // ARN, of a run
+	rows     sync.Pool
 
 	told sync.Mutex
 	last time.Time // a line of the log about records, guarded by told
@@ -126,7 +127,7 @@ func New(o Options) (*Reader, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Reader{o: o, log: o.Log, credit: newCredit(o.Memory)}, nil
+	return &Reader{o: o, log: o.Log, credit: newCredit(o.Memory), rows: sync.Pool{New: func() any { return &rows{} }}}, nil
 }
 
 func set[T comparable](to *T, value T) {
@@ -282,7 +283,7 @@ func (x *run) start(reading, owning context.Context, g *errgroup.Group, c Change
 		log: x.r.log.With("shard", c.Lane.Shard), listNow: x.listNow, at: c.From, committed: c.From, stop: stop, moved: time.Now(),
 	}
 	if kept, ok := parsePosition(x.identity, x.in.Position(c.Lane.Shard)); ok && kept.Compare(l.at) > 0 {
-		l.at = kept
+		l.at, l.inside = kept, kept.IsNumber() && !kept.Whole
 	}
 	l.noted = l.at
 	x.lanes[c.Lane] = l

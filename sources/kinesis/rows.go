@@ -17,11 +17,14 @@ import (
 const (
 	maxRows     = 10_000
 	maxRowBytes = 2 << 20 // of data, unless one is larger
+	// maxMetaBytes is of what is known of them: keys of a kilobyte would be five times the data, and more, otherwise.
+	maxMetaBytes = 4 << 20
 	// apart is how far the arrivals of rows that go together may lie apart.
 	apart = time.Second
 )
 
-// rows collects what is handed over next. It is used again and again, by one goroutine.
+// rows collects what is handed over next. It is used again and again, by one goroutine at a time: a lane has it only while it
+// unpacks an answer, so that a thousand lanes that wait do not keep some MiB each.
 type rows struct {
 	data    [][]byte
 	meta    []byte // all of them, one after another
@@ -48,17 +51,18 @@ func (w *rows) full(bytes int, arrived time.Time) bool {
 	if len(w.data) == 0 {
 		return false
 	}
-	return len(w.data) >= maxRows || w.bytes+bytes > maxRowBytes || arrived.Sub(w.arrived).Abs() > apart
+	return len(w.data) >= maxRows || len(w.meta) >= maxMetaBytes || w.bytes+bytes > maxRowBytes || arrived.Sub(w.arrived).Abs() > apart
 }
 
 func (w *rows) reset() {
 	clear(w.data)
+	clear(w.metas)
 	w.data, w.meta, w.ends, w.bytes = w.data[:0], w.meta[:0], w.ends[:0], 0
 }
 
 // flush hands over what is collected.
 func (l *lane) flush(ctx context.Context) error {
-	w := &l.rows
+	w := l.rows
 	if len(w.data) == 0 {
 		return nil
 	}
@@ -80,7 +84,13 @@ func (l *lane) flush(ctx context.Context) error {
 // take unpacks records and hands them over. Then l.at is behind the last of them. Where it fails, l.at is behind the last that
 // was handed over.
 func (l *lane) take(ctx context.Context, records []types.Record) error {
-	l.rows.reset()
+	l.rows = l.r.rows.Get().(*rows)
+	defer func() {
+		l.rows.reset()
+		l.r.rows.Put(l.rows)
+		l.rows = nil
+		l.aggregate.Clear()
+	}()
 	size := 0
 	for i := range records {
 		size += len(records[i].Data)
@@ -128,7 +138,7 @@ func (l *lane) takeOne(ctx context.Context, rec *types.Record) error {
 	}
 	// What was begun as an aggregate is ended as one, whatever the configuration says now.
 	flaw := ""
-	if !l.r.o.KeepAggregates || done > 0 {
+	if !l.r.o.KeepAggregates || done > 0 || done == 0 && l.inside {
 		packed, err := l.aggregate.Parse(rec.Data)
 		switch {
 		case err != nil:
