@@ -63,7 +63,7 @@ func classify(err error) fault {
 
 // noCredentials says that the chain of credentials had none. The SDK has no type for it.
 func noCredentials(err error) bool {
-	return strings.Contains(err.Error(), "get identity: get credentials")
+	return err != nil && strings.Contains(err.Error(), "get identity: get credentials") // nil: the end of a subscription
 }
 
 // remedy is what an operator can do about an error.
