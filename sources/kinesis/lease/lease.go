@@ -26,7 +26,7 @@ import (
 	"hydrant/sources/kinesis"
 )
 
-// Attributes of an item, as the KCL names them, and two of our own, which the KCL keeps as they are.
+// Attributes of an item, as the KCL names them, and three of our own, which the KCL keeps as they are.
 const (
 	attrKey             = "leaseKey"   // S, the table's only key
 	attrEntity          = "entityType" // S; absent in items of a KCL before 3.5, where all are leases
@@ -48,6 +48,7 @@ const (
 
 	attrToken     = "hydrantToken"     // S: one acquisition of one process
 	attrNotBefore = "hydrantNotBefore" // N: milliseconds since 1970; records that arrived earlier are not read
+	attrOf        = "hydrantStream"    // S: whose shard it is, "account:name:epoch", where the key does not say
 )
 
 // entityLease is the entityType of a lease.
@@ -65,6 +66,7 @@ type item struct {
 	parents, children  []string           // shards, sorted
 	startHash, endHash string             // decimal
 	token              string
+	of                 string    // attrOf; "": not known
 	notBefore          time.Time // zero: none
 	bad                bool      // it could not be read: nobody knows how far the shard was delivered, so it is left alone
 }
@@ -93,6 +95,7 @@ func parseItem(av map[string]types.AttributeValue) (item, error) {
 		startHash:       r.hash(attrStartingHashKey),
 		endHash:         r.hash(attrEndingHashKey),
 		token:           r.text(attrToken),
+		of:              r.text(attrOf),
 	}
 	if ms := r.number(attrNotBefore, false); ms > 0 {
 		it.notBefore = time.UnixMilli(ms).UTC()
@@ -256,6 +259,9 @@ func (it *item) attributes() map[string]types.AttributeValue {
 	}
 	if it.stream != "" {
 		av[attrStream], av[attrShard] = text(it.stream), text(it.shard)
+	}
+	if it.of != "" {
+		av[attrOf] = text(it.of)
 	}
 	if !it.notBefore.IsZero() {
 		av[attrNotBefore] = number(it.notBefore.UnixMilli())

@@ -189,7 +189,14 @@ func (o *Owner) begin(items []item, stream kinesis.Stream, first kinesis.Checkpo
 	defer o.mu.Unlock()
 	o.stream, o.first = stream, first
 	o.naming = nameLeases(items, stream)
+	o.table.of = serialised(stream)
 	known := o.mine(items)
+	for _, it := range known {
+		// Shards have the same names in every stream. Positions and ends of others would pass over records of this one.
+		if it.of != "" && it.of != o.table.of {
+			return kinesis.Checkpoint{}, fmt.Errorf("DynamoDB's table %q has leases of the stream %s, and %s is to be read: another one, or one that was made anew under its name. Name another table, or delete this one", o.table.name, it.of, o.table.of)
+		}
+	}
 	if o.notBefore = begunAt(known, first); !o.notBefore.IsZero() {
 		return kinesis.Checkpoint{Sequence: kinesis.AtTimestamp, Time: o.notBefore}, nil
 	}
@@ -212,13 +219,23 @@ func begunAt(known leases, first kinesis.Checkpoint) (at time.Time) {
 	return at
 }
 
+// serialised is a stream as the KCL names it in a table of several.
+func serialised(stream kinesis.Stream) string {
+	return accountOf(stream) + ":" + stream.Name + ":" + strconv.FormatInt(stream.Created.Unix(), 10)
+}
+
+// accountOf is the account that has a stream; "": its ARN does not say.
+func accountOf(stream kinesis.Stream) string {
+	if part := strings.SplitN(stream.ARN, ":", 6); len(part) == 6 {
+		return part[4]
+	}
+	return ""
+}
+
 // nameLeases finds out how keys are made: as those that the table has of this stream; or else as those of other streams, where
 // it has only such; or else plainly, by the shard.
 func nameLeases(items []item, stream kinesis.Stream) naming {
-	account := ""
-	if part := strings.SplitN(stream.ARN, ":", 6); len(part) == 6 {
-		account = part[4]
-	}
+	account := accountOf(stream)
 	plain, others := false, false
 	for _, it := range items {
 		if it.stream == "" {
@@ -232,7 +249,7 @@ func nameLeases(items []item, stream kinesis.Stream) naming {
 		}
 	}
 	if others && !plain {
-		return naming{account + ":" + stream.Name + ":" + strconv.FormatInt(stream.Created.Unix(), 10)}
+		return naming{serialised(stream)}
 	}
 	return naming{}
 }

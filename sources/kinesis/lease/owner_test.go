@@ -65,6 +65,33 @@ func testStartAtATime(t *testing.T, w *world) {
 	}
 }
 
+// Leases of a stream that was deleted, or of another one, are not taken for those of the one that is read: it has shards of
+// the same names, whose records they would pass over.
+func testAnotherStream(t *testing.T, w *world) {
+	k := w.start("a", "s0", trim)
+	k.has("s0")
+	k.stop()
+	for _, c := range []struct {
+		stream kinesis.Stream
+		want   string // "": it is read
+	}{
+		{theStream, ""},
+		{kinesis.Stream{Name: theStream.Name, ARN: theStream.ARN, Created: began.Add(time.Hour)}, "123456789012:clicks:1725003600"},
+		{kinesis.Stream{Name: "views", ARN: "arn:aws:kinesis:eu-west-1:123456789012:stream/views", Created: began}, "123456789012:views:1725000000"},
+	} {
+		o, err := New(Options{API: w.api, Table: w.table, Failover: w.failover})
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch _, err = o.Begin(t.Context(), c.stream, trim); {
+		case c.want == "" && err != nil:
+			t.Error(err)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), "has leases of the stream 123456789012:clicks:1725000000, and "+c.want+" is to be read")):
+			t.Errorf("%s: %v", c.want, err)
+		}
+	}
+}
+
 // A table of a KCL is taken over: what is delivered is not read again, what is not a lease stays, and so does what the KCL or
 // others keep in a lease.
 func testTableOfAKCL(t *testing.T, w *world) {

@@ -44,6 +44,7 @@ func (e *operatorError) Unwrap() error { return e.err }
 type table struct {
 	api     API
 	name    string
+	of      string // the stream, in the leases that are made, where keys do not say it
 	timeout time.Duration
 }
 
@@ -153,6 +154,9 @@ func (t *table) get(ctx context.Context, key string) (it item, ok bool, err erro
 
 // create makes a lease where there is none; errConflict: there is one.
 func (t *table) create(ctx context.Context, it item) error {
+	if it.stream == "" {
+		it.of = t.of
+	}
 	call, cancel := t.bound(ctx)
 	defer cancel()
 	_, err := t.api.PutItem(call, &dynamodb.PutItemInput{

@@ -55,6 +55,7 @@ func TestOwner(t *testing.T) {
 		{"first start", testFirstStart},
 		{"start at a time", testStartAtATime},
 		{"table of a KCL", testTableOfAKCL},
+		{"another stream", testAnotherStream},
 		{"commit", testCommit},
 		{"shares", testShares},
 		{"take over", testTakeOver},
