@@ -118,6 +118,8 @@ func (d *decoder) redshiftAddress(a *RedshiftAddress, path string) {
 		d.faultAt(child(path, "user"), "", "is missing", "give the user that loads, or iam: { cluster: NAME } or { workgroup: NAME }")
 	case a.IAM != nil && a.Password.IsSet():
 		d.faultAt(child(path, "password"), "", "is given although iam gets one", "keep one")
+	case a.IAM != nil && a.SSLMode == "disable":
+		d.faultAt(child(path, "sslmode"), a.SSLMode, "would send credentials of AWS for all to read, and Redshift takes them over TLS alone", "verify-full")
 	case a.IAM != nil && a.IAM.Workgroup != nil && a.User != "":
 		d.faultAt(child(path, "user"), a.User, "is given although a workgroup says who the user is", "take it out")
 	}

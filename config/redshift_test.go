@@ -64,6 +64,7 @@ retry_duration: forever
 		{"dsn: { host: h }", "redshift.dsn.user: is missing"},
 		{"dsn: { host: h, user: u, password: hunter2, iam: { cluster: c } }", "redshift.dsn.password: is given although iam"},
 		{"dsn: { host: h, user: u, iam: { workgroup: w } }", "redshift.dsn.user"},
+		{"dsn: { host: h, iam: { cluster: c }, sslmode: disable }", "redshift.dsn.sslmode: would send"},
 		{"dsn: { host: h, user: u, port: 65536 }", "redshift.dsn.port"},
 		{"dsn: { host: h, user: u, sslmode: prefer }", "redshift.dsn.sslmode"},
 		{"iam_role: r\ncredentials: { access_key_id: k, secret_access_key: s }", "redshift.iam_role"},

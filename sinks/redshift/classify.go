@@ -56,7 +56,7 @@ var rules = []rule{
 	{texts: []string{"permanentredirect", "the bucket you are attempting to access must be addressed", "authorizationheadermalformed", "region argument is not supported"},
 		verdict: verdict{name: "region", class: sinks.RefusedDestination, code: "IncorrectOrMissingRegion"}},
 	{texts: []string{"problem reading manifest file", "nosuchkey", "the specified key does not exist", "code: 8001", "code:      8001", "manifest file is not in correct json format", "does not have 'meta' key", "does not have the required", "mandatory url is not present", "content length mismatch", "file not found"},
-		verdict: verdict{name: "staging", class: sinks.RefusedDestination, code: "MissingS3File", hint: "staged objects are not to be removed before they are loaded"}},
+		verdict: verdict{name: "staging", class: sinks.RefusedDestination, code: "MissingS3File", hint: "staged objects, and the file of JSON paths where copy_options name one, have to be there until they are loaded"}},
 	// What reads Parquet has these under the same headings as what is wrong with the store or the table.
 	{texts: []string{"longer than the length defined in the table", "string value exceeds the max size", "cannot insert a null value", "numeric data overflow"},
 		verdict: verdict{name: "data", class: sinks.RefusedObject, code: "DataLoadFailed", data: true}},
