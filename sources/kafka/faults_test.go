@@ -10,10 +10,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -298,6 +300,48 @@ func TestPatterns(t *testing.T) {
 	if got := to.Times(); len(got) != 3 || got["bcx/0/0"] != 0 || got["a-2/0/0"] != 1 {
 		t.Errorf("%v", got)
 	}
+}
+
+// TestTopicGone: lanes of a topic that is not there at two looks are forgotten once what was read of them is delivered, and
+// no others.
+func TestTopicGone(t *testing.T) {
+	c := newCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a-1"))
+	r, err := New(c.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var to sourcetest.Destination
+	in := sourcetest.NewDisk(t, &to).Open(sourcetest.Options{})
+	defer in.Crash()
+	s := &session{r: r, o: &r.o, in: in, log: r.o.Log, adm: c.admin(), lanes: map[partition]*lane{{"read", 0}: {}}}
+	add := func(offset int64, lanes ...string) {
+		for _, name := range lanes {
+			rows := sources.Rows{Lane: name, Arrived: time.Now(), Data: [][]byte{[]byte("x")}, Next: position{s.r.group, topicID{1}, 0, 0, offset}.encode()}
+			if err := in.Append(t.Context(), rows); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	add(1, "a-1-0", "b-2-0", "b-2-11", "read-0", "half-0", "other")
+	in.Deliver()
+	add(2, "half-0")
+	in.Persist("half-0")
+	look := func(before map[string]bool, gone, lanes string) map[string]bool {
+		t.Helper()
+		now, err := s.forgetGone(t.Context(), before)
+		if got := strings.Join(slices.Sorted(maps.Keys(now)), " "); err != nil || got != gone {
+			t.Errorf("%q are gone, %v; want %q", got, err, gone)
+		}
+		if got := strings.Join(in.Lanes(), " "); got != lanes {
+			t.Errorf("lanes %s, want %s", got, lanes)
+		}
+		return now
+	}
+	gone := look(nil, "b-2", "a-1-0 b-2-0 b-2-11 half-0 other read-0")
+	gone = look(gone, "", "a-1-0 half-0 other read-0")
+	in.Deliver()
+	gone = look(gone, "half", "a-1-0 half-0 other read-0")
+	look(gone, "", "a-1-0 other read-0")
 }
 
 // TestLeaderMoves: partitions that move between brokers are read on.

@@ -170,3 +170,17 @@ func (p partition) lane() (string, error) {
 	}
 	return name, nil
 }
+
+// parseLane is the inverse of lane. false: it is the name of something else.
+func parseLane(name string) (partition, bool) {
+	i := strings.LastIndexByte(name, '-')
+	if i <= 0 || name[0] == '@' {
+		return partition{}, false
+	}
+	n, err := strconv.ParseInt(name[i+1:], 10, 32)
+	p := partition{name[:i], int32(n)}
+	if again, bad := p.lane(); err != nil || bad != nil || n < 0 || again != name {
+		return partition{}, false
+	}
+	return p, true
+}

@@ -80,6 +80,14 @@ func TestLane(t *testing.T) {
 		if name, err := (partition{c.topic, 12}).lane(); (err == nil) != c.ok || c.ok && name != c.topic+"-12" {
 			t.Errorf("%q, %v", name, err)
 		}
+		if p, ok := parseLane(c.topic + "-12"); ok != c.ok || ok && p != (partition{c.topic, 12}) {
+			t.Errorf("%s-12 is %v, %v", c.topic, p, ok)
+		}
+	}
+	for _, name := range []string{"", "clicks", "-1", "@start-1", "clicks-", "clicks-x", "clicks-01", "clicks-+1", "clicks-2147483648", "clicks--"} {
+		if p, ok := parseLane(name); ok {
+			t.Errorf("%q is %v", name, p)
+		}
 	}
 }
 
