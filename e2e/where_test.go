@@ -124,16 +124,34 @@ func TestWhereAndWhat(t *testing.T) {
 			}
 		}
 	}
+	// The beginning of what a prefix begins with lists that, and no other.
+	for below, want := range map[string]bool{"buck": true, "bucket/2": true, "other/": false} {
+		var answer struct{ Objects []foundObject }
+		text := d.cli(map[bool]int{true: 0, false: 1}[want], nil, "inspect", "--where", ids["bucket"][0], "-c", d.config, "--below", below, "--json")
+		if err := json.Unmarshal([]byte(text), &answer); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(answer.Objects) > 0; got != want || slices.Contains(roles(answer.Objects), "backup") {
+			t.Errorf("below %q: %+v", below, answer.Objects)
+		}
+	}
 	// With a store that is gone, an object is in the data directory. Its names cannot be listed then.
 	store.Kill(t)
 	put("bucket")
 	eventually(t, "a batch waits", func() bool { return d.metric(`hydrant_backup_outstanding_batches{stream="bucket"}`) != "0" })
-	if text := d.cli(1, nil, "inspect", "--where", ids["bucket"][6], "-c", d.config); strings.Contains(text, "no object has it") {
-		t.Errorf("a store that does not answer is taken for an empty one: %s", text)
+	if text := d.cli(1, nil, "inspect", "--where", ids["bucket"][6], "-c", d.config); strings.Contains(text, "no object has it") || !strings.Contains(text, "in the data directory") {
+		t.Errorf("with a store that does not answer: %s", text)
 	}
-	var answer struct{ Objects []foundObject }
-	if err := json.Unmarshal([]byte(d.cli(0, nil, "inspect", "--where", ids["bucket"][6], "-c", d.config, "--stream", "files", "--json")), &answer); err != nil {
-		t.Fatal(err)
+	if text := d.cli(1, nil, "inspect", "--what", "s3://lake/bucket/none", "-c", d.config); strings.Contains(text, "in no place") {
+		t.Errorf("a store that does not answer is taken for one that has not got an object: %s", text)
+	}
+	var answer struct {
+		Objects  []foundObject
+		Unlisted []struct{ Place, Error string }
+	}
+	text := d.cli(1, nil, "inspect", "--where", ids["bucket"][6], "-c", d.config, "--json")
+	if err := json.NewDecoder(strings.NewReader(text)).Decode(&answer); err != nil || len(answer.Unlisted) == 0 || !strings.Contains(text, "the answer lacks") {
+		t.Errorf("with a store that does not answer: %v, %s", err, text)
 	}
 	if !slices.ContainsFunc(answer.Objects, func(o foundObject) bool { return o.Stream == "bucket" && o.Role == "backup" && o.Waits }) {
 		t.Errorf("a record that waits is in %+v", answer.Objects)

@@ -8,6 +8,7 @@ type Catalog interface {
 	// List calls found for every object whose key begins with prefix, in no order, until it returns false.
 	List(ctx context.Context, prefix string, found func(key string, size int64) bool) error
 	// Describe returns the Meta that an object was put with, as far as the store has kept it: empty where it has kept none,
-	// or the object is somebody else's. An error says that the object is not there, or that the store does not say.
+	// or the object is somebody else's. An error that is fs.ErrNotExist says that the object is not there, any other that
+	// the store does not say.
 	Describe(ctx context.Context, key string) (meta map[string]string, err error)
 }

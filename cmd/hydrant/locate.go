@@ -121,6 +121,7 @@ type entry struct {
 	at    string // the time in its name
 	asked bool
 	said  *located // nil: nothing, or of another directory or incarnation
+	life  int      // -1: of an earlier incarnation of the directory, 1: of a later one
 }
 
 // search finds the objects of one shelf whose manifests took wanted positions. Positions go with arrivals, and names have the
@@ -187,6 +188,8 @@ func (s *search) ask(ctx context.Context, from, to int) error {
 			case s.want.has(&o) && cmp.Or(meta[sinks.MetaStream], s.shelf.stream) == s.shelf.stream:
 				o.Stream, o.Place, o.Key = s.shelf.stream, s.shelf.place, e.key
 				e.said = &o
+			case o.directory == s.want.directory:
+				e.life = cmp.Compare(o.incarnation, s.want.incarnation)
 			}
 		})
 	}
@@ -206,16 +209,18 @@ func (s *search) run(ctx context.Context) (found []located, err error) {
 		middle := low + (high-low)/2
 		at := middle
 		for ; at < high; at++ {
-			if err := s.ask(ctx, at, at+1); err != nil {
+			if err := s.ask(ctx, at, min(at+1+min(at-middle, searchAtOnce-1), high)); err != nil {
 				return nil, err
 			}
-			if s.entries[at].said != nil {
+			if s.entries[at].said != nil || s.entries[at].life != 0 {
 				break
 			}
 		}
 		switch {
-		case at == high:
+		case at == high || s.entries[at].life > 0:
 			high = middle
+		case s.entries[at].life < 0:
+			low = at + 1
 		case s.entries[at].said.Next <= s.want.first:
 			low = at + 1
 		default:
@@ -235,7 +240,9 @@ func (s *search) run(ctx context.Context) (found []located, err error) {
 			}
 			o := s.entries[at].said
 			switch {
+			case o == nil && s.entries[at].life == 0:
 			case o == nil:
+				beyond++
 			case o.First < s.want.next && o.Next > s.want.first:
 				beyond = 0
 				if o.FirstSeq < s.want.next {
@@ -256,19 +263,35 @@ func sortLocated(list []located) {
 	})
 }
 
-// narrow leaves of the objects of one manifest and role only the one that begins last: rows of a stream that are not routed by
-// their content lie in the objects of a manifest one behind the other.
-func narrow(list []located) (out []located) {
-	last := map[string]int{}
+// narrow leaves of the data objects of one manifest and route, and of those of a backup, only the ones that may have a record:
+// rows that are not routed by their content lie in them one behind the other. Those of a record that is taken apart, where
+// splits says that it may be, begin in the object before and go on over several. Error objects stay: lines of several faults
+// lie side by side.
+func narrow(list []located, seq uint64, splits func(stream string) bool) (out []located) {
+	group := func(o *located) string {
+		route := o.Key
+		if at := objectNames(o.Stream).FindStringIndex(o.Key); at != nil {
+			route = o.Key[:at[0]]
+		}
+		return o.Manifest + " " + o.Role + " " + o.Place + " " + route
+	}
+	first := map[string][]uint64{} // positions that objects begin with, the last one at the end
+	for i := range list {
+		of := group(&list[i])
+		first[of] = append(first[of], list[i].FirstSeq)
+	}
+	for of, begin := range first {
+		slices.Sort(begin)
+		first[of] = slices.Compact(begin)
+	}
 	for _, o := range list {
-		of := o.Manifest + " " + o.Role + " " + o.Place
-		i, known := last[of]
-		switch {
-		case !known:
-			last[of] = len(out)
+		begin := first[group(&o)]
+		from := begin[len(begin)-1]
+		if from == seq && len(begin) > 1 && o.Role == "data" && splits(o.Stream) {
+			from = begin[len(begin)-2]
+		}
+		if o.Role == "error" || o.FirstSeq >= from {
 			out = append(out, o)
-		case o.FirstSeq > out[i].FirstSeq:
-			out[i] = o
 		}
 	}
 	return out

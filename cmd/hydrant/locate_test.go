@@ -58,10 +58,10 @@ func TestSearch(t *testing.T) {
 	f := &fakeCatalog{objects: map[string]map[string]string{}}
 	keys := map[uint64][]string{} // by the first position of a range of 10
 	for i := range uint64(5000) {
-		// Two objects of a manifest, of another life of the stream at the same time, and of another stream.
+		// Two objects of a manifest, one of another data directory, and one of another stream.
 		keys[i*10] = append(keys[i*10], f.put("lake/", "clicks", int(i), 7, i*10, i*10+10, i*10), f.put("lake/", "clicks", int(i), 7, i*10, i*10+10, i*10+5))
 		if i%3 == 0 {
-			f.put("lake/", "clicks", int(i), 6, i*10, i*10+10, i*10)
+			f.objects[f.put("lake/", "clicks", int(i), 7, i*10, i*10+10, i*10)][sinks.MetaDirectory] = "d2"
 			f.put("lake/", "other-clicks", int(i), 7, i*10, i*10+10, i*10)
 		}
 	}
@@ -75,7 +75,7 @@ func TestSearch(t *testing.T) {
 			t.Fatal(err)
 		}
 		if next == first+1 {
-			list = narrow(list)
+			list = narrow(list, first, func(string) bool { return false })
 		}
 		for _, o := range list {
 			found = append(found, o.Key)
@@ -114,6 +114,57 @@ func TestReadMeta(t *testing.T) {
 		meta[key] = bad
 		if o, ok := readMeta(meta); ok {
 			t.Errorf("%s of %q reads as %+v", key, bad, o)
+		}
+	}
+}
+
+// Lives of a stream that came before or after are passed by without asking all their objects.
+func TestSearchAmongLives(t *testing.T) {
+	f := &fakeCatalog{objects: map[string]map[string]string{}}
+	var keys []string
+	for life := range uint64(3) {
+		for i := range uint64(3000) {
+			key := f.put("lake/", "clicks", int(life*3000+i), life+1, i*10, i*10+10, i*10)
+			if life == 1 {
+				keys = append(keys, key)
+			}
+		}
+	}
+	for _, i := range []int{0, 1500, 2999} {
+		f.asked = 0
+		s := search{shelf: shelf{stream: "clicks", place: "fake", catalog: f, below: "lake/"}, want: wanted{"d1", 2, uint64(i * 10), uint64(i*10 + 1)}, tell: func(string) {}}
+		list, err := s.run(t.Context())
+		if err != nil || len(list) != 1 || list[0].Key != keys[i] {
+			t.Errorf("object %d of the second life: found %+v, %v; want %s", i, list, err, keys[i])
+		}
+		if f.asked > 300 {
+			t.Errorf("object %d: %d of %d objects were asked", i, f.asked, len(f.objects))
+		}
+	}
+}
+
+// Of the objects of a manifest those are left that may have the record: the ones before it or of another hour may not, but for
+// rows of a record that was taken apart, and for errors, whose faults lie side by side.
+func TestNarrow(t *testing.T) {
+	object := func(role, route, id string, first uint64) located {
+		return located{Stream: "s", Role: role, Manifest: "m", Key: route + "s-1-2026-11-25-00-00-00-00000000-0000-4000-8000-00000000000" + id, FirstSeq: first}
+	}
+	list := []located{
+		object("data", "00/", "1", 1), object("data", "00/", "2", 3), object("data", "00/", "3", 5), object("data", "00/", "4", 5),
+		object("data", "01/", "5", 2), object("error", "e/", "6", 1), object("error", "e/", "7", 4),
+		object("backup", "00/", "8", 1), object("backup", "00/", "9", 5),
+	}
+	for _, c := range []struct {
+		seq    uint64
+		splits bool
+		want   string
+	}{{5, false, "345679"}, {5, true, "2345679"}, {6, true, "345679"}} {
+		var got string
+		for _, o := range narrow(list, c.seq, func(string) bool { return c.splits }) {
+			got += o.Key[len(o.Key)-1:]
+		}
+		if got != c.want {
+			t.Errorf("record %d, taken apart %v: %s, want %s", c.seq, c.splits, got, c.want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -49,6 +50,7 @@ type whereAnswer struct {
 	Arrived     *time.Time `json:"arrived,omitempty"` // as far as the journal has it
 	Objects     []located  `json:"objects"`
 	Silent      int        `json:"objects_without_positions,omitempty"`
+	Unlisted    []unlisted `json:"unlisted,omitempty"`
 }
 
 // whatAnswer is what --what prints.
@@ -58,6 +60,15 @@ type whatAnswer struct {
 	Last    string    `json:"last_record_id"` // the object's records are among those from the first to this one
 	Related []located `json:"related"`        // of the same stream, with some of these positions
 	Silent  int       `json:"objects_without_positions,omitempty"`
+
+	Unlisted []unlisted `json:"unlisted,omitempty"`
+}
+
+// unlisted is a place that could not be looked into: it may have objects that an answer lacks.
+type unlisted struct {
+	Stream string `json:"stream"`
+	Place  string `json:"place"`
+	Error  string `json:"error"`
 }
 
 func (w *whereFlags) run(ctx context.Context, c *cli) error {
@@ -88,9 +99,11 @@ func (w *whereFlags) run(ctx context.Context, c *cli) error {
 		}
 		l.progress.clear()
 		if w.asJSON {
-			return c.printJSON(answer)
+			err = c.printJSON(answer)
+		} else {
+			err = c.showWhat(answer)
 		}
-		return c.showWhat(answer)
+		return cmp.Or(err, l.incomplete())
 	}
 	id, err := record.ParseID(w.where)
 	if err != nil {
@@ -106,10 +119,19 @@ func (w *whereFlags) run(ctx context.Context, c *cli) error {
 	} else {
 		err = c.showWhere(answer)
 	}
-	if err == nil && len(answer.Objects) == 0 {
+	if err = cmp.Or(err, l.incomplete()); err == nil && len(answer.Objects) == 0 {
 		return errSaid
 	}
 	return err
+}
+
+// incomplete says which places are missing from an answer, nil where none is.
+func (l *locator) incomplete() error {
+	if len(l.unlisted) == 0 {
+		return nil
+	}
+	u := l.unlisted[0]
+	return fmt.Errorf("the answer lacks what is in %d %s that cannot be looked into: stream %q, %s: %s", len(l.unlisted), plural(len(l.unlisted), "place"), u.Stream, u.Place, u.Error)
 }
 
 func (c *cli) showWhere(a *whereAnswer) error {
@@ -123,10 +145,12 @@ func (c *cli) showWhere(a *whereAnswer) error {
 		roles[o.Role]++
 	}
 	switch {
+	case len(a.Objects) == 0 && len(a.Unlisted) > 0:
+		fmt.Fprintln(c.stdout, "no object that can be seen now has it")
 	case len(a.Objects) == 0:
-		fmt.Fprintln(c.stdout, "no object has it: it waits, was dropped, or is in a place that the configuration does not name")
+		fmt.Fprintln(c.stdout, "no object has it: it waits, was dropped, went to an endpoint or into a table, or is in a place that the configuration does not name")
 	case roles["data"]+roles["error"] > 1:
-		fmt.Fprintln(c.stdout, "it is in one of these data and error objects, and where it was kept, in the backup:")
+		fmt.Fprintln(c.stdout, "it is in one of these data and error objects, or in several if it was taken apart, and where it was kept, in the backup:")
 	}
 	c.showLocated(a.Objects)
 	c.showSilent(a.Silent)
@@ -172,6 +196,7 @@ type locator struct {
 	keys     []*buffer.Key
 	progress *progress
 	silent   int
+	unlisted []unlisted
 }
 
 // where finds the objects of a record.
@@ -182,9 +207,10 @@ func (l *locator) where(ctx context.Context, id record.ID) (*whereAnswer, error)
 	if err != nil {
 		return nil, err
 	}
-	routed := map[string]bool{}
+	routed, splits := map[string]bool{}, map[string]bool{}
 	for i := range l.streams {
 		s := &l.streams[i]
+		splits[s.Name] = len(s.Transform) > 0
 		routed[s.Name] = s.Partition != nil || slices.ContainsFunc(s.Transform, func(t config.Processor) bool { return t.HTTP != nil || t.Lambda != nil })
 	}
 	var straight []located
@@ -195,13 +221,14 @@ func (l *locator) where(ctx context.Context, id record.ID) (*whereAnswer, error)
 			straight = append(straight, o)
 		}
 	}
-	a.Objects = append(a.Objects, narrow(straight)...)
+	a.Objects = append(a.Objects, narrow(straight, id.Seq, func(stream string) bool { return splits[stream] })...)
 	sortLocated(a.Objects)
-	a.Arrived, a.Silent = l.arrived(want), l.silent
+	a.Arrived, a.Silent, a.Unlisted = l.arrived(want), l.silent, l.unlisted
 	return a, nil
 }
 
-// search looks into the data directory and on all shelves. What is in both is listed once.
+// search looks into the data directory and on all shelves. What is in both is listed once. Shelves that cannot be listed are
+// left out, and noted.
 func (l *locator) search(ctx context.Context, want wanted) ([]located, error) {
 	found := l.packed(func(o *located) bool {
 		return want.has(o) && o.First < want.next && o.Next > want.first && o.FirstSeq < want.next
@@ -216,17 +243,21 @@ func (l *locator) search(ctx context.Context, want wanted) ([]located, error) {
 			return nil, err
 		}
 		for _, at := range list {
-			if l.below != "" {
-				if at.below = l.below; !strings.HasPrefix(l.below, at.below) {
-					continue
-				}
+			switch {
+			case strings.HasPrefix(l.below, at.below):
+				at.below = l.below
+			case !strings.HasPrefix(at.below, l.below):
+				continue
 			}
 			s := search{shelf: at, want: want, tell: l.progress.show}
 			on, err := s.run(ctx)
 			l.silent += s.silent
-			if err != nil {
+			if ctx.Err() != nil {
 				end()
-				return nil, fmt.Errorf("stream %q: %w", at.stream, err)
+				return nil, ctx.Err()
+			}
+			if err != nil {
+				l.unlisted = append(l.unlisted, unlisted{at.stream, at.place, err.Error()})
 			}
 			for _, o := range on {
 				if waits[o.Stream+" "+o.Key] { // it has arrived, and its pack is about to go
@@ -324,7 +355,7 @@ func (l *locator) what(ctx context.Context, name string) (*whatAnswer, error) {
 			a.Related = append(a.Related, other)
 		}
 	}
-	a.Silent = l.silent
+	a.Silent, a.Unlisted = l.silent, l.unlisted
 	return a, nil
 }
 
@@ -335,6 +366,7 @@ func (l *locator) object(ctx context.Context, name string) (*located, error) {
 		bucket, key, _ = strings.Cut(rest, "/")
 	}
 	silent := ""
+	var failed error // the last one of a place that does not say whether it has the object
 	for i := range l.streams {
 		list, end, err := l.parts.shelves(&l.streams[i])
 		if err != nil {
@@ -352,9 +384,15 @@ func (l *locator) object(ctx context.Context, name string) (*located, error) {
 						key = filepath.ToSlash(rel)
 					}
 				}
+				if !filepath.IsLocal(key) {
+					continue
+				}
 			}
 			meta, err := at.catalog.Describe(ctx, key)
 			if err != nil {
+				if !errors.Is(err, fs.ErrNotExist) {
+					failed = fmt.Errorf("stream %q: %w", at.stream, err)
+				}
 				continue
 			}
 			if o, ok := readMeta(meta); ok {
@@ -374,6 +412,9 @@ func (l *locator) object(ctx context.Context, name string) (*located, error) {
 	}
 	if silent != "" {
 		return nil, fmt.Errorf("object %s is in %s and says nothing of its records: it is somebody else's, an older version wrote it, or its file system or a copy has lost it", strconv.Quote(key), silent)
+	}
+	if failed != nil {
+		return nil, fmt.Errorf("object %s is not found, and not every place can be looked into: %w", strconv.Quote(key), failed)
 	}
 	return nil, fmt.Errorf("object %s is in no place that the configuration names", strconv.Quote(key))
 }

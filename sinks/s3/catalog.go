@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net/http"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -65,6 +67,9 @@ func (s *Sink) Describe(ctx context.Context, key string) (map[string]string, err
 	defer cancel()
 	h, err := conn.api.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.opts.Bucket, Key: &key})
 	if err != nil {
+		if statusOf(err) == http.StatusNotFound {
+			err = errors.Join(fs.ErrNotExist, err)
+		}
 		return nil, fmt.Errorf("look at %q in bucket %q: %w", key, s.opts.Bucket, err)
 	}
 	meta := make(map[string]string, len(h.Metadata))
