@@ -23,6 +23,7 @@ import (
 	"hydrant/sinks/s3"
 	"hydrant/sources"
 	"hydrant/sources/kafka"
+	"hydrant/sources/kinesis"
 )
 
 // parts translates streams as the configuration has them into pipelines. It does no I/O and is safe for
@@ -33,6 +34,7 @@ type parts struct {
 	hookMemory    int64                // bytes for all functions together
 	memory        int64                // bytes of the whole process
 	kafkaMemory   int64                // bytes for what one stream has fetched of Kafka
+	kinesisMemory int64                // bytes for answers that one stream has of Kinesis
 	directory     [16]byte             // what names the data directory
 	reading       *sources.Reading     // metrics of sources; nil: nothing is counted
 	routeMemory   int64                // bytes for the prefixes that one stream remembers
@@ -50,7 +52,7 @@ type settings struct {
 func newParts(c *config.Config, log *slog.Logger) *parts {
 	p := &parts{log: log, hookMemory: int64(c.Limits.Memory) / memoryShares, memory: int64(c.Limits.Memory)}
 	p.renew(c, func(string) bool { return false })
-	partitioned, ofKafka := int64(0), int64(0)
+	partitioned, ofKafka, ofKinesis := int64(0), int64(0), int64(0)
 	for i := range c.Streams {
 		if c.Streams[i].Partition != nil {
 			partitioned++
@@ -58,8 +60,12 @@ func newParts(c *config.Config, log *slog.Logger) *parts {
 		if c.Streams[i].Source.Kafka != nil {
 			ofKafka++
 		}
+		if c.Streams[i].Source.Kinesis != nil {
+			ofKinesis++
+		}
 	}
 	p.kafkaMemory = max(p.memory*readMemory/memoryShares/max(ofKafka, 1), kafka.MinMemory)
+	p.kinesisMemory = max(p.memory*readMemory/memoryShares/max(ofKinesis, 1), kinesis.MinMemory)
 	p.routeMemory = min(max(int64(c.Limits.Memory)/memoryShares/2/max(partitioned, 1), minRouteMemory), partition.DefaultCacheBytes)
 	share := int64(c.Limits.Memory) * encodeShare / memoryShares
 	p.encoderMemory = max(share/int64(encodeWorkers(int64(c.Limits.Memory))), parquet.MinMemoryLimit)

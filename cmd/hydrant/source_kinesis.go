@@ -20,7 +20,7 @@ func (p *parts) kinesis(pipe *delivery.Pipeline, now *settings, s *config.Stream
 		Stream: k.Stream, Region: k.Region, Endpoint: k.Endpoint,
 		FanOut:         k.Consumer.EnhancedFanOut,
 		KeepAggregates: k.KPL == "keep",
-		Memory:         p.memory * readMemory / memoryShares,
+		Memory:         p.kinesisMemory,
 		Metrics:        p.readingOf(s.Name),
 		Log:            p.log.With("stream", s.Name, "component", "kinesis"),
 	}
