@@ -54,6 +54,7 @@ func (d *decoder) check(c *Config) {
 		d.tags(s, child(path, "tags"))
 		d.stream(c, s, path)
 	}
+	d.kafkaGroups(c)
 }
 
 func (d *decoder) tags(s *Stream, path string) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -138,6 +139,46 @@ func (d *decoder) kafka(s *Stream, k *Kafka, path string) {
 	if s.Limits.RecordsPerSecond != 0 || s.Limits.BytesPerSecond != 0 {
 		d.faultAt(child(strings.TrimSuffix(path, ".source.kafka"), "limits"), "", "has a rate, which is one of puts, and the source is kafka", "take it out; reading waits where there is no room")
 	}
+}
+
+// kafkaGroups checks streams that are members of one group: each partition goes to one of them alone.
+func (d *decoder) kafkaGroups(c *Config) {
+	for i := range c.Streams {
+		for j := range c.Streams[:i] {
+			k, other := c.Streams[i].Source.Kafka, c.Streams[j].Source.Kafka
+			if k == nil || other == nil || k.Group != other.Group || !slices.ContainsFunc(k.Brokers, func(b string) bool { return slices.Contains(other.Brokers, b) }) {
+				continue
+			}
+			path := child(index("streams", i), "source.kafka")
+			if topic, ok := sharedTopic(k.Topics, other.Topics); ok {
+				d.faultAt(child(path, "group"), k.Group, fmt.Sprintf("is that of stream %s, which reads %s too: each record would go to one of both", c.Streams[j].Name, topic), "give each stream a group of its own")
+			} else if k.InstanceID != "" && k.InstanceID == other.InstanceID {
+				d.faultAt(child(path, "instance_id"), k.InstanceID, fmt.Sprintf("is that of stream %s in the same group: the two would push each other out", c.Streams[j].Name), "give each its own, or a group of its own")
+			}
+		}
+	}
+}
+
+// sharedTopic finds an entry of topics that both lists have, as a name or by a pattern.
+func sharedTopic(a, b []string) (topic string, ok bool) {
+	for _, x := range a {
+		for _, y := range b {
+			if x == y || matches(x, y) || matches(y, x) {
+				return x, true
+			}
+		}
+	}
+	return "", false
+}
+
+// matches tells whether an entry of topics is a pattern that another, which is a name, matches.
+func matches(entry, name string) bool {
+	pattern, ok := TopicPattern(entry)
+	if _, also := TopicPattern(name); !ok || also {
+		return false
+	}
+	re, err := regexp.Compile(pattern)
+	return err == nil && re.MatchString(name)
 }
 
 func (d *decoder) kafkaValue(v *KafkaValue, path string) {

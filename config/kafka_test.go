@@ -113,6 +113,37 @@ func TestKafkaFaults(t *testing.T) {
 	}
 }
 
+// TestKafkaGroups: two streams in one group must not read the same topics, or be the same member.
+func TestKafkaGroups(t *testing.T) {
+	const one = `{ brokers: ["a:1", "b:1"], topics: [t, "/^x-.*/"], group: g, instance_id: i }`
+	for _, c := range []struct{ two, want string }{
+		{`{ brokers: ["b:1"], topics: [t], group: g }`, "streams[1].source.kafka.group: is that of stream s, which reads t too"},
+		{`{ brokers: ["b:1"], topics: [u, x-1], group: g }`, "streams[1].source.kafka.group: is that of stream s, which reads x-1 too"},
+		{`{ brokers: ["b:1"], topics: ["/^t$/"], group: g }`, "streams[1].source.kafka.group: is that of stream s, which reads /^t$/ too"},
+		{`{ brokers: ["b:1"], topics: ["/^x-.*/"], group: g }`, "streams[1].source.kafka.group: is that of stream s, which reads /^x-.*/ too"},
+		{`{ brokers: ["b:1"], topics: [u, x], group: g, instance_id: i }`, "streams[1].source.kafka.instance_id: is that of stream s in the same group"},
+		{`{ brokers: ["b:1"], topics: [u, "/^tt/"], group: g, instance_id: j }`, ""},
+		{`{ brokers: ["b:1"], topics: [u], group: g }`, ""},
+		{`{ brokers: ["b:1"], topics: [t], group: h, instance_id: i }`, ""},
+		{`{ brokers: ["c:1"], topics: [t], group: g, instance_id: i }`, ""},
+	} {
+		_, faults := decodeKafka(t, one+`
+    destination: { file: { path: ./out } }
+  - name: two
+    source: { kafka: `+c.two+` }`)
+		got := ""
+		for _, f := range faults {
+			got += f.Path + ": " + f.Problem + "\n"
+			if f.Remedy == "" {
+				t.Errorf("%s: no remedy", f.Path)
+			}
+		}
+		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) || len(faults) > 1 {
+			t.Errorf("%s: %s, want %s", c.two, got, c.want)
+		}
+	}
+}
+
 // TestKafkaSecrets: a stored version gets the passwords of the present file, and is delivered without them where the source
 // is gone from it.
 func TestKafkaSecrets(t *testing.T) {
