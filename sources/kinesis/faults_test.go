@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -235,6 +236,67 @@ func TestStreamMadeAnew(t *testing.T) {
 	if got := d.metric("hydrant_source_gaps_total"); got != 0 {
 		t.Errorf("%v gaps were counted", got)
 	}
+}
+
+// others owns no shard: all are somebody else's.
+type others struct{ changes chan kinesis.Change }
+
+func (o *others) Begin(_ context.Context, _ kinesis.Stream, first kinesis.Checkpoint) (kinesis.Checkpoint, error) {
+	return first, nil
+}
+func (o *others) Run(ctx context.Context) error {
+	<-ctx.Done()
+	close(o.changes)
+	return nil
+}
+func (o *others) Shards(context.Context, []kinesis.Shard) error { return nil }
+func (o *others) Changes() <-chan kinesis.Change                { return o.changes }
+func (o *others) Commit(context.Context, kinesis.Lane, kinesis.Checkpoint) error {
+	return kinesis.ErrFenced
+}
+func (o *others) End(context.Context, kinesis.Lane, []kinesis.Shard) error { return kinesis.ErrFenced }
+func (o *others) Release(context.Context, kinesis.Lane)                    {}
+func (o *others) Shared() bool                                             { return true }
+
+// Positions of shards that are gone do not pile up, whoever read them to their end, nor those of a stream of the same name.
+func TestPositionsOfShardsThatAreGone(t *testing.T) {
+	credentials(t)
+	s := newFake(t, kinesistest.Options{})
+	s.CreateStream("s", 3)
+	for i := range 30 {
+		s.Put("s", strconv.Itoa(i), fmt.Appendf(nil, "%d %d", i, i))
+	}
+	var to sourcetest.Destination
+	disk := sourcetest.NewDisk(t, &to)
+	o := options(s, "s")
+	o.ListInterval = 30 * time.Millisecond
+	d := read(t, disk, o, quick)
+	once(t, &to, 30)
+	known := func(want string) {
+		t.Helper()
+		eventually(t, "only "+want+" are known", func() bool {
+			names := d.in.Lanes()
+			slices.Sort(names)
+			return strings.Join(names, " ") == want
+		})
+	}
+	known("@start shardId-000000000000 shardId-000000000001 shardId-000000000002")
+	d.kill()
+	shared := o
+	shared.Own = func() (kinesis.Owner, error) { return &others{make(chan kinesis.Change)}, nil }
+	d = read(t, disk, shared, quick)
+	s.split(t, "s", "shardId-000000000001")
+	s.Expire("s", "shardId-000000000001")
+	known("@start shardId-000000000000 shardId-000000000002")
+	d.kill()
+	s.DeleteStream("s")
+	time.Sleep(1100 * time.Millisecond) // creation times are told apart by the second
+	s.CreateStream("s", 1)
+	s.Put("s", "k", []byte("k 30"))
+	d = read(t, disk, o, quick)
+	once(t, &to, 31)
+	known("@start shardId-000000000000")
+	d.kill()
 }
 
 func TestStartAtATime(t *testing.T) {

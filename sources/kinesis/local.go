@@ -15,9 +15,9 @@ import (
 // startNote is the note of where reading of the stream began: a position, and the stream's ARN.
 const startNote = "@start"
 
-// forgetAfter is how long a shard that has ended must be gone from the list before it is forgotten: were it listed
+// forgetLists is for how many intervals of the list a shard must be gone from it before it is forgotten: were it listed
 // again, it would be read again.
-const forgetAfter = 10 * time.Minute
+const forgetLists = 10
 
 // local is the Owner of a process that reads all shards alone. What is known of them is the Inlet's.
 type local struct {
@@ -26,6 +26,8 @@ type local struct {
 	metrics *sources.StreamReading
 	changes chan Change
 	wake    chan struct{} // a token when there is something in queue
+	// forgetAfter is how long a shard must be gone from the list before it is forgotten.
+	forgetAfter time.Duration
 
 	identity string     // set by Begin
 	start    Checkpoint // set by Begin
@@ -41,9 +43,9 @@ type local struct {
 
 var _ Owner = (*local)(nil)
 
-func newLocal(in sources.Inlet, log *slog.Logger, metrics *sources.StreamReading) *local {
+func newLocal(in sources.Inlet, log *slog.Logger, metrics *sources.StreamReading, forgetAfter time.Duration) *local {
 	return &local{
-		in: in, log: log, metrics: metrics, changes: make(chan Change), wake: make(chan struct{}, 1),
+		in: in, log: log, metrics: metrics, forgetAfter: forgetAfter, changes: make(chan Change), wake: make(chan struct{}, 1),
 		shards: map[string]Shard{}, owned: map[string]bool{}, ended: map[string]bool{}, absent: map[string]time.Time{},
 	}
 }
@@ -129,7 +131,7 @@ func (o *local) Shards(ctx context.Context, all []Shard) error {
 			delete(o.absent, id)
 		} else if o.absent[id].IsZero() {
 			o.absent[id] = time.Now()
-		} else if time.Since(o.absent[id]) > forgetAfter && !o.owned[id] {
+		} else if time.Since(o.absent[id]) > o.forgetAfter && !o.owned[id] {
 			delete(o.shards, id) // it keeps no child from beginning
 			delete(o.absent, id)
 		}
@@ -151,16 +153,16 @@ func (o *local) lanes(ctx context.Context, listed func(string) bool) error {
 		if ours && at.Sequence == ShardEnd {
 			o.ended[name] = true
 		}
-		if listed(name) || !ours {
+		if listed(name) {
 			continue
 		}
 		if o.absent[name].IsZero() {
 			o.absent[name] = time.Now()
 		}
-		if time.Since(o.absent[name]) <= forgetAfter {
+		if time.Since(o.absent[name]) <= o.forgetAfter {
 			continue
 		}
-		if at.Sequence != ShardEnd {
+		if ours && at.Sequence != ShardEnd { // else it is of a stream that had the name before
 			o.metrics.Add(sources.ReadGaps, 1)
 			o.log.Error("shard is gone before it was read to its end: what it still had is lost", "shard", name, "at", at.String())
 			if err := o.in.Note(ctx, name, position(o.identity, Checkpoint{Sequence: ShardEnd})); err != nil {

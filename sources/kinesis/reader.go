@@ -160,7 +160,7 @@ func (r *Reader) Run(ctx context.Context, in sources.Inlet) error {
 		return quiet(ctx, err)
 	}
 	r.o.Metrics.Retention(retention)
-	var owner Owner = newLocal(in, r.log, r.o.Metrics)
+	var owner Owner = newLocal(in, r.log, r.o.Metrics, forgetLists*r.o.ListInterval)
 	if r.o.Own != nil {
 		if owner, err = r.o.Own(); err != nil {
 			return quiet(ctx, err)
@@ -182,7 +182,7 @@ func (r *Reader) Run(ctx context.Context, in sources.Inlet) error {
 	r.log.Info("reading a Kinesis stream", "arn", src.stream.ARN, "start", start.String())
 	x := &run{
 		r: r, in: in, src: src, owner: owner, identity: identity(src.stream), since: start.Time, retention: retention,
-		lanes: map[Lane]*lane{}, list: make(chan struct{}, 1),
+		lanes: map[Lane]*lane{}, list: make(chan struct{}, 1), absent: map[string]time.Time{},
 	}
 	return quiet(ctx, x.run(ctx))
 }
@@ -211,8 +211,9 @@ type run struct {
 	closed bool // no lane begins any longer
 
 	// of the goroutine of listing
-	alarm     time.Time // the last line of the log about the retention
-	uncovered int       // how many lists in a row had holes
+	alarm     time.Time            // the last line of the log about the retention
+	uncovered int                  // how many lists in a row had holes
+	absent    map[string]time.Time // since when a lane that the Inlet knows is not listed
 }
 
 // Why a lane stops being read, as causes.
@@ -408,6 +409,7 @@ func (x *run) listing(ctx context.Context) error {
 		if err := x.owner.Shards(ctx, all); err != nil {
 			return err
 		}
+		x.forget(all)
 		x.atStake()
 		// Ends of shards come in crowds; the list is not read for each of them.
 		if err := sleep(ctx, min(x.r.o.Interval, time.Second)); err != nil {
@@ -440,6 +442,33 @@ func (x *run) covered(all []Shard) {
 	}
 	if x.uncovered++; x.uncovered == holesWorth {
 		x.r.log.Error("no open shard has some hash keys: records with such keys would not be read", "from", holes[0][0], "to", holes[0][1])
+	}
+}
+
+// forget lets the Inlet forget lanes of shards that are gone, where others may have read them to their end: each process keeps
+// a position of every shard that it ever had, and there is room for so many.
+func (x *run) forget(all []Shard) {
+	if !x.owner.Shared() { // without others the Owner does
+		return
+	}
+	here := make(map[string]bool, len(all))
+	for _, s := range all {
+		here[s.ID] = true
+	}
+	for _, l := range x.owned() {
+		here[l.own.Shard] = true
+	}
+	for _, name := range x.in.Lanes() {
+		since, known := x.absent[name]
+		switch {
+		case here[name], strings.HasPrefix(name, "@"):
+			delete(x.absent, name)
+		case !known:
+			x.absent[name] = time.Now()
+		case time.Since(since) > forgetLists*x.r.o.ListInterval:
+			delete(x.absent, name)
+			x.in.Forget(name)
+		}
 	}
 }
 
