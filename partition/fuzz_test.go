@@ -129,7 +129,7 @@ func FuzzNumber(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, a, b string) {
 		value := func(text string) *big.Rat {
-			end, ok := numberEnd(append([]byte(text), 0), 0)
+			end, ok := numberEnd(append([]byte(text), make([]byte, pad)...), 0)
 			if !ok || end != len(text) || len(text) > 200 {
 				return nil
 			}

@@ -59,10 +59,13 @@ type view struct {
 // where they meet what they do not know, or what is wrong; then a full parse decides. Not safe for concurrent use.
 type scanner struct {
 	tree  *branch
+	root  leaf // the record, as scan looks at it
 	views []view
 	text  []byte // the record, and zeros, which are allowed nowhere in JSON, so that loops end there
 	names nameSet
 	stack [maxOpen]open
+
+	shapes shapes
 }
 
 const (
@@ -92,7 +95,9 @@ func plainEnd(b []byte, i int) int {
 		w := load8(b, i)
 		q := w ^ ones*'"'
 		e := w ^ ones*'\\'
-		if m := ((q-ones)&^q | (e-ones)&^e | (w-ones*0x20)&^w) & highs; m != 0 {
+		// Neither quote nor backslash has a high bit, so that all three have the same bytes without one. Borrows go to
+		// bytes behind the first that is found.
+		if m := ((q - ones) | (e - ones) | (w - ones*0x20)) &^ w & highs; m != 0 {
 			return i + bits.TrailingZeros64(m)>>3
 		}
 		i += 8
@@ -167,11 +172,16 @@ func numberEnd(b []byte, i int) (end int, ok bool) {
 	return i, true
 }
 
+// digits is the index of the first byte at or after i that is no digit.
 func digits(b []byte, i int) int {
-	for b[i]-'0' <= 9 {
-		i++
+	for {
+		// A byte of w is at most 9 where there is a digit. Carries go to bytes behind the first that is none.
+		w := load8(b, i) ^ ones*'0'
+		if m := ((w + ones*(0x80-10)) | w) & highs; m != 0 {
+			return i + bits.TrailingZeros64(m)>>3
+		}
+		i += 8
 	}
-	return i
 }
 
 // open is an array or object that is not closed yet.
@@ -187,16 +197,21 @@ func (s *scanner) scan(data []byte) bool {
 		return false
 	}
 	s.load(data)
-	s.names.begin()
+	s.shapes.begin()
 	b := s.text
 	i := space(b, 0)
 	if b[i] != '{' {
 		return false
 	}
 	depth, objects := 0, uint32(0)
-	root := leaf{slot: -1, below: s.tree}
-	l := &root // what is wanted of the value at i, or nil
+	if s.root.below == nil {
+		s.root = leaf{slot: -1, below: s.tree}
+	}
+	l := &s.root // what is wanted of the value at i, or nil
 	top := open{}
+	// The names so far are s.shapes.path[:passed], and all of them as long as the record has not strayed. Then they are
+	// in s.names too, and spot is where the next one may be learnt from, as long as learning.
+	spot, passed, strayed, learning := uint16(0), 0, false, false
 
 value:
 	switch c := b[i]; {
@@ -307,6 +322,22 @@ member:
 			return false
 		}
 		start := i + 1
+		if !strayed {
+			if n := s.shapes.follow(spot, b, i, top); n > 0 {
+				p := &s.shapes.spots[n]
+				s.shapes.path[passed] = step{uint32(start), n}
+				passed++
+				spot, l = n, p.leaf
+				if i += p.size; b[i] <= ' ' {
+					i = space(b, i)
+				}
+				goto value
+			}
+			strayed, learning = true, true
+			if !s.stray(passed) {
+				return false
+			}
+		}
 		if i = plainEnd(b, start); b[i] != '"' {
 			return false // an escape, or wrong
 		}
@@ -318,8 +349,13 @@ member:
 		if top.branch != nil {
 			l = top.branch.find(name)
 		}
-		i++
-		if b[i] != ':' {
+		if i++; b[i] == ':' {
+			if learning {
+				spot = s.shapes.learn(spot, b[start-1:i+1], top, l)
+				learning = spot > 0
+			}
+		} else {
+			learning = false
 			if i = space(b, i); b[i] != ':' {
 				return false
 			}
@@ -329,6 +365,19 @@ member:
 		}
 		goto value
 	}
+}
+
+// stray notes the names that a record has passed, since one comes that was not remembered.
+func (s *scanner) stray(passed int) bool {
+	s.names.begin()
+	s.shapes.strayed++
+	for _, p := range s.shapes.path[:passed] {
+		at := &s.shapes.spots[p.spot]
+		if !s.names.add(s.text, int(p.start), int(p.start)+at.size-len(`"":`), at.object) {
+			return false
+		}
+	}
+	return true
 }
 
 // scalar notes a value that is no array and no object, nor null; not ok where more names were looked for in it.

@@ -2,7 +2,6 @@ package prefix
 
 import (
 	"fmt"
-	"math"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -17,19 +16,13 @@ type TimeReader struct {
 	pattern string
 	items   []readItem
 	zoned   bool // the pattern has an offset outside of optional sections
-	// places are items where these are literals and numbers of fixed width only, which nearly all patterns are: then
-	// every field stands in its place, and length is that of every text. nil elsewhere.
-	places []place
+	// words are items where these are literals and numbers of fixed width only, which nearly all patterns are: then every
+	// field stands in its place (at, or -1), and length is that of every text. nil elsewhere.
+	words  []word
 	length int
-}
-
-// place is a field of fixed width, or a byte of a literal.
-type place struct {
-	at      uint8
-	width   uint8 // 0: a literal
-	literal byte
-	field   readField
-	digits  int64 // of a fraction: what one of its units is in nanoseconds
+	at     [fractionField + 1]int
+	digits int // of a fraction
+	unit   int // what one of its units is in nanoseconds
 }
 
 // Stamp is what a text says.
@@ -111,77 +104,6 @@ func ReadTimes(pattern string) (*TimeReader, error) {
 	}
 	t.fix()
 	return t, nil
-}
-
-// fix finds the places.
-func (t *TimeReader) fix() {
-	var places []place
-	at := 0
-	for _, i := range t.items {
-		switch {
-		case i.literal != "":
-			for j := range len(i.literal) {
-				places = append(places, place{at: uint8(at + j), literal: i.literal[j]})
-			}
-			at += len(i.literal)
-		case i.least > 0 && i.least == i.most:
-			p := place{at: uint8(at), width: uint8(i.least), field: i.field, digits: 1}
-			if i.field == fractionField {
-				for range 9 - i.least {
-					p.digits *= 10
-				}
-			}
-			places = append(places, p)
-			at += i.least
-		default:
-			return
-		}
-		if at > math.MaxUint8 {
-			return
-		}
-	}
-	seen := map[readField]bool{}
-	for _, p := range places {
-		if p.width > 0 && seen[p.field] {
-			return
-		}
-		seen[p.field] = true
-		switch {
-		case p.width == 0:
-		case p.field == yearField, p.field == monthField, p.field == dayField, p.field == hourField, p.field == minuteField, p.field == secondField, p.field == fractionField:
-		default:
-			return
-		}
-	}
-	t.places, t.length = places, at
-}
-
-// readPlaces is Read of a text of the right length where there are places.
-func (t *TimeReader) readPlaces(text []byte) (s Stamp, ok bool) {
-	var v [fractionField + 1]int64
-	v[monthField], v[dayField] = 1, 1
-	for i := range t.places {
-		p := &t.places[i]
-		if p.width == 0 {
-			if text[p.at] != p.literal {
-				return s, false
-			}
-			continue
-		}
-		n := int64(0)
-		for _, c := range text[p.at : p.at+p.width] {
-			if c -= '0'; c > 9 {
-				return s, false
-			}
-			n = n*10 + int64(c)
-		}
-		v[p.field] = n * p.digits
-	}
-	days, ok := Days(v[yearField], v[monthField], v[dayField])
-	if !ok || v[hourField] > 23 || v[minuteField] > 59 || v[secondField] > 59 {
-		return s, false
-	}
-	return Stamp{Local: days*secondsPerDay + (v[hourField]*60+v[minuteField])*60 + v[secondField], Nano: int(v[fractionField])}, true
 }
 
 // String is the pattern.
@@ -385,11 +307,11 @@ func compileRead(c byte, count int) (readItem, error) {
 
 // Read reads a text; not ok where it is not of the pattern, or names a day or time that does not exist.
 func (t *TimeReader) Read(text []byte) (s Stamp, ok bool) {
-	if t.places != nil {
+	if t.words != nil {
 		if len(text) != t.length {
 			return s, false
 		}
-		return t.readPlaces(text)
+		return t.readWords(text)
 	}
 	return t.readItems(text)
 }
@@ -600,7 +522,7 @@ func floorMod(a, b int64) int64 { return a - floorDiv(a, b)*b }
 
 // Days counts days from 1970-01-01 to a date of the years 1 to 9999; not ok where there is no such day.
 func Days(year, month, day int64) (days int64, ok bool) {
-	if year < 1 || year > 9999 || month < 1 || month > 12 || day < 1 || day > int64(daysIn(year, month)) {
+	if year < 1 || year > 9999 || month < 1 || month > 12 || day < 1 || day > 28 && day > int64(daysIn(year, month)) {
 		return 0, false
 	}
 	return civilDays(year, month, day), true

@@ -153,6 +153,30 @@ func TestReadWhatIsPrinted(t *testing.T) {
 	}
 }
 
+// TestReadTimesWords: a text in which one byte is another is read as item by item.
+func TestReadTimesWords(t *testing.T) {
+	for _, test := range [][2]string{{"yyyy", "2024"}, {"yyyy-MM", "2024-05"}, {"yyyyMMdd", "20240512"}, {"MM.yyyyé", "05.2024é"}, {"yyyy/MM/dd HH:mm", "2001/01/01 00:47"},
+		{"yyyyMMddHHmmssS", "202405120102039"}, {"ss.SSSSSSSSS HH:mm dd-MM-yyyy", "59.123456789 23:00 29-02-2000"}} {
+		r, err := ReadTimes(test[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.words == nil {
+			t.Errorf("%s is read item by item", test[0])
+		}
+		for i := range test[1] {
+			for c := range 256 {
+				text := []byte(test[1])
+				text[i] = byte(c)
+				got, ok := r.Read(text)
+				if want, also := r.readItems(text); got != want || ok != also {
+					t.Fatalf("%s of %q: %+v, %v, item by item %+v, %v", test[0], text, got, ok, want, also)
+				}
+			}
+		}
+	}
+}
+
 // FuzzReadTimes: no pattern and no text is too much; what is read is a time of the years 1 to 9999.
 func FuzzReadTimes(f *testing.F) {
 	for _, p := range readable {
@@ -169,7 +193,7 @@ func FuzzReadTimes(f *testing.F) {
 			return
 		}
 		s, ok := r.Read([]byte(text))
-		if slow, also := r.readItems([]byte(text)); slow != s || also != ok { // by places and item by item
+		if slow, also := r.readItems([]byte(text)); slow != s || also != ok { // by words and item by item
 			t.Fatalf("%q of %q: %+v, %v, item by item %+v, %v", pattern, text, s, ok, slow, also)
 		}
 		if !ok {
