@@ -218,6 +218,37 @@ func (m *Manager) keepsBackup(def buffer.Stream) bool {
 	return true
 }
 
+// promises tells whether a version of a stream that has no consumer for a backup says that it keeps one. One that cannot be
+// opened promises nothing.
+func (m *Manager) promises(def buffer.Stream) bool {
+	if def.State >= buffer.Deleting || slices.Contains(def.Consumers, buffer.Backup) {
+		return false
+	}
+	p, err := m.openBackup(def)
+	if err != nil {
+		return false
+	}
+	p.each(func(d *Destination) { d.Sink.Close() })
+	return true
+}
+
+// beginPromised begins the backups that were turned on again before the former ones had ended, where a process ended between
+// the end of the one and the beginning of the other.
+func (m *Manager) beginPromised() {
+	m.defining.Lock()
+	defer m.defining.Unlock()
+	for _, s := range m.all() {
+		def := s.definition()
+		if m.backupOf(s.name) != nil || !m.promises(def) {
+			continue
+		}
+		def.Consumers = Consumers(true)
+		if _, err := m.define(s, def); err != nil {
+			s.alarm("cut", "backup of source records cannot begin now; it does with the next start or change of the stream", "err", err)
+		}
+	}
+}
+
 // backupSnapshots are those of the consumers of backups.
 func (m *Manager) backupSnapshots() []snapshot {
 	var list []*stream

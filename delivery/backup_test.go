@@ -264,3 +264,63 @@ func TestBackupThatCannotBeOpened(t *testing.T) {
 		wantRows(t, "the backup", rows, "row-1")
 	})
 }
+
+// A backup that was turned on again before the former one had ended begins after it, also where a pause came between them, or
+// the end of the process.
+func TestPromisedBackupBegins(t *testing.T) {
+	on := keeping(spec{Interval: time.Second}, spec{Interval: time.Second})
+	inBackupWorld(t, map[string]spec{}, func(t *testing.T, w *world, copies *shop) {
+		w.m.ours = func(buffer.Stream) bool { return false }
+		w.declares = w.m.ours
+		def := on["a"]
+		w.change("a", func(*buffer.Stream) (buffer.Stream, error) {
+			return buffer.Stream{Consumers: Consumers(false), Spec: def.bytes()}, nil
+		})
+		if st := w.status("a"); st.Backup != nil {
+			t.Fatalf("backup %+v of a stream without a consumer for it", st.Backup)
+		}
+		w.restart()
+		synctest.Wait()
+		if st := w.status("a"); st.Backup == nil || st.Backup.State != "active" {
+			t.Fatalf("backup after a restart: %+v", st.Backup)
+		}
+		w.put("a", "row-1")
+		w.flush("a")
+		rows, _ := copies.rows()
+		wantRows(t, "the backup", rows, "row-1")
+
+		// It ends, is promised again, and a change of state comes first when nothing of it is left.
+		copies.set(func(sinks.Object, int) *fault { return &fault{err: refusal(sinks.NotStored, "Down")} })
+		w.put("a", "row-2")
+		time.Sleep(10 * time.Second)
+		for _, consumers := range [][]uint8{Consumers(false), Consumers(true)} {
+			w.change("a", func(now *buffer.Stream) (buffer.Stream, error) {
+				next := *now
+				next.Consumers = consumers
+				return next, nil
+			})
+		}
+		if st := w.status("a"); st.Backup == nil || st.Backup.State != "ending" {
+			t.Fatalf("backup that was turned on again: %+v", st.Backup)
+		}
+		w.m.defining.Lock() // its end can be told by nobody but what comes next
+		copies.set(nil)
+		time.Sleep(5 * time.Minute)
+		s := w.m.lookup("a")
+		paused := s.definition()
+		paused.State = buffer.Paused
+		if _, err := w.m.define(s, paused); err != nil {
+			t.Fatal(err)
+		}
+		w.m.defining.Unlock()
+		if st := w.status("a"); st.Backup == nil || st.Backup.State != "paused" {
+			t.Errorf("backup after a pause: %+v", st.Backup)
+		}
+		w.m.Resume("a")
+		w.put("a", "row-3")
+		w.flush("a")
+		rows, _ = copies.rows()
+		wantRows(t, "the backup", rows, "row-1", "row-2", "row-3")
+		w.balanced("a", 3)
+	})
+}

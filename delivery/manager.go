@@ -251,7 +251,8 @@ func (m *Manager) Apply(streams []Declared) error {
 // define makes def what is in force for s, or a new stream where s is nil. The caller holds m.defining.
 func (m *Manager) define(s *stream, def buffer.Stream) (buffer.Stream, error) {
 	now, ended, err := m.defineOnce(s, def)
-	if ended && err == nil && slices.Contains(def.Consumers, buffer.Backup) {
+	if ended && err == nil && (slices.Contains(def.Consumers, buffer.Backup) || m.promises(now)) {
+		def.Consumers = Consumers(true)
 		now, _, err = m.defineOnce(s, def) // the next backup begins now
 	}
 	return now, err
@@ -355,6 +356,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { m.workers.run(ctx) })
 	wg.Go(func() { m.up.run(ctx, m.attempt, m.load) })
+	m.beginPromised()
 	for ctx.Err() == nil {
 		m.mu.Lock()
 		loops := m.loops
