@@ -98,6 +98,9 @@ func (s *stream) put(ctx context.Context, t *task) (kind string, err error) {
 		return kind, &localError{err}
 	}
 	defer s.release(to.v)
+	if err := s.book.decided(t.batch.manifest); err != nil {
+		return kind, &localError{err}
+	}
 	if !to.forgets {
 		s.suspect(t, first, to)
 	}
@@ -434,7 +437,12 @@ func (s *stream) exchange(ctx context.Context, t *task, head buffer.ManifestHead
 	// A journal that fails keeps this waiting until it can be written or is closed, and it is closed when the
 	// deliveries have ended. So a process that ends does not wait: the next one finds out.
 	var m *buffer.Manifest
-	var err error
+	d, err := s.book.replacing(t, head)
+	if err != nil {
+		p.Abort()
+		s.alarm("replace", "object cannot be replaced now", "key", t.info().Key, "err", err)
+		return again, retry
+	}
 	decided := make(chan struct{})
 	go func() {
 		defer close(decided)
@@ -450,6 +458,7 @@ func (s *stream) exchange(ctx context.Context, t *task, head buffer.ManifestHead
 		s.alarm("replace", "object cannot be replaced now", "key", t.info().Key, "err", err)
 		return again, retry
 	}
+	s.book.expect(m, d)
 	s.replaced(t, m, key)
 	return done, 0
 }
@@ -550,11 +559,17 @@ func (s *stream) damaged(ctx context.Context, t *task, cause error) (outcome, ti
 			return local, retry
 		}
 	}
+	lost, err := s.book.losing(t)
+	if err != nil {
+		s.alarm("damage", "damaged object cannot be set aside now", "key", info.Key, "err", err)
+		return local, retry
+	}
 	file, err := s.store.SetAside(t.batch.manifest.ID, []int{t.object}, cause.Error())
 	if err != nil {
 		s.alarm("damage", "damaged object cannot be set aside now", "key", info.Key, "err", err)
 		return local, retry
 	}
+	s.book.lose(t, lost)
 	s.setAside(t, file)
 	return done, 0
 }

@@ -38,8 +38,11 @@ type Pipeline struct {
 	Scheme Scheme
 	// MaxActive is the number of partitions with rows that wait above which everything that waits is delivered early, or,
 	// where it is Hard, rows that would open another one go to the error output. 0: any number.
-	MaxActive     int
-	Hard          bool
+	MaxActive int
+	Hard      bool
+	// Markers: each directory of data objects gets a marker when the watermark has passed its time. With a Scheme that has
+	// event times, and a Prefix that prints time, has no random string and ends with a slash.
+	Markers       bool
 	Format        format.Format
 	Prefix        *prefix.Template
 	ErrorPrefix   *prefix.Template

@@ -37,6 +37,8 @@ type cutting struct {
 	number int    // of its key
 	share  int64  // bytes of Data at which an object of its key is full, 0: none
 
+	within *directory // of the key, where that gets a marker
+
 	emit    func(transform.Result) error
 	passed  int  // route of the record that is being transformed
 	counted bool // a part of it is in an object, and it counts there
@@ -47,7 +49,7 @@ func (w *worker) encode(ctx context.Context, j *job) {
 	c := &cutting{j: j, enc: w.encoder(j.pipe), errors: errorOutput{j: j, line: w.line}}
 	c.emit = c.result
 	run := c.byKey
-	j.codes, j.input, j.output = append(j.codes[:0], j.routeCodes...), 0, 0
+	j.codes, j.input, j.output, j.draft = append(j.codes[:0], j.routeCodes...), 0, 0, nil
 	if j.kind == cutRange {
 		run, j.raw = c.run, 0
 	}
@@ -197,6 +199,9 @@ func (c *cutting) put(row record.Row, route int, poisoned bool, message string) 
 // refuse writes a row to the error output.
 func (c *cutting) refuse(errorType string, row record.Row, code, message string) error {
 	err := c.errors.add(errorType, row, code, message, !c.counted)
+	if c.within != nil && !c.counted {
+		c.within.Failed++
+	}
 	c.counted = true
 	if c.j.refused != nil {
 		c.j.refused(errorType, row, code, message)

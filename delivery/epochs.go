@@ -343,7 +343,7 @@ func (l *loop) mayFill(w buffer.Waiting, now time.Time) bool {
 func (l *loop) claimRoute(ctx context.Context, to uint64, now time.Time) bool {
 	s, r := l.s, &l.routes
 	j := &job{
-		kind: routeRows, store: s.store, name: s.name, use: l.ver, pipe: l.ver.pipe, version: l.ver.number, reason: r.closing,
+		kind: routeRows, store: s.store, book: s.book, name: s.name, use: l.ver, pipe: l.ver.pipe, version: l.ver.number, reason: r.closing,
 		epoch: r.last(), memory: l.shares.run(),
 	}
 	if sabotageMixVersions && j.version > 1 {
@@ -405,6 +405,7 @@ func (l *loop) routed(j *job) {
 	r := &l.routes
 	if j.router != nil {
 		l.guide.mark = j.reached
+		l.points.add(j.next, j.runHead.Watermark)
 		l.s.mu.Lock()
 		l.s.scheme, l.s.mark = j.pipe.Scheme, j.reached
 		l.s.mu.Unlock()

@@ -25,6 +25,7 @@ const (
 type job struct {
 	kind    jobKind
 	store   store
+	book    *book
 	name    string // of the stream
 	use     *version
 	claim   claim
@@ -54,6 +55,10 @@ type job struct {
 	routed     int64           // bytes of Data in it, but for error lines
 	results    [3]int64        // what functions decided, by outcome
 	routeCodes failedCodes     // of rows that did not get as far as a format
+	// Of directories that get markers; nil: there are none.
+	draft   *draft
+	drafted bool // its note has been begun
+	tried   bool // its frame has been begun
 	// Of cutKey and sweepKeys.
 	consumer consumer
 	keys     []keyBytes
@@ -173,10 +178,21 @@ func (j *job) seal() {
 			return
 		}
 	}
+	if j.draft != nil {
+		j.draft.Next, j.draft.Destination, j.drafted = j.next, j.pipe.Destination.ID, true
+		if err := j.book.write(j.head.ID, j.draft); err != nil {
+			j.err = &packError{err}
+			j.abortPacks()
+		}
+	}
 }
 
 // abortPacks removes the packs.
 func (j *job) abortPacks() {
+	if j.drafted && !j.tried {
+		j.book.forget(j.head.ID) // where a frame was tried it may be found at the next start
+		j.drafted = false
+	}
 	for _, p := range j.packs {
 		p.Abort()
 	}

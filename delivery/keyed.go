@@ -65,6 +65,7 @@ func (c *cutting) byKey(ctx context.Context) error {
 				return err
 			}
 			c.prefix, c.number = route, c.number+1
+			c.enter(route, endOf(k))
 			c.share = evenly(size, j.limit)
 		}
 		j.reach = row.Seq

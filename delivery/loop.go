@@ -47,6 +47,8 @@ type loop struct {
 	guide    guide
 	routes   routes
 	spills   spills
+	points   points
+	marking  marking
 	wg       sync.WaitGroup
 }
 
@@ -94,7 +96,7 @@ func (l *loop) advance(ctx context.Context, now time.Time) (wake time.Time) {
 		return l.discard(now)
 	}
 	wake = l.spill(ctx, now)
-	for _, more := range []func(context.Context, time.Time) time.Time{l.sweep, l.claims} {
+	for _, more := range []func(context.Context, time.Time) time.Time{l.sweep, l.claims, l.mark} {
 		if at := more(ctx, now); !at.IsZero() && (wake.IsZero() || at.Before(wake)) {
 			wake = at
 		}
@@ -148,6 +150,7 @@ func (l *loop) adopt() bool {
 	l.jobs, l.tally = nil, nil
 	if l.ver == nil {
 		l.remember(ver)
+		l.points.add(l.s.consumer.Waiting().First, l.s.consumer.Watermark())
 	} else if w := l.s.consumer.Waiting(); w.First != w.Next {
 		l.configTo = w.Next // the change closes the epoch
 	}
@@ -355,6 +358,7 @@ func (l *loop) cut(j *job) (m *buffer.Manifest, err error, current bool) {
 		}
 		return nil, nil, true
 	}
+	j.tried = true
 	if m, err = l.s.store.Cut(j.claim, j.packs, j.head); err != nil {
 		return nil, fmt.Errorf("make a manifest: %w", err), true
 	}

@@ -112,7 +112,7 @@ func newManager(o Options, st store) (*Manager, error) {
 	}
 	m.metrics.collect = m.snapshots
 	m.backupMetrics.collect = m.backupSnapshots
-	m.backupMetrics.read.keys, m.backupMetrics.read.watermark, m.backupMetrics.loads.staged = nil, nil, nil // they know nothing of that
+	m.backupMetrics.read.keys, m.backupMetrics.read.watermark, m.backupMetrics.read.unmarked, m.backupMetrics.loads.staged = nil, nil, nil, nil // they know nothing of that
 	m.shares = &shares{memory: o.Memory, count: m.routed}
 	var err error
 	if m.hooks, err = hook.NewBudget(max(o.Memory/hookShare, 1)); err != nil {
@@ -122,6 +122,13 @@ func newManager(o Options, st store) (*Manager, error) {
 	for _, man := range st.Outstanding() {
 		of := consumerKey{man.Incarnation, man.Consumer}
 		outstanding[of] = append(outstanding[of], man)
+	}
+	var there []uint32
+	for _, def := range st.Streams() {
+		there = append(there, def.Incarnation)
+	}
+	if err := st.Notes().Keep(there); err != nil {
+		m.log.Warn("notes of streams that are gone stay", "err", err)
 	}
 	for _, def := range st.Streams() {
 		m.add(newStream(m, def, buffer.Main, outstanding[consumerKey{def.Incarnation, buffer.Main}]))
@@ -336,6 +343,7 @@ func (m *Manager) retire(s *stream) bool {
 	m.mu.Unlock()
 	s.end()
 	s.forgetAtEnd()
+	s.book.close()
 	if copies != nil {
 		copies.end()
 		copies.wake() // its loop ends
@@ -484,6 +492,9 @@ func (s *stream) empty() bool {
 	defer s.mu.Unlock()
 	if s.def.State < buffer.Deleting && !s.ending || len(s.inWork) > 0 || len(s.epochs) > 0 || len(s.batches) > 0 {
 		return false
+	}
+	if s.def.State == buffer.Deleting && s.book != nil && s.book.has() {
+		return false // the last markers
 	}
 	w := s.consumer.Waiting()
 	return w.First == w.Next

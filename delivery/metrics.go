@@ -34,7 +34,7 @@ func outcomeOf(err error) string {
 }
 
 // alarmKinds are the values of the kind label of hydrant_delivery_alarms_total.
-var alarmKinds = []string{"local", "destination", "denied", "error output", "foreign", "refused", "replace", "damage", "set aside", "cut", "spill", "encoder", "given up", "too large", "source"}
+var alarmKinds = []string{"local", "destination", "denied", "error output", "foreign", "refused", "replace", "damage", "set aside", "cut", "spill", "encoder", "given up", "too large", "source", "markers"}
 
 // metrics of all streams. What the buffer's totals or a stream's state say is read when it is asked for, so
 // that it cannot differ from them; the rest is counted here.
@@ -48,6 +48,7 @@ type metrics struct {
 	alarms       *prometheus.CounterVec
 	replacements *prometheus.CounterVec
 	late         *prometheus.CounterVec
+	markers      *prometheus.CounterVec
 	seconds      *prometheus.HistogramVec
 	objects      *prometheus.HistogramVec
 	hooks        hookMetrics
@@ -59,17 +60,19 @@ type metrics struct {
 
 // snapshot is one stream's part of what is read.
 type snapshot struct {
-	stream  string
-	kind    string // of the destination in force, "" where it is not known
-	account account
-	bytes   int64 // delivered
-	keys    int
-	mark    float64 // watermark, seconds since the Unix epoch
-	timed   bool    // there is one
-	batches int
-	failing bool
-	staged  int
-	loads   bool // the destination is a database
+	stream   string
+	kind     string // of the destination in force, "" where it is not known
+	account  account
+	bytes    int64 // delivered
+	keys     int
+	unmarked int     // objects that no marker lists yet
+	marks    bool    // some will
+	mark     float64 // watermark, seconds since the Unix epoch
+	timed    bool    // there is one
+	batches  int
+	failing  bool
+	staged   int
+	loads    bool // the destination is a database
 }
 
 // newMetrics makes those whose names begin with a prefix.
@@ -86,6 +89,7 @@ func newMetrics(prefix string) *metrics {
 		alarms:       counter("delivery_alarms_total", "Events in delivery that a person has to look at; the log has each kind at most every 5 minutes.", "kind"),
 		replacements: counter("objects_replaced_total", "Objects that were given up for their key; their bytes went to another one."),
 		late:         counter("late_records_total", "Records whose event time was before the stream's watermark when they arrived, delivered or not."),
+		markers:      counter("markers_total", "Markers that were put into directories: complete where the watermark had passed the directory's time, else early.", "kind"),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    prefix + "delivery_seconds",
 			Help:    "Duration of attempts that stored an object.",
@@ -102,7 +106,7 @@ func newMetrics(prefix string) *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	own := []prometheus.Collector{m, m.cuts, m.failures, m.attempts, m.alarms, m.replacements, m.late, m.seconds, m.objects}
+	own := []prometheus.Collector{m, m.cuts, m.failures, m.attempts, m.alarms, m.replacements, m.late, m.markers, m.seconds, m.objects}
 	return slices.Concat(own, m.hooks.collectors(), m.loads.collectors())
 }
 
@@ -122,6 +126,9 @@ func (m *metrics) appear(stream string) {
 	}
 	m.replacements.WithLabelValues(stream)
 	m.late.WithLabelValues(stream)
+	for _, k := range markerKinds {
+		m.markers.WithLabelValues(stream, k)
+	}
 	m.objects.WithLabelValues(stream)
 }
 
@@ -137,7 +144,7 @@ func (m *metrics) destination(stream, kind string) {
 func (m *metrics) vanish(stream string) {
 	labels := prometheus.Labels{"stream": stream}
 	for _, v := range []*prometheus.MetricVec{m.cuts.MetricVec, m.failures.MetricVec, m.attempts.MetricVec, m.alarms.MetricVec,
-		m.replacements.MetricVec, m.late.MetricVec, m.seconds.MetricVec, m.objects.MetricVec} {
+		m.replacements.MetricVec, m.late.MetricVec, m.markers.MetricVec, m.seconds.MetricVec, m.objects.MetricVec} {
 		v.DeletePartialMatch(labels)
 	}
 	m.hooks.vanish(labels)
@@ -198,7 +205,7 @@ func (m *metrics) attempt(stream, kind, outcome string, took time.Duration) {
 
 // descriptions of the metrics that are read.
 type descriptions struct {
-	delivered, bytes, dropped, unaccounted, freshness, backlog, backlogBytes, keys, watermark, batches, failing *prometheus.Desc
+	delivered, bytes, dropped, unaccounted, freshness, backlog, backlogBytes, keys, watermark, unmarked, batches, failing *prometheus.Desc
 }
 
 func newDescriptions(prefix string) descriptions {
@@ -215,6 +222,7 @@ func newDescriptions(prefix string) descriptions {
 		backlogBytes: describe("backlog_bytes", "Bytes that are accepted and not delivered yet: of records while they wait, of objects once they are made."),
 		keys:         describe("active_partitions", "Keys of objects that the waiting records will go to."),
 		watermark:    describe("watermark_timestamp_seconds", "Event time, in seconds since 1970, before which no record is expected any more; absent where there is none."),
+		unmarked:     describe("unmarked_objects", "Objects that are to be listed in a marker and are not yet; absent where there are no markers."),
 		batches:      describe("outstanding_batches", "Batches of objects that are made and not delivered yet."),
 		failing:      describe("destination_failing", "1 while the last attempts speak against the destination.", "sink"),
 	}
@@ -231,7 +239,7 @@ func describeAs(prefix, name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	d := &m.read
-	for _, desc := range []*prometheus.Desc{d.delivered, d.bytes, d.dropped, d.unaccounted, d.freshness, d.backlog, d.backlogBytes, d.keys, d.watermark, d.batches, d.failing, m.loads.staged} {
+	for _, desc := range []*prometheus.Desc{d.delivered, d.bytes, d.dropped, d.unaccounted, d.freshness, d.backlog, d.backlogBytes, d.keys, d.watermark, d.unmarked, d.batches, d.failing, m.loads.staged} {
 		if desc != nil {
 			ch <- desc
 		}
@@ -261,6 +269,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		}
 		if d.watermark != nil && s.timed {
 			put(d.watermark, prometheus.GaugeValue, s.mark)
+		}
+		if d.unmarked != nil && s.marks {
+			put(d.unmarked, prometheus.GaugeValue, float64(s.unmarked))
 		}
 		put(d.batches, prometheus.GaugeValue, float64(s.batches))
 		age := 0.0
@@ -293,6 +304,9 @@ func snapshotsOf(all []*stream) []snapshot {
 			var at int64
 			at, out[i].timed = s.scheme.Watermark(s.mark, time.Now().UnixMicro())
 			out[i].mark = float64(at) / 1e6
+		}
+		if out[i].unmarked = s.book.unmarked(); out[i].unmarked > 0 || s.cur.pipe != nil && s.cur.pipe.Markers {
+			out[i].marks = true
 		}
 		if s.cur.pipe != nil {
 			out[i].kind = s.cur.pipe.Destination.Kind

@@ -32,6 +32,7 @@ type modelDisk struct {
 	manifests map[buffer.ManifestID]*modelManifest
 	next      uint32
 	ids       uint64
+	notes     map[string][]byte
 }
 
 type modelStream struct {
@@ -62,7 +63,7 @@ type modelManifest struct {
 }
 
 func newModelDisk(t testing.TB) *modelDisk {
-	return &modelDisk{t: t, streams: map[uint32]*modelStream{}, manifests: map[buffer.ManifestID]*modelManifest{}}
+	return &modelDisk{t: t, streams: map[uint32]*modelStream{}, manifests: map[buffer.ManifestID]*modelManifest{}, notes: map[string][]byte{}}
 }
 
 // modelStore is an open disk.

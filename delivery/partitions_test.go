@@ -23,7 +23,7 @@ func folders(w *world) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key, o := range s.objects {
-		if !strings.HasPrefix(key, "errors/") {
+		if !strings.HasPrefix(key, "errors/") && !strings.Contains(key, "/_SUCCESS") {
 			out = append(out, key[:strings.LastIndexByte(key, '/')+1]+" "+strings.ReplaceAll(strings.TrimSpace(string(o.body)), "\n", " "))
 		}
 	}

@@ -3,6 +3,7 @@ package delivery
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,14 +22,18 @@ import (
 //	data       0x01, the rendered prefix but for its random strings
 //	error      0x02, the error output type, 0x00, the rendered error prefix likewise
 //	partition  0x03, the rendered prefix likewise, the partition's hash 16: two partitions may have one prefix
+//	marked     0x04, the end of the directory's time 8 (µs since 1970, big endian), then as a partition: where the
+//	           directory gets a marker, which needs to be known after the row's own time is gone
 //
 // Rows under an error key are finished lines of the error output.
 const (
 	roleData      = 1
 	roleError     = 2
 	rolePartition = 3
+	roleMarked    = 4
 
 	hashLength = 16
+	endLength  = 8
 	maxKey     = 1100 // bytes that a key of a run may have
 )
 
@@ -40,6 +45,20 @@ func appendDataKey(dst []byte, route string) []byte {
 // appendPartitionKey appends that of a partition.
 func appendPartitionKey(dst []byte, k *partition.Key) []byte {
 	return append(append(append(dst, rolePartition), k.Prefix...), k.Hash[:]...)
+}
+
+// appendMarkedKey appends that of a partition whose directory gets a marker; until is when its time ends.
+func appendMarkedKey(dst []byte, k *partition.Key, until int64) []byte {
+	dst = binary.BigEndian.AppendUint64(append(dst, roleMarked), uint64(until))
+	return append(append(dst, k.Prefix...), k.Hash[:]...)
+}
+
+// endOf is the end of the directory's time in a key; 0 where that gets no marker.
+func endOf(key []byte) int64 {
+	if len(key) < 1+endLength || key[0] != roleMarked {
+		return 0
+	}
+	return int64(binary.BigEndian.Uint64(key[1:]))
 }
 
 func appendErrorKey(dst []byte, errorType, route string) []byte {
@@ -60,6 +79,10 @@ func parseKey(key []byte) (role byte, errorType, route string, err error) {
 		case rolePartition:
 			if end := len(key) - hashLength; end > 0 {
 				return rolePartition, "", string(key[1:end]), nil
+			}
+		case roleMarked:
+			if end := len(key) - hashLength; end > endLength {
+				return roleMarked, "", string(key[1+endLength : end]), nil
 			}
 		}
 	}
@@ -162,9 +185,14 @@ func (r *routing) keyOf(dst []byte, row record.Row, metadata map[string]string) 
 		if failure != nil {
 			return dst, failure
 		}
-		if dst = appendPartitionKey(dst, &placed.Key); len(dst) > maxKey {
+		if j.pipe.Markers {
+			dst = appendMarkedKey(dst, &placed.Key, placed.Until)
+		} else {
+			dst = appendPartitionKey(dst, &placed.Key)
+		}
+		if len(dst) > maxKey {
 			return dst, &transform.Failure{Type: metadataExtractionFailed, Code: codeObjectKey,
-				Message: fmt.Sprintf("The prefix of this record has %d bytes, and no more than %d can be kept: %.100q...", len(placed.Prefix), maxKey-1-hashLength, placed.Prefix)}
+				Message: fmt.Sprintf("The prefix of this record has %d bytes, and no more than %d can be kept: %.100q...", len(placed.Prefix), maxKey-len(dst)+len(placed.Prefix), placed.Prefix)}
 		}
 		if j.known != nil && !j.sizes.has(dst) && !j.known[string(dst)] {
 			if len(j.known)+r.opened >= j.pipe.MaxActive {

@@ -17,18 +17,21 @@ import (
 
 // The faults of sabotage_off.go; HYDRANT_SABOTAGE names the one that is on.
 var (
-	sabotageNewKey        = sabotaged("new-key-on-retry")
-	sabotageDropLate      = sabotaged("drop-after-retries")
-	sabotageReplaceSent   = sabotaged("replace-after-first-byte")
-	sabotageConfirmEarly  = sabotaged("progress-before-reply")
-	sabotageConfirmStaged = sabotaged("progress-before-finish")
-	sabotageGiveUpUnasked = sabotaged("give-up-unasked")
-	sabotageMixVersions   = sabotaged("config-swap-in-two-steps")
-	sabotageAllSlots      = sabotaged("one-destination-takes-all-slots")
-	sabotageWaitForStore  = sabotaged("start-waits-for-stores")
-	sabotageMixEpochs     = sabotaged("versions-mixed-in-an-epoch")
-	sabotageAskAgain      = sabotaged("hook-called-again-after-its-run")
-	sabotageForgetMark    = sabotaged("watermark-lost-over-a-start")
+	sabotageNewKey          = sabotaged("new-key-on-retry")
+	sabotageDropLate        = sabotaged("drop-after-retries")
+	sabotageReplaceSent     = sabotaged("replace-after-first-byte")
+	sabotageConfirmEarly    = sabotaged("progress-before-reply")
+	sabotageConfirmStaged   = sabotaged("progress-before-finish")
+	sabotageGiveUpUnasked   = sabotaged("give-up-unasked")
+	sabotageMixVersions     = sabotaged("config-swap-in-two-steps")
+	sabotageAllSlots        = sabotaged("one-destination-takes-all-slots")
+	sabotageWaitForStore    = sabotaged("start-waits-for-stores")
+	sabotageMarkTwice       = sabotaged("marker-before-its-note")
+	sabotageMarkUnsettled   = sabotaged("marker-before-its-objects")
+	sabotageSendUnaccounted = sabotaged("object-before-its-account")
+	sabotageMixEpochs       = sabotaged("versions-mixed-in-an-epoch")
+	sabotageAskAgain        = sabotaged("hook-called-again-after-its-run")
+	sabotageForgetMark      = sabotaged("watermark-lost-over-a-start")
 )
 
 func sabotaged(name string) bool { return os.Getenv("HYDRANT_SABOTAGE") == name }

@@ -16,6 +16,7 @@ type store interface {
 	ledger
 	runs
 	Directory() [16]byte
+	Notes() notes
 	Append(ctx context.Context, stream string, c record.Call) (r record.Receipt, adopted bool, err error)
 	Consumer(incarnation uint32, id uint8) consumer // nil where the stream has no such
 	NewPack() (pack, error)
@@ -42,6 +43,15 @@ type ledger interface {
 	Discard(m buffer.ManifestID, objects []int, reason string) error
 	Outstanding() []*buffer.Manifest
 	Crowded() bool
+}
+
+// notes is a *buffer.Notes.
+type notes interface {
+	List(incarnation uint32) ([]string, error)
+	Keep(incarnations []uint32) error
+	Read(incarnation uint32, name string) ([]byte, error)
+	Write(incarnation uint32, name string, content []byte) error
+	Remove(incarnation uint32, names ...string) error
 }
 
 // runs is the part that keeps rows which have been routed, and those which have no room elsewhere.
@@ -135,6 +145,8 @@ func (c bufferConsumer) Take(next uint64, max int64) claim {
 	}
 	return nil
 }
+
+func (b bufferStore) Notes() notes { return b.Buffer.Notes() }
 
 func (b bufferStore) Inlet(incarnation uint32) (laneInlet, error) {
 	in, err := b.Buffer.Inlet(incarnation)

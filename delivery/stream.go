@@ -33,6 +33,7 @@ type stream struct {
 	directory   Directory       // nil: none can be diverted to
 	poke        chan struct{}   // the loop has something new to look at
 	intake      *intake
+	book        *book // of what markers say; nil: of a backup
 
 	// cutting is held over each cut and each change of the version, so that no manifest names a version that
 	// the change has made the buffer forget. Before mu.
@@ -158,6 +159,9 @@ func newStream(m *Manager, def buffer.Stream, reader uint8, outstanding []*buffe
 	defer s.mu.Unlock()
 	s.cur = s.versionLocked(def.Version)
 	s.formerLocked(outstanding)
+	if reader == buffer.Main {
+		s.book = openBook(s, outstanding)
+	}
 	var left []*task
 	for _, man := range outstanding {
 		pending := s.store.Pending(man.ID)
@@ -405,6 +409,7 @@ func (s *stream) committed(j *job, m *buffer.Manifest) {
 			pending[i] = i
 		}
 		_, tasks = s.addBatchLocked(m, j.use, pending, j.reason)
+		s.book.expect(m, j.draft)
 	}
 	if j.kind != cutRange {
 		s.epochs = s.consumer.Epochs()
@@ -436,6 +441,7 @@ func (s *stream) givenBack(jobs []*job, why string) {
 // stored notes that an object is in its destination.
 func (s *stream) stored(t *task, kind string, took time.Duration) {
 	b, info := t.batch, t.info()
+	s.book.kept(t)
 	s.store.Confirm(b.manifest.ID, t.object)
 	s.mu.Lock()
 	if info.Role == buffer.Error {

@@ -87,7 +87,7 @@ func (l *loop) launchKeys(ctx context.Context, e *epoch, kind jobKind, keys []ke
 
 func (l *loop) keyJob(e *epoch, kind jobKind, keys []keyBytes, source buffer.Source, why string) *job {
 	j := &job{
-		kind: kind, store: l.s.store, name: l.s.name, use: e.use, pipe: e.use.pipe, version: e.use.number, consumer: l.s.consumer,
+		kind: kind, store: l.s.store, book: l.s.book, name: l.s.name, use: e.use, pipe: e.use.pipe, version: e.use.number, consumer: l.s.consumer,
 		epoch: e, keys: keys, reason: why, first: e.first, next: e.ends[source.Run-1], head: l.head(e.use, e.number),
 	}
 	if j.pipe != nil && j.pipe.FileSize <= 0 {
@@ -232,6 +232,7 @@ func (l *loop) cutKeys(j *job) (*buffer.Manifest, error) {
 	}
 	l.s.cutting.Lock()
 	defer l.s.cutting.Unlock()
+	j.tried = true
 	m, err := l.s.store.CutKeys(l.s.consumer, j.packs, j.head)
 	if err != nil {
 		return nil, fmt.Errorf("make a manifest of keys: %w", err)

@@ -28,7 +28,9 @@ type Key struct {
 type Placed struct {
 	Key
 	Time int64 // of the row: its event time, or its arrival where the scheme has none; µs since the Unix epoch
-	Late bool  // its event time is before the watermark at its arrival
+	// Until is the first instant after Time at which the prefix may print another time; 0 where it prints none.
+	Until int64
+	Late  bool // its event time is before the watermark at its arrival
 }
 
 // Router routes rows in order. Not safe for concurrent use.
@@ -131,7 +133,9 @@ func (r *Router) route(row record.Row, keys map[string]string) (Placed, *transfo
 	}
 	probe := r.probe[:0]
 	if s.granule > 0 {
-		probe = binary.LittleEndian.AppendUint64(probe, uint64(r.spanOf(p.Time).from))
+		sp := r.spanOf(p.Time)
+		p.Until = sp.until
+		probe = binary.LittleEndian.AppendUint64(probe, uint64(sp.from))
 	}
 	for i := range s.keys {
 		k := &s.keys[i]
