@@ -18,8 +18,9 @@ type Partition struct {
 	MaxActive Count `key:"max_active" default:"10000" min:"1" max:"1000000"`
 	// With `true` records that would open a partition above max_active go to the error output instead, as in Firehose.
 	Hard bool `key:"hard" default:"false"`
-
-	_ later `keys:"markers"`
+	// With `true` each directory gets a `_SUCCESS.json` when the watermark has passed its time, with the objects that are in
+	// it and what became of its records. Needs event_time and a prefix that prints time and ends with a slash.
+	Markers bool `key:"markers" default:"false" spec:"changed"`
 }
 
 // EventTime is how records say when what they are about happened.
@@ -69,6 +70,9 @@ func (d *decoder) partition(s *Stream, path string) {
 		if strings.TrimSpace(text) == "" || len(text) > maxExpression {
 			d.faultAt(at, text, "is no jq expression", fmt.Sprintf("write 1 to %d bytes, like .customer_id", maxExpression))
 		}
+	}
+	if p.Markers && p.EventTime == nil {
+		d.faultAt(child(path, "markers"), "true", "needs event_time, whose watermark says when a directory is complete", "add partition.event_time, or take markers out")
 	}
 	if t := p.EventTime; t != nil {
 		if len(t.Formats) == 0 {

@@ -38,6 +38,9 @@ func TestPartition(t *testing.T) {
 	}
 	f("keys: { customer: .customer_id }", Partition{Keys: map[string]string{"customer": ".customer_id"}, MaxActive: 10_000})
 	f("{ max_active: 1, hard: true }", Partition{MaxActive: 1, Hard: true})
+	f("markers: false", Partition{MaxActive: 10_000})
+	f("{ markers: true, event_time: { field: ts } }", Partition{MaxActive: 10_000, Markers: true,
+		EventTime: &EventTime{Field: "ts", Formats: []string{"rfc3339", "unix_ms"}, TimeZone: "UTC", AllowedLateness: Duration(time.Hour), Late: "deliver"}})
 	f("event_time: { field: ts }", Partition{MaxActive: 10_000,
 		EventTime: &EventTime{Field: "ts", Formats: []string{"rfc3339", "unix_ms"}, TimeZone: "UTC", AllowedLateness: Duration(time.Hour), Late: "deliver"}})
 	f("event_time: { field: a.b, formats: ['yyyy/MM/dd HH:mm'], time_zone: Europe/Berlin, allowed_lateness: 0s, late: quarantine }", Partition{MaxActive: 10_000,
@@ -65,7 +68,8 @@ func TestPartition(t *testing.T) {
 	bad("keys: { a: [1] }", file, `partition.keys.a: wants a text, not a list`)
 	bad("max_active: 0", file, `partition.max_active: is below the least, 1: "0" (allowed: from 1 to 1000000)`)
 	bad("max_active: 1000001", file, `partition.max_active: is above the most, 1000000: "1000001" (allowed: from 1 to 1000000)`)
-	bad("markers: false", file, `partition.markers: is not supported yet (take it out)`)
+	bad("markers: true", file, `partition.markers: needs event_time, whose watermark says when a directory is complete: "true" (add partition.event_time, or take markers out)`)
+	bad("markers: sometimes", file, `partition.markers: is not true or false: "sometimes"`)
 	bad("event_time: { formats: [rfc3339] }", file, `partition.event_time.field: is required`)
 	bad("event_time: { field: a, late: drop }", file, `partition.event_time.late: is not deliver or quarantine: "drop" (write deliver or quarantine)`)
 	bad("event_time: { field: a, allowed_lateness: 8785h }", file, `partition.event_time.allowed_lateness: is above the most, 8784h: "8785h" (allowed: from 0s to 8784h)`)
@@ -94,6 +98,10 @@ func TestPartitionInSpec(t *testing.T) {
 	back, err := ParseSpec("s", spec)
 	if err != nil || !reflect.DeepEqual(back.Partition, s.Partition) || string(back.Spec()) != string(spec) {
 		t.Errorf("got %+v, %v\nwant %+v", back, err, s.Partition)
+	}
+	s.Partition.Markers = true // and only then it is in the spec, which data directories of before do not have
+	if spec := string(s.Spec()); !strings.Contains(spec, `"hard":true,"markers":true}`) {
+		t.Errorf("spec %s", spec)
 	}
 	if spec := string(decode(t, smallest).Config.Streams[0].Spec()); strings.Contains(spec, "partition") {
 		t.Errorf("spec %s", spec)

@@ -179,7 +179,7 @@ func encode(v reflect.Value) any {
 			if o, isObject := value.(object); value == nil || isObject && len(o) == 0 && !s.union {
 				continue
 			}
-			if f.sparse && (value == f.def || value == "") {
+			if f.sparse && (fmt.Sprint(value) == f.def || value == "") {
 				continue
 			}
 			if l, isList := value.([]any); isList && len(l) == 0 {

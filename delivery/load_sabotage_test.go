@@ -19,6 +19,10 @@ func TestSabotage(t *testing.T) {
 	for name, tests := range map[string]string{
 		"progress-before-finish": "^TestCrashesOfLoads$",
 		"give-up-unasked":        "^Test(CrashesOfLoads|SkipIsBelieved)$",
+
+		"marker-before-its-note":    "^TestMarkers(SurviveCrashes|AtEveryOperation)$",
+		"marker-before-its-objects": "^TestMarkers(SurviveCrashes|AtEveryOperation)$",
+		"object-before-its-account": "^TestMarkers(SurviveCrashes|AtEveryOperation)$",
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)

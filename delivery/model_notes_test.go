@@ -14,7 +14,9 @@ type modelNotes struct{ s *modelStore }
 
 func (s *modelStore) Notes() notes { return modelNotes{s} }
 
-func modelNote(incarnation uint32, name string) string { return fmt.Sprintf("%08x-%s", incarnation, name) }
+func modelNote(incarnation uint32, name string) string {
+	return fmt.Sprintf("%08x-%s", incarnation, name)
+}
 
 func (n modelNotes) List(incarnation uint32) (out []string, err error) {
 	n.s.disk.mu.Lock()

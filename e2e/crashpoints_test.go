@@ -67,7 +67,7 @@ func TestEveryCrashPointIsReached(t *testing.T) {
 			placed[string(m[1])] = true
 		}
 	}
-	for _, p := range slices.Concat(crashPoints, controlPoints) {
+	for _, p := range slices.Concat(crashPoints, controlPoints, markerPoints) {
 		if !placed[p.name] {
 			t.Errorf("no place in the code has the crash point %s", p.name)
 		}

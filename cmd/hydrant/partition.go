@@ -38,6 +38,9 @@ func (p *parts) partition(pipe *delivery.Pipeline, s *config.Stream) []flaw {
 	if made != nil {
 		pipe.Scheme = delivery.Partitioned(made)
 		pipe.MaxActive, pipe.Hard = int(s.Partition.MaxActive), s.Partition.Hard
+		if pipe.Markers = s.Partition.Markers; pipe.Markers {
+			flaws = append(flaws, markerFlaws(at, pipe.Prefix)...)
+		}
 		if n := len(pipe.Hooks); n > 0 { // the last one, as what it says counts
 			for _, k := range pipe.Prefix.Keys() {
 				if k.Namespace == prefix.FromLambda {
@@ -45,6 +48,27 @@ func (p *parts) partition(pipe *delivery.Pipeline, s *config.Stream) []flaw {
 				}
 			}
 		}
+	}
+	return flaws
+}
+
+// markerFlaws tells why directories under a prefix cannot get markers.
+func markerFlaws(at string, t *prefix.Template) (flaws []flaw) {
+	values := prefix.Values{Time: time.Unix(0, 0).UTC(), Keys: make([]string, len(t.Keys()))}
+	for i := range values.Keys {
+		values.Keys[i] = "x"
+	}
+	text := t.Route(values)
+	flawed := func(problem, remedy string) {
+		flaws = append(flaws, flaw{at + ".prefix", t.String(), "has no directories that markers can be of: " + problem, remedy})
+	}
+	if !t.HasTime() {
+		flawed("it prints no time, so that they are never complete", "add !{timestamp:...}, or take partition.markers out")
+	}
+	if strings.Contains(text, "!{firehose:random-string}") {
+		flawed("it has a random string, so that each object has one of its own", "take it out, or partition.markers")
+	} else if !strings.HasSuffix(text, "/") {
+		flawed("it does not end with a slash", "add one")
 	}
 	return flaws
 }
