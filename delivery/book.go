@@ -131,12 +131,12 @@ func (b *book) read(outstanding []*buffer.Manifest) error {
 	for _, m := range outstanding {
 		open[hex.EncodeToString(m.ID[:])] = m
 	}
-	load := func(name string, into any) error {
+	load := func(name string, into said) error {
 		content, err := b.notes.Read(b.s.incarnation, name)
 		if err != nil {
 			return err
 		}
-		if err := json.Unmarshal(content, into); err != nil {
+		if err := parseNote(content, into); err != nil {
 			return fmt.Errorf("note %q of stream %q: %w", name, b.s.name, err)
 		}
 		return nil
@@ -171,7 +171,7 @@ func (b *book) read(outstanding []*buffer.Manifest) error {
 		id, object, _ := strings.Cut(name[min(len(name), 2):], "-")
 		m := open[id]
 		switch name[:min(len(name), 2)] {
-		case batchNote:
+		case batchNote: // these have been read
 		case accountNote:
 			a := &accounted{}
 			if err := load(name, a); err != nil {
@@ -217,6 +217,44 @@ func (b *book) read(outstanding []*buffer.Manifest) error {
 		b.bytes += a.cost()
 	}
 	return nil
+}
+
+// said is what a note can say.
+type said interface{ check() error }
+
+// parseNote reads what put wrote.
+func parseNote(content []byte, into said) error {
+	if err := json.Unmarshal(content, into); err != nil {
+		return err
+	}
+	return into.check()
+}
+
+func checkDirectories(list []*directory) error {
+	for i, d := range list {
+		if d == nil || d.Failed < 0 || slices.ContainsFunc(d.Objects, func(o markedObject) bool { return o.Records < 0 || o.Bytes < 0 }) {
+			return fmt.Errorf("its directory %d is none", i)
+		}
+	}
+	return nil
+}
+
+func (d *draft) check() error {
+	if d.Replaces != "" && len(d.Directories) != 1 {
+		return fmt.Errorf("it replaces an object in %d directories", len(d.Directories))
+	}
+	return checkDirectories(d.Directories)
+}
+
+func (a *accounted) check() error { return checkDirectories(a.Directories) }
+
+func (k *markerBatch) check() error {
+	for i, m := range k.Markers {
+		if m == nil || m.Number < 1 || !json.Valid(m.Body) {
+			return fmt.Errorf("its marker %d is none", i)
+		}
+	}
+	return k.Rest.check()
 }
 
 // cost is about how many bytes an account takes in memory.

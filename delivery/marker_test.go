@@ -6,13 +6,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"hydrant/buffer"
+	"hydrant/partition"
 	"hydrant/sinks"
 )
 
@@ -380,5 +380,83 @@ func TestMarkersAreRefused(t *testing.T) {
 	})
 }
 
-var _ = io.EOF
-var _ = buffer.Main
+// Each note that is written is read as it was, and nothing else is read as one that the book could not work with.
+func FuzzBookNote(f *testing.F) {
+	account := accounted{Next: 7, Directories: []*directory{{Path: "a/", End: 5, Failed: 1, Objects: []markedObject{{Key: "a/b", Bytes: 3, Records: 1, SHA256: "00"}}}}}
+	for _, v := range []any{account, draft{Next: 7, Replaces: "a/b", Directories: account.Directories},
+		markerBatch{UsesUp: []string{"a-1"}, Rest: account, Markers: []*marker{{Path: "a/", Number: 2, Kind: markerEarly, Body: json.RawMessage("{}")}}}} {
+		b, err := json.Marshal(v)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Add([]byte(`{"directories":[null],"markers":[null],"replaces":"x"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		d, a, k := &draft{}, &accounted{}, &markerBatch{}
+		if parseNote(b, d) == nil {
+			d.account(&buffer.Manifest{Objects: []buffer.ObjectInfo{{}}}).cost()
+		}
+		if parseNote(b, a) == nil {
+			a.cost()
+		}
+		if parseNote(b, k) == nil {
+			for _, m := range k.Markers {
+				m.object("s")
+			}
+			again, err := json.Marshal(k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			next := &markerBatch{}
+			if err := parseNote(again, next); err != nil {
+				t.Fatalf("%s: %v", again, err)
+			}
+			for i := range k.Markers { // the bytes of a marker never change
+				once := &markerBatch{}
+				if err := parseNote(again, once); err != nil || string(once.Markers[i].Body) != string(next.Markers[i].Body) {
+					t.Fatalf("%s is read as %s, %v", next.Markers[i].Body, once.Markers[i].Body, err)
+				}
+			}
+		}
+	})
+}
+
+// Keys of runs are read back with the end of their directory.
+func TestMarkedKeys(t *testing.T) {
+	k := appendMarkedKey(nil, &partition.Key{Prefix: "a/b/", Hash: [16]byte{1, 2}}, 1_000_001)
+	role, _, route, err := parseKey(k)
+	if err != nil || role != roleMarked || route != "a/b/" || endOf(k) != 1_000_001 {
+		t.Errorf("key %x is role %d of %q, ends %d: %v", k, role, route, endOf(k), err)
+	}
+	if _, _, _, err := parseKey(k[:1+endLength+hashLength-1]); err == nil {
+		t.Error("a key without its hash is read")
+	}
+	if end := endOf(appendPartitionKey(nil, &partition.Key{Prefix: "a/bcdefghijkl/"})); end != 0 {
+		t.Errorf("a partition without a marker ends %d", end)
+	}
+}
+
+// The watermark is that after the last rows that are settled, however many steps there were.
+func TestPoints(t *testing.T) {
+	var p points
+	if at := p.upTo(5); at != 0 {
+		t.Errorf("watermark %d of nothing", at)
+	}
+	p.add(10, 100)
+	p.add(20, 200)
+	for _, c := range []struct {
+		settled uint64
+		want    int64
+	}{{9, 0}, {10, 100}, {19, 100}, {20, 200}, {1000, 200}} {
+		if at := p.upTo(c.settled); at != c.want {
+			t.Errorf("watermark below %d is %d, want %d", c.settled, at, c.want)
+		}
+	}
+	for i := range uint64(5 * maxPoints) {
+		p.add(30+i, int64(300+i))
+	}
+	if at := p.upTo(30 + 5*maxPoints - 1); len(p) > maxPoints || at != 300+5*maxPoints-1 {
+		t.Errorf("%d points, the last at %d", len(p), at)
+	}
+}

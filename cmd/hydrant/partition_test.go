@@ -62,6 +62,37 @@ func TestScheme(t *testing.T) {
 	}
 }
 
+// Markers need directories of a time.
+func TestMarkerFlaws(t *testing.T) {
+	f := func(text string, want ...string) {
+		t.Helper()
+		p, err := prefix.Parse(text, prefix.PartitionedPrefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, w := range markerFlaws("destination.s3", p) {
+			if w.path != "destination.s3.prefix" || w.value != text || w.remedy == "" {
+				t.Errorf("%+v", w)
+			}
+			got = append(got, strings.TrimPrefix(w.problem, "has no directories that markers can be of: "))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+	const slash, time, random = "it does not end with a slash", "it prints no time, so that they are never complete", "it has a random string, so that each object has one of its own"
+	f("")
+	f("a/!{timestamp:yyyy}/!{partitionKeyFromQuery:a}/")
+	f("!{timestamp:yyyy/MM/}")
+	f("a/!{timestamp:yyyy}", slash)
+	f("!{timestamp:yyyy}/!{partitionKeyFromQuery:a}", slash)
+	f("a/") // which has the hour behind it
+	f("!{partitionKeyFromQuery:a}/", time)
+	f("!{partitionKeyFromQuery:a}", time, slash)
+	f("!{timestamp:yyyy}/!{firehose:random-string}/", random)
+}
+
 // The example says what it makes of its sample, late and unreadable times included.
 func TestPartitionsExample(t *testing.T) {
 	const dir = "../../examples/partitions/"
