@@ -164,13 +164,13 @@ func markedDeath(t *testing.T, b backend, n int64) (died bool) {
 	taken := map[bool]bool{}
 	w.shop().set(func(o sinks.Object, _ int) *fault {
 		marks := strings.Contains(o.Key, "_SUCCESS")
+		w.shop().mu.Lock()
+		defer w.shop().mu.Unlock()
 		switch {
 		case strings.HasPrefix(o.Key, "k=refused/") && !marks:
 			return &fault{err: refusal(sinks.RefusedObject, "KeyTooLong")}
 		case strings.HasPrefix(o.Key, "k=foreign/") && !taken[marks]:
 			taken[marks] = true
-			w.shop().mu.Lock()
-			defer w.shop().mu.Unlock()
 			if _, there := w.shop().objects[o.Key]; !there {
 				w.shop().objects[o.Key] = shopped{meta: map[string]string{sinks.MetaManifestID: "theirs"}}
 			}

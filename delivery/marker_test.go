@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -207,20 +208,20 @@ func TestMarkersOfReplacedObjects(t *testing.T) {
 			elsewhere := w.newShop()
 			w.directory = func(string) (sinks.Sink, error) { return elsewhere, nil }
 			w.restart()
-			deny := true
+			var allow atomic.Bool
 			taken := map[bool]bool{} // an object's key, and a marker's
 			w.shop().set(func(o sinks.Object, _ int) *fault {
+				w.shop().mu.Lock()
+				defer w.shop().mu.Unlock()
 				switch {
 				case strings.HasPrefix(o.Key, "k=refused/") && !strings.Contains(o.Key, "_SUCCESS"):
 					return &fault{err: refusal(sinks.RefusedObject, "KeyTooLong")}
 				case strings.HasPrefix(o.Key, "k=foreign/") && !taken[strings.Contains(o.Key, "_SUCCESS")]:
 					taken[strings.Contains(o.Key, "_SUCCESS")] = true
-					w.shop().mu.Lock()
-					defer w.shop().mu.Unlock()
 					if _, there := w.shop().objects[o.Key]; !there {
 						w.shop().objects[o.Key] = shopped{meta: map[string]string{sinks.MetaManifestID: "theirs"}}
 					}
-				case strings.HasPrefix(o.Key, "k=diverted/") && deny && !strings.Contains(o.Key, "_SUCCESS"):
+				case strings.HasPrefix(o.Key, "k=diverted/") && !allow.Load() && !strings.Contains(o.Key, "_SUCCESS"):
 					return &fault{err: refusal(sinks.NotStored, "")}
 				}
 				return nil
@@ -238,7 +239,7 @@ func TestMarkersOfReplacedObjects(t *testing.T) {
 			if err != nil || out.Objects != 1 {
 				t.Fatalf("diverted %+v, %v", out, err)
 			}
-			deny = false
+			allow.Store(true)
 			if restart {
 				w.restart()
 			}
