@@ -299,6 +299,35 @@ func TestPositionsOfShardsThatAreGone(t *testing.T) {
 	d.kill()
 }
 
+// What comes while the service cannot be asked how late it is came after the start, and is read.
+func TestLatestThroughAnOutage(t *testing.T) {
+	credentials(t)
+	s := newFake(t, kinesistest.Options{})
+	s.CreateStream("s", 1)
+	s.Put("s", "k", []byte("k 0"))
+	time.Sleep(2100 * time.Millisecond) // "latest" is a whole second
+	var ill atomic.Bool
+	ill.Store(true)
+	s.SetFault(func(c kinesistest.Call) *kinesistest.Fault {
+		if ill.Load() {
+			return &kinesistest.Fault{Status: 503, Type: "ServiceUnavailable"}
+		}
+		return nil
+	})
+	var to sourcetest.Destination
+	o := options(s, "s")
+	o.Start = kinesis.Checkpoint{Sequence: kinesis.Latest}
+	read(t, sourcetest.NewDisk(t, &to), o, quick)
+	eventually(t, "the service is asked", func() bool { return s.Calls("DescribeStreamSummary") > 0 })
+	s.Put("s", "k", []byte("k 1"))
+	time.Sleep(2100 * time.Millisecond)
+	ill.Store(false)
+	once(t, &to, 1)
+	if rows := to.Rows(); rows[0].Data != "k 1" {
+		t.Errorf("%v", rows)
+	}
+}
+
 func TestStartAtATime(t *testing.T) {
 	credentials(t)
 	s := newFake(t, kinesistest.Options{})

@@ -76,7 +76,8 @@ type Reader struct {
 	log    *slog.Logger
 	credit *credit
 
-	consumer string // ARN, of a run
+	consumer string    // ARN, of a run
+	asked    time.Time // when the first Run began: what "latest" means, however long the service could not be asked
 	rows     sync.Pool
 
 	told sync.Mutex
@@ -150,6 +151,9 @@ func (r *Reader) worthTelling() bool {
 
 // Run implements sources.Reader.
 func (r *Reader) Run(ctx context.Context, in sources.Inlet) error {
+	if r.asked.IsZero() {
+		r.asked = time.Now()
+	}
 	client, closeIdle, err := r.connect(ctx)
 	if err != nil {
 		return quiet(ctx, err)
@@ -168,7 +172,7 @@ func (r *Reader) Run(ctx context.Context, in sources.Inlet) error {
 	}
 	first := r.o.Start
 	if first.Sequence == Latest {
-		first = Checkpoint{Sequence: AtTimestamp, Time: now.UTC()}
+		first = Checkpoint{Sequence: AtTimestamp, Time: now.UTC().Add(-time.Since(r.asked).Truncate(time.Second))}
 	}
 	start, err := owner.Begin(ctx, src.stream, first)
 	if err != nil {
