@@ -205,7 +205,7 @@ const (
 // http checks an HTTP destination and what of its stream depends on it.
 func (d *decoder) http(s *Stream, path string) {
 	h, at := s.Destination.HTTP, child(path, "destination.http")
-	d.httpURL(h.URL, child(at, "url"))
+	d.httpURL(h.URL, child(at, "url"), giveHeader)
 	if text, err := h.AccessKey.Value(); err == nil && len(text) > maxAccessKeyLength {
 		d.faultAt(child(at, "access_key"), "", fmt.Sprintf("has %d bytes", len(text)), fmt.Sprintf("at most %d", maxAccessKeyLength))
 	}
@@ -257,7 +257,11 @@ func (d *decoder) http(s *Stream, path string) {
 	}
 }
 
-func (d *decoder) httpURL(text, path string) {
+// giveHeader says where a login goes that does not belong into a URL.
+const giveHeader = "give headers: { Authorization: \"Basic ...\" }"
+
+// httpURL checks a URL. login says where a user and a password go instead.
+func (d *decoder) httpURL(text, path, login string) {
 	if text == "" {
 		return // it has that fault already
 	}
@@ -269,7 +273,7 @@ func (d *decoder) httpURL(text, path string) {
 		}
 		d.faultAt(path, text, "is not a URL", "write it like https://host/path")
 	case u.User != nil:
-		d.faultAt(path, Redacted, "has a user or a password in it", "give headers: { Authorization: \"Basic ...\" }")
+		d.faultAt(path, Redacted, "has a user or a password in it", login)
 	case u.Fragment != "":
 		d.faultAt(path, text, "has a fragment in it", "take out what stands after #")
 	}

@@ -190,7 +190,7 @@ func (d *decoder) kafkaValue(v *KafkaValue, path string) {
 	}
 	if r := v.Registry; r != nil {
 		at := child(path, "registry")
-		d.httpURL(r.URL, child(at, "url"))
+		d.httpURL(r.URL, child(at, "url"), "give username and password beside it")
 		if r.Password.IsSet() && r.Username == "" {
 			d.faultAt(child(at, "username"), "", "is required with a password", "")
 		}

@@ -113,6 +113,14 @@ func TestKafkaFaults(t *testing.T) {
 	}
 }
 
+// A registry's URL with a login in it is told where that goes, and not shown.
+func TestRegistryLogin(t *testing.T) {
+	_, faults := decodeKafka(t, `{ brokers: ["b:1"], topics: [t], group: g, value: { format: confluent_avro, registry: { url: "http://u:pa55@r" } } }`)
+	if len(faults) != 1 || faults[0].Remedy != "give username and password beside it" || strings.Contains(faults[0].String(), "pa55") {
+		t.Errorf("%v", faults)
+	}
+}
+
 // TestKafkaGroups: two streams in one group must not read the same topics, or be the same member.
 func TestKafkaGroups(t *testing.T) {
 	const one = `{ brokers: ["a:1", "b:1"], topics: [t, "/^x-.*/"], group: g, instance_id: i }`

@@ -121,7 +121,7 @@ func (d *decoder) hooks(s *Stream, path string) {
 	for i := range s.Transform {
 		at, p := index(child(path, "transform"), i), &s.Transform[i]
 		if p.HTTP != nil {
-			d.httpURL(p.HTTP.URL, at+".http.url")
+			d.httpURL(p.HTTP.URL, at+".http.url", giveHeader)
 			for _, x := range p.HTTP.Headers {
 				switch strings.ToLower(x.Name) {
 				case "connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade":
