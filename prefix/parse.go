@@ -208,7 +208,7 @@ func parseExpression(text string, off int, kind Kind) (p part, key Key, end int,
 			return fail(at, usage, "%s names no key", source)
 		}
 		if kind != PartitionedPrefix {
-			return fail(off, source+" needs `partition`, which is not supported yet", "%s", "dynamic partitioning")
+			return fail(off, source+" is known where objects are partitioned only", "give the stream `partition`, or take it out: records in a backup are not partitioned")
 		}
 		key = Key{Namespace(namespace), value}
 	default:
