@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"hydrant/sources/sourcetest"
@@ -82,6 +83,32 @@ func TestTake(t *testing.T) {
 		}
 		if s.queued != l.bytes {
 			t.Errorf("%s: %d bytes are counted, the lane has %d", c.name, s.queued, l.bytes)
+		}
+	}
+}
+
+// TestFirstTrimmed: where the first record was trimmed while reading was to begin with it, the next one that is there is the
+// first, whatever the policy; and a lane that has no place yet is not moved by an error of before it came.
+func TestFirstTrimmed(t *testing.T) {
+	c := newCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "t"))
+	c.texts("t", 1, 0, 10)
+	if err := c.DeleteRecords("t", 0, 4); err != nil {
+		t.Fatal(err)
+	}
+	for _, policy := range []string{Stop, Earliest, Latest} {
+		s := idle(t)
+		s.o.OutOfRange, s.adm = policy, c.admin()
+		s.end = func(err error) { t.Errorf("%s: %v", policy, err) }
+		l := s.put(0, -1)
+		l.tail = position{Epoch: -1, Offset: -1}
+		s.outOfRange(t.Context(), l.partition)
+		if l.next != -1 || len(l.queue) != 0 {
+			t.Errorf("%s: a lane without a place goes on at %d", policy, l.next)
+		}
+		l.tail.Group = s.r.group
+		s.outOfRange(t.Context(), l.partition)
+		if l.next != 4 || len(l.queue) != 1 || l.turn != 0 {
+			t.Errorf("%s: reading goes on at %d in turn %d", policy, l.next, l.turn)
 		}
 	}
 }

@@ -403,11 +403,12 @@ func (s *session) outOfRange(ctx context.Context, at partition) {
 	s.mu.Lock()
 	l := s.lanes[at]
 	var next int64
-	if l != nil {
+	placed := l != nil && l.tail.Group == s.r.group // else the error is of before, and the client has yet to be told where it begins
+	if placed {
 		next = l.next
 	}
 	s.mu.Unlock()
-	if l == nil {
+	if !placed {
 		return
 	}
 	asking, cancel := context.WithTimeout(ctx, askLimit)
@@ -429,11 +430,15 @@ func (s *session) outOfRange(ctx context.Context, at partition) {
 		s.end(fmt.Errorf("find out which offsets %v has: %w", at, err))
 		return
 	}
+	policy := s.o.OutOfRange
+	if next < 0 {
+		policy = Earliest // it was to begin with the first record, which was trimmed since the client asked where that is
+	}
 	s.o.Reading.Add(sources.ReadGaps, 1)
 	s.log.Error("the records where reading goes on are gone", "topic", at.topic, "partition", at.number, "offset", next,
-		"first", from.Offset, "end", to.Offset, "missing", max(from.Offset-next, 0), "out_of_range", s.o.OutOfRange)
+		"first", from.Offset, "end", to.Offset, "missing", max(from.Offset-next, 0), "out_of_range", policy)
 	goOn := from
-	switch s.o.OutOfRange {
+	switch policy {
 	case Stop:
 		s.end(stuck("%v: offset %d is out of range, the log has %d to %d: records may be lost; set out_of_range to earliest or latest to go on, or take a new group", at, next, from.Offset, to.Offset))
 		return
