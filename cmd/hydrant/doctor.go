@@ -154,7 +154,14 @@ func probeStream(ctx context.Context, p *parts, s *config.Stream, path string, r
 			return err
 		}
 		defer own.Destination.Sink.Close()
-		probe("backup of all records", path+".backup."+own.Destination.Kind, own.Destination, own.Prefix)
+		at := path + ".backup." + own.Destination.Kind
+		probe("backup of all records", at, own.Destination, own.Prefix)
+		if raw, beside := besideData(pipe, own); beside {
+			report(s.Name, "backup of all records", at, sinks.Finding{
+				Check: "prefix", Level: sinks.Warning, Key: "prefix", Remedy: "write them below a prefix of their own",
+				Found: fmt.Sprintf("source records go below %q, where the destination's objects are: who reads a table from there reads both", raw),
+			})
+		}
 	}
 	if r, ok := pipe.Reader.(*kafka.Reader); ok {
 		report(s.Name, "source", path+".source.kafka", probeKafka(ctx, r)...)
@@ -186,6 +193,16 @@ func probeStream(ctx context.Context, p *parts, s *config.Stream, path string, r
 		report(s.Name, "schema", path+".format.parquet.schema", w)
 	}
 	return nil
+}
+
+// besideData tells whether a backup's objects go where the destination's are, and below which prefix.
+func besideData(pipe, own *delivery.Pipeline) (raw string, beside bool) {
+	if own.Destination.Kind != pipe.Destination.Kind || own.Destination.Place != pipe.Destination.Place {
+		return "", false
+	}
+	data := fixedPart(pipe.Prefix)
+	raw = fixedPart(own.Prefix)
+	return raw, raw == data || data != "" && strings.HasPrefix(raw, data)
 }
 
 // fixedPart is what every key of a template begins with, up to its last slash.
