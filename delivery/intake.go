@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +31,7 @@ type intake struct {
 	cancel  context.CancelFunc // ends the Reader that runs
 	idle    chan struct{}      // closed when it has ended; nil: none runs
 	inlet   laneInlet          // of the Reader that runs
+	began   time.Time          // when it began
 	err     string             // why the last one ended, "" while one runs well
 	lasting int                // failures in a row
 }
@@ -136,13 +138,22 @@ func (i *intake) bring(ctx context.Context, v *version) error {
 	}
 	defer in.Close()
 	i.mu.Lock()
-	i.inlet = in
+	i.inlet, i.began = in, time.Now()
 	i.mu.Unlock()
-	err = v.pipe.Reader.Run(ctx, &inlet{s: i.s, both: i.both, in: in})
+	err = v.pipe.Reader.Run(ctx, &inlet{s: i.s, both: i.both, in: in, works: i.works})
 	if err == nil && ctx.Err() == nil {
 		err = errors.New("bug: its reader ended by itself")
 	}
 	return err
+}
+
+// works says that the Reader brings something, so that why the last one ended is of the past.
+func (i *intake) works() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.inlet != nil {
+		i.err = ""
+	}
 }
 
 // intakeStatus is what a stream's status says of its source.
@@ -154,7 +165,9 @@ type intakeStatus struct {
 func (i *intake) status() (st intakeStatus) {
 	i.mu.Lock()
 	in := i.inlet
-	st.failing = i.err
+	if in == nil || time.Since(i.began) <= readCap { // one that has run for so long runs well, though nothing may come
+		st.failing = i.err
+	}
 	i.mu.Unlock()
 	if in == nil {
 		return st
@@ -188,6 +201,8 @@ type inlet struct {
 	s    *stream
 	both func() []*stream
 	in   laneInlet
+	// works is called when something of the source came: rows, or a place in it.
+	works func()
 }
 
 var _ sources.Inlet = (*inlet)(nil)
@@ -199,11 +214,19 @@ func (i *inlet) Changed() <-chan struct{}               { return i.in.Changed() 
 func (i *inlet) Release(lane string)                    { i.in.Release(lane) }
 
 func (i *inlet) Append(ctx context.Context, rows sources.Rows) error {
-	return laneError(i.in.Append(ctx, buffer.LaneRows{Lane: rows.Lane, Arrived: rows.Arrived, Data: rows.Data, Meta: rows.Meta, Next: rows.Next}))
+	err := i.in.Append(ctx, buffer.LaneRows{Lane: rows.Lane, Arrived: rows.Arrived, Data: rows.Data, Meta: rows.Meta, Next: rows.Next})
+	if err == nil {
+		i.works()
+	}
+	return laneError(err)
 }
 
 func (i *inlet) Note(ctx context.Context, lane string, next sources.Position) error {
-	return laneError(i.in.Note(ctx, lane, next))
+	err := i.in.Note(ctx, lane, next)
+	if err == nil && !strings.HasPrefix(lane, "@") {
+		i.works()
+	}
+	return laneError(err)
 }
 
 func (i *inlet) Settle(ctx context.Context, lanes ...string) error {

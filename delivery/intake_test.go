@@ -279,6 +279,70 @@ func TestIntakeGivesUp(t *testing.T) {
 	})
 }
 
+// Why a Reader gave up is told until the next one brings something, or has run for long.
+func TestIntakeRecovers(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		row    bool
+		at     time.Duration // after the second start
+		failed string
+	}{
+		{"a row", true, time.Second, ""},
+		{"nothing yet", false, readCap, "no right"},
+		{"nothing for long", false, readCap + time.Second, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, backends[1])
+				defer w.close()
+				var mu sync.Mutex
+				var again time.Time
+				starts := 0
+				w.reads(func() sources.Reader {
+					return readerFunc(func(ctx context.Context, in sources.Inlet) error {
+						mu.Lock()
+						starts++
+						first := starts == 1
+						again = time.Now()
+						mu.Unlock()
+						if first {
+							return errors.New("no right")
+						}
+						if c.row {
+							if err := in.Append(ctx, sources.Rows{Lane: "a", Arrived: time.Now(), Data: [][]byte{[]byte("one")}, Next: position(1)}); err != nil {
+								t.Error(err)
+							}
+						}
+						<-ctx.Done()
+						return nil
+					})
+				})
+				w.start()
+				w.apply(map[string]spec{"s": {}})
+				w.run()
+				synctest.Wait()
+				if st := w.status("s"); st.SourceError != "no right" {
+					t.Errorf("before: %q", st.SourceError)
+				}
+				time.Sleep(readBase + time.Second)
+				synctest.Wait()
+				mu.Lock()
+				left := time.Until(again.Add(c.at))
+				if starts != 2 {
+					t.Errorf("started %d times", starts)
+				}
+				mu.Unlock()
+				time.Sleep(left)
+				synctest.Wait()
+				if st := w.status("s"); st.SourceError != c.failed {
+					t.Errorf("%q, want %q", st.SourceError, c.failed)
+				}
+				w.stop()
+			})
+		})
+	}
+}
+
 type readerFunc func(context.Context, sources.Inlet) error
 
 func (f readerFunc) Run(ctx context.Context, in sources.Inlet) error { return f(ctx, in) }
