@@ -78,6 +78,12 @@ func TestEveryCrashPointIsReached(t *testing.T) {
 			t.Errorf("a storm does not know the crash point %s", name)
 		}
 	}
+	for _, name := range loadPoints {
+		if !placed[name] {
+			t.Errorf("no place in the code has the crash point %s", name)
+		}
+		delete(placed, name)
+	}
 	for name := range placed {
 		t.Errorf("no test knows the crash point %s", name)
 	}

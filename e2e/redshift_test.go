@@ -61,6 +61,9 @@ func (s *shot) waits() bool {
 	return s.armed
 }
 
+// loadPoints are the crash points around loads. Only a stream with such a destination passes there.
+var loadPoints = []string{"object-staged", "object-finishing", "object-finished"}
+
 // The daemon stages Parquet files in MinIO and loads them by COPY through a front that speaks as Redshift does over a real
 // PostgreSQL. The connection is lost at each statement of a load, and the daemon is killed at each: whatever happens, the
 // table has exactly the acknowledged records. A record that COPY does not take is given up with its object, named by a
@@ -228,7 +231,7 @@ func TestRedshift(t *testing.T) {
 
 	// It dies where an object is staged, where its load begins, and where it has ended.
 	d.program = withCrashPoints(t)
-	for _, point := range []string{"object-staged", "object-finishing", "object-finished"} {
+	for _, point := range loadPoints {
 		if code := d.stop(); code != 0 {
 			t.Errorf("exit code %d", code)
 		}
@@ -258,16 +261,20 @@ func TestRedshift(t *testing.T) {
 		t.Errorf("with a bad record: %+v", s)
 	}
 	var manifests []string
+	var why map[string]string
 	for o, err := range store.Objects(t, "stage") {
 		if err != nil {
 			t.Fatal(err)
 		}
 		if strings.HasPrefix(o.Key, "clicks/errors/manifests/") {
-			manifests = append(manifests, o.Key)
+			manifests, why = append(manifests, o.Key), o.Metadata
 		}
 	}
 	if len(manifests) != 1 {
 		t.Fatalf("manifests of what was given up: %q", manifests)
+	}
+	if !strings.Contains(why["error-message"], "clicks/") || !strings.Contains(why["error-message"], "column name") || why["error-code"] != "Redshift.DataLoadFailed" || why["attempts"] != "1" {
+		t.Errorf("the manifest of what was given up says %q", why)
 	}
 	d.file("m.json", string(store.Get(t, "stage", manifests[0])))
 	if out := d.cli(1, nil, "batch", "backfill", "-c", d.config, "m.json"); !strings.Contains(out, "0 of 1 objects were loaded") || !strings.Contains(out, "column name") {
