@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"compress/gzip"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -142,6 +144,46 @@ func BenchmarkScan(b *testing.B) {
 				})
 			})
 		}
+	}
+}
+
+// BenchmarkStray finds a value in small records whose names are not those of the records before.
+func BenchmarkStray(b *testing.B) {
+	rng := rand.New(rand.NewPCG(5, 5))
+	for _, set := range []struct {
+		name   string
+		record func(i int) []byte
+	}{
+		{"new names", func(i int) []byte {
+			return fmt.Appendf(nil, `{"a%d":1,"b%d":2,"c%d":3,"k":"x","d%d":4,"e%d":5}`, i, i, i, i, i)
+		}},
+		{"any order", func(int) []byte {
+			members := []string{`"date":"2001/01/01 00:47"`, `"delay":66`, `"distance":1750`, `"k":"DTW"`, `"destination":"LAS"`}
+			rng.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
+			return []byte("{" + strings.Join(members, ",") + "}")
+		}},
+		{"some absent", func(int) []byte {
+			out := []byte(`{"k":"x"`)
+			for i, name := range []string{"date", "delay", "distance", "origin", "destination", "carrier", "tail_number"} {
+				if rng.IntN(2) == 0 {
+					out = fmt.Appendf(out, `,"%s":%d`, name, i)
+				}
+			}
+			return append(out, '}')
+		}},
+	} {
+		b.Run(set.name, func(b *testing.B) {
+			var records [][]byte
+			for i := range 20_000 {
+				records = append(records, set.record(i))
+			}
+			r := query(b, ".k", false)
+			measure(b, records, func(data []byte) {
+				if !r.scan.scan(data) {
+					b.Fatalf("left to the full parse: %s", data)
+				}
+			})
+		})
 	}
 }
 

@@ -211,7 +211,10 @@ func (s *scanner) scan(data []byte) bool {
 	top := open{}
 	// The names so far are s.shapes.path[:passed], and all of them as long as the record has not strayed. Then they are
 	// in s.names too, and spot is where the next one may be learnt from, as long as learning.
-	spot, passed, strayed, learning := uint16(0), 0, false, false
+	spot, passed, strayed, learning := uint16(0), 0, s.shapes.resting, false
+	if strayed {
+		s.names.begin()
+	}
 
 value:
 	switch c := b[i]; {
@@ -323,12 +326,18 @@ member:
 		}
 		start := i + 1
 		if !strayed {
-			if n := s.shapes.follow(spot, b, i, top); n > 0 {
-				p := &s.shapes.spots[n]
+			n := s.shapes.spots[spot].steps[0]
+			p := &s.shapes.spots[n]
+			if len(p.text) > 16 || !p.here(b, i) || p.open != top { // most are where they were before
+				if n = s.shapes.follow(spot, b, i, top); n > 0 {
+					p = &s.shapes.spots[n]
+				}
+			}
+			if n > 0 {
 				s.shapes.path[passed] = step{uint32(start), n}
 				passed++
 				spot, l = n, p.leaf
-				if i += p.size; b[i] <= ' ' {
+				if i += len(p.text); b[i] <= ' ' {
 					i = space(b, i)
 				}
 				goto value
@@ -373,7 +382,7 @@ func (s *scanner) stray(passed int) bool {
 	s.shapes.strayed++
 	for _, p := range s.shapes.path[:passed] {
 		at := &s.shapes.spots[p.spot]
-		if !s.names.add(s.text, int(p.start), int(p.start)+at.size-len(`"":`), at.object) {
+		if !s.names.add(s.text, int(p.start), int(p.start)+len(at.text)-len(`"":`), at.object) {
 			return false
 		}
 	}

@@ -13,20 +13,23 @@ type shapes struct {
 	spots []spot // spots[0] is where records begin
 	path  [maxSpots]step
 
-	records, strayed int // from the last review on
-	until            int // records from one review to the next
-	budget           int // names that may still be learnt until then
+	records, strayed int  // from the last review on
+	until            int  // records from one review to the next
+	budget           int  // names that may still be learnt until then
+	learnt           bool // what came up to the last review, so that those who stray since then count
+	resting          bool // until the next review nothing is looked for here
+	rest             int  // records of the last rest
 }
 
 // spot is a name of an object, in the line.
 type spot struct {
 	text       string // with its quotes and the colon
 	head, mask uint64 // its first eight bytes, and which of them count
-	tail       uint64 // its last eight, where there are more
-	size       int
-	open             // in which object
-	leaf       *leaf // what is wanted of the value
-	steps      [4]uint16
+	tail, rest uint64 // its last eight, likewise
+	last       int    // where these begin in it
+	open              // in which object
+	leaf       *leaf  // what is wanted of the value
+	steps      [8]uint16
 	next       uint16 // in the line
 }
 
@@ -37,22 +40,33 @@ type step struct {
 }
 
 const (
-	maxSpots  = 512
-	maxSpot   = 64 // bytes of text
-	minReview = 256
-	maxReview = 1 << 16
+	maxSpots = 512
+	maxSpot  = 64 // bytes of text
+	review   = 256
+	maxRest  = 1 << 14
 )
 
-// begin is called for each record. Where many stray, what is remembered is of no use: it is forgotten, ever more seldom.
+// begin is called for each record. Where most of them stray, looking here costs more than it saves: it rests for a while,
+// and after each try that was in vain for longer.
 func (s *shapes) begin() {
-	if s.records++; s.records <= s.until {
-		return
+	if s.records++; s.records > s.until {
+		s.review()
 	}
-	if s.strayed*4 > s.records || s.spots == nil {
+}
+
+func (s *shapes) review() {
+	switch {
+	case s.resting || s.spots == nil:
 		s.spots = append(s.spots[:0], spot{})
-		s.until = max(minReview, min(2*s.until, maxReview))
-	} else {
-		s.until = minReview
+		s.resting, s.learnt, s.until = false, false, review
+	case s.learnt && s.strayed*2 > s.until:
+		s.rest = min(max(2*s.rest, review), maxRest)
+		s.resting, s.until = true, s.rest
+	default:
+		if s.learnt {
+			s.rest = 0
+		}
+		s.learnt = true
 	}
 	s.records, s.strayed, s.budget = 1, 0, 2*maxSpots
 }
@@ -65,18 +79,20 @@ func (s *shapes) follow(at uint16, b []byte, i int, top open) uint16 {
 			break
 		}
 		p := &s.spots[n]
-		if (w^p.head)&p.mask != 0 || p.open != top {
+		if (w^p.head)&p.mask != 0 || p.open != top || i+p.last+8 > len(b) || (load8(b, i+p.last)^p.tail)&p.rest != 0 {
 			continue
 		}
-		if p.size > 8 {
-			end := i + p.size
-			if end > len(b) || load8(b, end-8) != p.tail || p.size > 16 && string(b[i+8:end-8]) != p.text[8:p.size-8] {
-				continue
-			}
+		if p.last > 8 && string(b[i+8:i+p.last]) != p.text[8:p.last] {
+			continue
 		}
 		return n
 	}
 	return 0
+}
+
+// here tells whether the name at i is this one, for names whose text has up to 16 bytes.
+func (p *spot) here(b []byte, i int) bool {
+	return (load8(b, i)^p.head)&p.mask|(load8(b, i+p.last)^p.tail)&p.rest == 0
 }
 
 // learn makes a step to the name of which text is what follow compares, and returns its spot, or 0 where there is none.
@@ -106,13 +122,14 @@ func (s *shapes) learn(at uint16, text []byte, top open, l *leaf) uint16 {
 			return 0
 		}
 		n = uint16(len(s.spots))
-		p := spot{text: string(text), size: len(text), open: top, leaf: l, next: s.spots[at].next, mask: 1<<(8*min(len(text), 8)) - 1}
+		p := spot{text: string(text), open: top, leaf: l, next: s.spots[at].next, last: max(0, len(text)-8)}
+		p.mask = 1<<(8*min(len(text), 8)) - 1
+		p.rest = p.mask
 		var padded [8]byte
 		copy(padded[:], text)
 		p.head = load8(padded[:], 0)
-		if p.size > 8 {
-			p.tail = load8(text, p.size-8)
-		}
+		copy(padded[:], text[p.last:])
+		p.tail = load8(padded[:], 0)
 		s.spots = append(s.spots, p)
 		s.spots[at].next = n
 	}

@@ -64,7 +64,7 @@ func TestShapes(t *testing.T) {
 		{"cut off", []string{`{"a":1,"abcdefghijklmn":2}`, `{"a":1,"abcdefghij`, `{"a":1,"abcdefghijklmn"`, `{"a":1,"abcdefghijklmn":`, `{"a":1,"`}, "10000", 4 + 6},
 		{"cut off far behind", []string{`{"` + long + `":1}`, "{" + strings.Repeat(" ", 200) + `"nnnnnnnn`}, "10", 1 + 3},
 		{"an escape", []string{`{"a":1,"x":2}`, `{"a":1,"\u0078":2}`}, "10", 4},
-		{"more orders than steps", []string{`{"x":1}`, `{"y":1}`, `{"z":1}`, `{"u":1}`, `{"v":1}`}, "11111", 7},
+		{"more orders than steps", []string{`{"x":1}`, `{"y":1}`, `{"z":1}`, `{"u":1}`, `{"v":1}`, `{"w":1}`, `{"p":1}`, `{"q":1}`, `{"r":1}`}, "111111111", 11},
 		{"as many as there is room for", []string{many(maxSpots - 1)}, "1", 1},
 		{"one more", []string{many(maxSpots)}, "1", 3},
 		{"as many as can be told apart", []string{many(maxNames)}, "1", 3},
@@ -97,30 +97,48 @@ func TestShapes(t *testing.T) {
 	}
 }
 
-// TestShapesForget: names that are of no use any more make room, at first soon and then ever more seldom.
-func TestShapesForget(t *testing.T) {
+// TestShapesRest: where most records stray they are looked at ever more seldom, and where fewer do, always again.
+func TestShapesRest(t *testing.T) {
 	s := newScanner(wanted(), 3)
 	n := 0
-	for want := minReview; want <= maxReview; want *= 2 {
-		for range want {
-			n++
-			if !s.scan(fmt.Appendf(nil, `{"n%d":1,"a":2}`, n)) {
-				t.Fatal("left to the full parse")
+	scan := func(records, newNames int) {
+		t.Helper()
+		for i := range records {
+			data := []byte(`{"y":1,"a":2}`)
+			if i < newNames {
+				n++
+				data = fmt.Appendf(nil, `{"n%d":1,"a":2}`, n)
 			}
-		}
-		if s.shapes.until != want || s.shapes.records != want || s.shapes.strayed != want {
-			t.Fatalf("%d records until the review, %d so far, %d strayed, want %d", s.shapes.until, s.shapes.records, s.shapes.strayed, want)
+			if !s.scan(data) || s.views[0].start != len(data)-2 {
+				t.Fatalf("%s: %v", data, s.views)
+			}
 		}
 		if len(s.shapes.spots) > maxSpots {
 			t.Fatalf("%d names are remembered", len(s.shapes.spots))
 		}
 	}
-	for range maxReview + 2*minReview {
-		s.scan([]byte(`{"y":1,"a":2}`))
+	expect := func(resting bool, until, strayed int) {
+		t.Helper()
+		if x := &s.shapes; x.resting != resting || x.until != until || x.records != until || x.strayed != strayed {
+			t.Fatalf("record %d of %d, %d strayed, resting %v; want the end of %d, %d, %v", x.records, x.until, x.strayed, x.resting, until, strayed, resting)
+		}
 	}
-	if s.shapes.strayed != 0 || s.shapes.until != minReview {
-		t.Errorf("%d of %d records strayed that are all the same", s.shapes.strayed, s.shapes.records)
+	for rest := review; rest <= 2*maxRest; rest *= 2 {
+		scan(review, review)
+		expect(false, review, review) // learns
+		scan(review, review)
+		expect(false, review, review) // in vain
+		scan(min(rest, maxRest), 0)
+		expect(true, min(rest, maxRest), 0)
 	}
+	scan(review, 0)
+	expect(false, review, 1)
+	scan(review, review/2)
+	expect(false, review, review/2) // just good enough
+	scan(review, review/2+1)
+	expect(false, review, review/2+1) // not any more
+	scan(review, 0)
+	expect(true, review, 0) // the first rest is short again
 }
 
 // TestShapesOfData: real records by turns, whole and damaged, are read as each would be by itself.
