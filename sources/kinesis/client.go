@@ -27,7 +27,8 @@ const callTimeout = time.Minute
 // connect makes the client: reading the shared files is I/O, and they may be corrected between two runs.
 func (r *Reader) connect(ctx context.Context) (*kinesis.Client, func(), error) {
 	o := r.o
-	load := []func(*config.LoadOptions) error{}
+	// Without it the chain of credentials would write to standard error.
+	load := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})}
 	if o.Region != "" {
 		load = append(load, config.WithRegion(o.Region))
 	}

@@ -46,7 +46,8 @@ func NewClient(ctx context.Context, o ClientOptions) (*Client, error) {
 			return nil, fmt.Errorf("%s: it is not a URL that begins with http:// or https://", e.name)
 		}
 	}
-	var load []func(*config.LoadOptions) error
+	// Without it the chain of credentials would write to standard error.
+	load := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})}
 	if o.Region != "" {
 		load = append(load, config.WithRegion(o.Region))
 	}
