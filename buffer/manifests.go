@@ -35,6 +35,14 @@ type ObjectHead struct {
 	ContentEncoding string
 	SchemaVersion   string
 	RequestID       string // HTTP destinations; else ""
+	Refusal         Refusal
+}
+
+// Refusal is why an object stands in the place of another, which its destination had but would not take for good. The
+// zero Refusal says nothing.
+type Refusal struct {
+	Code, Message string // printable ASCII, as delivery bounds it
+	Attempts      int64  // that were refused
 }
 
 // ObjectInfo is an object of a sealed pack.

@@ -200,10 +200,13 @@ func checkHead(h ObjectHead) error {
 	if h.Key == "" || len(h.Key) > maxPackKey {
 		return fmt.Errorf("object key of %d bytes: 1 to %d are stored", len(h.Key), maxPackKey)
 	}
-	for _, s := range []string{h.Destination, h.ContentType, h.ContentEncoding, h.SchemaVersion, h.RequestID} {
+	for _, s := range []string{h.Destination, h.ContentType, h.ContentEncoding, h.SchemaVersion, h.RequestID, h.Refusal.Code, h.Refusal.Message} {
 		if len(s) > maxPackText {
 			return fmt.Errorf("attribute %.40q... of object %q has %d bytes: %d are stored", s, h.Key, len(s), maxPackText)
 		}
+	}
+	if h.Refusal.Attempts < 0 {
+		return fmt.Errorf("object %q stands for one that was refused %d times", h.Key, h.Refusal.Attempts)
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ import (
 //	         · first object · objects
 //	object   offset · length · SHA-256 32 · CRC64NVME 8 · role · records · first sequence · oldest arrival ·
 //	         key · destination id · content type · content encoding · schema version · request id ·
-//	         arrivals: count (0 unless error objects may be made of the records later), then steps
+//	         refusal: 0, none, or 1, code, message, attempts
 //
 //	source   0, range of sequences, or 1, key hash 16, run, or 2, run, all 0 or 1, bound where it is 0, or 3, range
 //	         of which damage has taken some rows, how many
@@ -152,10 +152,31 @@ func (f *packFooter) encode() []byte {
 		for _, s := range []string{o.Key, o.Destination, o.ContentType, o.ContentEncoding, o.SchemaVersion, o.RequestID} {
 			e = appendText(e, s)
 		}
-		e = append(e, 0) // no arrivals
+		e = appendRefusal(e, o.Refusal)
 		b = appendText(b, e)
 	}
 	return b
+}
+
+func appendRefusal(b []byte, r Refusal) []byte {
+	if r == (Refusal{}) {
+		return append(b, 0)
+	}
+	b = appendText(append(b, 1), r.Code)
+	b = appendText(b, r.Message)
+	return binary.AppendUvarint(b, uint64(r.Attempts))
+}
+
+// refusal reads what appendRefusal writes.
+func (r *footerReader) refusal() (f Refusal) {
+	if r.number(1) == 0 {
+		return f
+	}
+	f.Code, f.Message, f.Attempts = r.text(), r.text(), int64(r.number(1<<63-1))
+	if f == (Refusal{}) {
+		r.fail("a refusal that says nothing")
+	}
+	return f
 }
 
 // appendSource writes where the rows of a manifest were: its code, and what belongs to it.
@@ -260,7 +281,7 @@ func parsePackFooter(b []byte, end int64) (*packFooter, error) {
 		for _, s := range []*string{&o.Key, &o.Destination, &o.ContentType, &o.ContentEncoding, &o.SchemaVersion, &o.RequestID} {
 			*s = e.text()
 		}
-		e.number(0)
+		o.Refusal = e.refusal()
 		e.end()
 		if r.err == nil {
 			r.err = e.err

@@ -125,6 +125,12 @@ func testPackRoundTrip(t *testing.T, env func(t *testing.T, disk int64) *packEnv
 			Key: fmt.Sprintf("a/b=%d/x", i), Role: Role(i % 2), Destination: "clicks/data/s3", ContentType: "application/octet-stream",
 			ContentEncoding: "gzip", SchemaVersion: "v1", RequestID: strings.Repeat("r", i),
 		}
+		switch i {
+		case 1:
+			h.Refusal = Refusal{Code: "c", Message: strings.Repeat("m", maxPackText), Attempts: 300}
+		case 3:
+			h.Refusal.Attempts = 1<<63 - 1
+		}
 		w, err := p.Begin(h)
 		e.ok(err)
 		body := make([]byte, size)
@@ -241,6 +247,12 @@ func TestPackOrder(t *testing.T) {
 	fails("long key", err)
 	_, err = p.Begin(ObjectHead{Key: "k", ContentType: strings.Repeat("k", maxPackText+1)})
 	fails("long content type", err)
+	_, err = p.Begin(ObjectHead{Key: "k", Refusal: Refusal{Message: strings.Repeat("k", maxPackText+1)}})
+	fails("long refusal", err)
+	_, err = p.Begin(ObjectHead{Key: "k", Refusal: Refusal{Code: strings.Repeat("k", maxPackText+1)}})
+	fails("long code", err)
+	_, err = p.Begin(ObjectHead{Key: "k", Refusal: Refusal{Attempts: -1}})
+	fails("attempts below zero", err)
 	_, err = p.Begin(ObjectHead{Key: "a"})
 	e.ok(err)
 	_, err = p.Begin(ObjectHead{Key: "b"})
@@ -582,6 +594,8 @@ func FuzzPackFooter(f *testing.F) {
 		f.Add(foot.encode(), int64(packHeaderSize+10))
 	}
 	foot.Manifests[0].Source, foot.Manifests[0].Lost = Source{}, 5
+	f.Add(foot.encode(), int64(packHeaderSize+10))
+	foot.Objects[1].Refusal = Refusal{Code: "Redshift.DataLoadFailed", Message: "line 1", Attempts: 3}
 	f.Add(foot.encode(), int64(packHeaderSize+10))
 	f.Fuzz(func(t *testing.T, b []byte, end int64) {
 		got, err := parsePackFooter(b, end)

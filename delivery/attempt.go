@@ -278,6 +278,9 @@ func (s *stream) object(t *task, r io.ReaderAt) (sinks.Object, error) {
 	if info.SchemaVersion != "" {
 		meta[sinks.MetaSchemaVersion] = info.SchemaVersion
 	}
+	if r := info.Refusal; r != (buffer.Refusal{}) {
+		meta[sinks.MetaErrorCode], meta[sinks.MetaErrorMessage], meta[sinks.MetaAttempts] = r.Code, r.Message, strconv.FormatInt(r.Attempts, 10)
+	}
 	o := sinks.Object{
 		Key:             info.Key,
 		Size:            info.Size,

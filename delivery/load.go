@@ -230,6 +230,9 @@ func (s *stream) afterRefusedLoad(ctx context.Context, t *task, to place, kind, 
 	if t.refused.IsZero() {
 		t.refused = now
 	}
+	if code != sinks.CodeSkipped { // that it was skipped before says nothing about why
+		t.refusal = refusalOf(err, t.refusal.Attempts+1)
+	}
 	d := &to.v.pipe.Destination
 	left := d.GiveUpAfter - now.Sub(t.refused)
 	if code != sinks.CodeSkipped && (!d.GiveUp || left > 0) {
@@ -260,6 +263,9 @@ func (s *stream) afterRefusedLoad(ctx context.Context, t *task, to place, kind, 
 // setLoadAside puts the manifest of an object that stays where it is staged into its place.
 func (s *stream) setLoadAside(ctx context.Context, t *task, d *Destination, cause error) (outcome, time.Duration) {
 	info := t.info()
+	if t.refusal == (buffer.Refusal{}) { // an earlier process noted it as skipped, and came no further
+		t.refusal = refusalOf(cause, 0)
+	}
 	head := s.replacement(t, buffer.Error)
 	p, key, err := s.skippedObject(t, d, head)
 	if err != nil {
@@ -269,16 +275,12 @@ func (s *stream) setLoadAside(ctx context.Context, t *task, d *Destination, caus
 	if o != done {
 		return o, wait
 	}
-	code := codeLoadFailed
-	if e, ok := errors.AsType[*sinks.Error](cause); ok && e.Code != "" {
-		code = e.Code
-	}
-	s.metrics.failures.WithLabelValues(s.name, loadFailed, code).Add(float64(info.Records))
+	s.metrics.failures.WithLabelValues(s.name, loadFailed, t.refusal.Code).Add(float64(info.Records))
 	s.metrics.loads.objects.WithLabelValues(s.name, outcomeSkipped).Inc()
 	return done, 0
 }
 
-// skippedObject seals the object that tells of one that was given up.
+// skippedObject seals the object that tells of one that was given up. Why it was is fixed with it.
 func (s *stream) skippedObject(t *task, d *Destination, head buffer.ManifestHead) (p pack, key string, err error) {
 	info := t.info()
 	id, err := uuid.NewRandom()
@@ -295,7 +297,9 @@ func (s *stream) skippedObject(t *task, d *Destination, head buffer.ManifestHead
 			made.Abort()
 		}
 	}()
-	w, err := p.Begin(buffer.ObjectHead{Key: key, Role: buffer.Error, Destination: t.batch.use.pipe.errors().ID, ContentType: "application/json"})
+	w, err := p.Begin(buffer.ObjectHead{
+		Key: key, Role: buffer.Error, Destination: t.batch.use.pipe.errors().ID, ContentType: "application/json", Refusal: t.refusal,
+	})
 	if err != nil {
 		return nil, "", fmt.Errorf("begin %q: %w", key, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -204,6 +205,13 @@ func TestGivenUpLoad(t *testing.T) {
 				}
 				if body := string(w.shops["errors"].objects[keys[0]].body); !slices.Contains(w.shop().keys(), strings.TrimSpace(body)) {
 					t.Errorf("the manifest is %q", body)
+				}
+				meta := w.shops["errors"].objects[keys[0]].meta
+				if meta["error-code"] != "Redshift.DataLoadFailed" || !strings.HasSuffix(meta["error-message"], "a row cannot be loaded") {
+					t.Errorf("the manifest's metadata is %v", meta)
+				}
+				if n, err := strconv.Atoi(meta["attempts"]); err != nil || (n == 1) != (c.after == 0) || n < 1 || n > 40 {
+					t.Errorf("it was tried %q times", meta["attempts"])
 				}
 				got := gather(t, w.m, "s")
 				if got["load_objects_total{outcome=skipped}"] != 1 || got["failed_records_total{code=Redshift.DataLoadFailed,stage=load-failed}"] != 2 {

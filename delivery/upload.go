@@ -78,9 +78,10 @@ type task struct {
 	seized chan struct{}
 
 	// Of whoever works on it. stagedIn is the sink that it was stored by, refused when a load was first refused for it, and
-	// finished says that some load may have taken it.
+	// finished says that some load may have taken it. refusal is what the last load said that refused it.
 	stagedIn sinks.Sink
 	refused  time.Time
+	refusal  buffer.Refusal
 	finished bool
 
 	ended  bool // its object has; guarded by the stream's mutex, as is the next

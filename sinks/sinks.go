@@ -53,6 +53,19 @@ const (
 	MetaRangeNext   = "range-next"
 )
 
+// Metadata keys of an object that stands in the place of one which its destination would not take: why it did not.
+const (
+	MetaErrorCode    = "error-code"    // as failed records have it
+	MetaErrorMessage = "error-message" // what the destination said, at most MaxErrorMessage bytes of printable ASCII
+	MetaAttempts     = "attempts"      // that were refused, by the process that gave up
+)
+
+// MaxErrorCode and MaxErrorMessage bound these texts, in bytes: with all other metadata they stay below the 2 KiB of S3.
+const (
+	MaxErrorCode    = 128
+	MaxErrorMessage = 1 << 10
+)
+
 // Sink puts objects. Safe for concurrent use.
 type Sink interface {
 	// Put returns nil when the object is durably in the store under its key with its bytes: because this

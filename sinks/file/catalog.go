@@ -24,13 +24,38 @@ var kept = [...]string{
 	sinks.MetaRole, sinks.MetaDirectory, sinks.MetaIncarnation, sinks.MetaRangeFirst, sinks.MetaRangeNext, sinks.MetaFirstSeq, sinks.MetaCount, sinks.MetaManifestID,
 }
 
+// errorAttribute holds why what a file names was not taken, for people to read: code, attempts and message, one space between
+// two. Few files have it.
+const errorAttribute = "user.hydrant.error"
+
 // maxAttribute bounds what is read of an attribute.
-const maxAttribute = 1 << 10
+const maxAttribute = 2 << 10
 
 // keepMeta has the file system keep the metadata of a file, if it can.
 func keepMeta(f *os.File, meta map[string]string) {
 	if text := printMeta(meta); text != "" {
 		_ = setAttribute(f, attribute, []byte(text))
+	}
+	if text := printError(meta); text != "" {
+		_ = setAttribute(f, errorAttribute, []byte(text))
+	}
+}
+
+// printError is the text of errorAttribute, "" where there is no code or something else that could not be read again.
+func printError(meta map[string]string) string {
+	code, attempts, message := meta[sinks.MetaErrorCode], meta[sinks.MetaAttempts], meta[sinks.MetaErrorMessage]
+	if code == "" || attempts == "" || strings.Contains(code+attempts, " ") {
+		return ""
+	}
+	return code + " " + attempts + " " + message
+}
+
+// parseError adds what printError wrote to the metadata.
+func parseError(text string, meta map[string]string) {
+	if code, rest, ok := strings.Cut(text, " "); ok && code != "" {
+		if attempts, message, ok := strings.Cut(rest, " "); ok && attempts != "" {
+			meta[sinks.MetaErrorCode], meta[sinks.MetaAttempts], meta[sinks.MetaErrorMessage] = code, attempts, message
+		}
 	}
 }
 
@@ -126,8 +151,12 @@ func (s *Sink) Describe(_ context.Context, key string) (map[string]string, error
 	if err != nil {
 		return map[string]string{}, nil // the file system has none, or never had
 	}
-	if meta := parseMeta(string(text[:n])); meta != nil {
-		return meta, nil
+	meta := parseMeta(string(text[:n]))
+	if meta == nil {
+		return map[string]string{}, nil
 	}
-	return map[string]string{}, nil
+	if n, err := getAttribute(f, errorAttribute, text[:]); err == nil {
+		parseError(string(text[:n]), meta)
+	}
+	return meta, nil
 }

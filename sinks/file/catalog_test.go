@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"hydrant/sinks"
@@ -76,6 +77,31 @@ func TestCatalog(t *testing.T) {
 	}
 	if _, err := s.Describe(ctx, "five"); err == nil {
 		t.Error("a file that is not there has metadata")
+	}
+
+	for key, message := range map[string]string{
+		"refused": "s3://stage/x, line 1, column a (int4): Invalid digit (error 1207)", "most": strings.Repeat("m", sinks.MaxErrorMessage), "unsaid": "",
+	} {
+		want := someMeta()
+		want[sinks.MetaErrorCode], want[sinks.MetaErrorMessage], want[sinks.MetaAttempts] = strings.Repeat("c", sinks.MaxErrorCode), message, "12"
+		o := sinks.Object{Key: key, Size: 1, SHA256: sha256.Sum256([]byte("x")), Meta: want, ReaderAt: bytes.NewReader([]byte("x"))}
+		if err := s.Put(ctx, o); err != nil {
+			t.Fatal(err)
+		}
+		if meta, err := s.Describe(ctx, key); err != nil || !maps.Equal(meta, want) {
+			t.Errorf("metadata of %s: %v, %v", key, meta, err)
+		}
+	}
+	for _, text := range []string{"", " ", "code", "code ", " 1 message", "code  message"} {
+		meta := map[string]string{}
+		if parseError(text, meta); len(meta) > 0 {
+			t.Errorf("%q is read as %v", text, meta)
+		}
+	}
+	for _, meta := range []map[string]string{{}, {sinks.MetaErrorCode: "a b", sinks.MetaAttempts: "1"}, {sinks.MetaErrorCode: "a"}, {sinks.MetaAttempts: "1"}} {
+		if text := printError(meta); text != "" {
+			t.Errorf("%v is written as %q", meta, text)
+		}
 	}
 }
 
