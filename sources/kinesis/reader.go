@@ -172,7 +172,7 @@ func (r *Reader) Run(ctx context.Context, in sources.Inlet) error {
 	}
 	first := r.o.Start
 	if first.Sequence == Latest {
-		first = Checkpoint{Sequence: AtTimestamp, Time: now.UTC().Add(-time.Since(r.asked).Truncate(time.Second))}
+		first = Checkpoint{Sequence: AtTimestamp, Time: now.UTC().Add(-time.Since(r.asked)).Truncate(time.Millisecond)}
 	}
 	start, err := owner.Begin(ctx, src.stream, first)
 	if err != nil {
