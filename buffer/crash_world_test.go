@@ -257,10 +257,11 @@ func (r randReader) Read(b []byte) (int, error) {
 // open starts a Buffer. Its error is the Buffer's.
 func (w *world) open() error {
 	key, previous := w.keys()
+	ids := randReader{rand.New(rand.NewPCG(w.rand.Uint64(), 0))} // the Buffer draws at its own times
 	b, err := Open(Options{
 		Key: key, PreviousKeys: previous,
 		Log: slog.New(&noDamage{w: w}),
-		Dir: crashDir, FS: w.disk, Rand: randReader{w.rand}, Disk: 256 << 20, Memory: 64 << 20,
+		Dir: crashDir, FS: w.disk, Rand: ids, Disk: 256 << 20, Memory: 64 << 20,
 		geometry: geometry{slot: minSlotSize, limit: 6, first: 4},
 	})
 	if err != nil {

@@ -90,7 +90,7 @@ func (h *warehouse) operate(op string, parts []sinks.Part, do func()) error {
 }
 
 func (h *warehouse) Finish(ctx context.Context, parts []sinks.Part) []error {
-	errs := make([]error, len(parts))
+	found := make([]error, len(parts)) // what a dying session writes to, later
 	h.mu.Lock()
 	h.now++
 	h.top = max(h.top, h.now)
@@ -100,12 +100,13 @@ func (h *warehouse) Finish(ctx context.Context, parts []sinks.Part) []error {
 		h.now--
 		h.mu.Unlock()
 	}()
+	errs := found
 	if err := h.operate("finish", parts, func() {
 		var keys []string
 		for i, p := range parts {
 			state := h.ledger[p.ID]
 			if state == "skipped" {
-				errs[i] = &sinks.Error{Class: sinks.RefusedObject, Code: sinks.CodeSkipped, Err: errors.New("skipped before")}
+				found[i] = &sinks.Error{Class: sinks.RefusedObject, Code: sinks.CodeSkipped, Err: errors.New("skipped before")}
 			}
 			if state != "" {
 				continue
@@ -116,12 +117,12 @@ func (h *warehouse) Finish(ctx context.Context, parts []sinks.Part) []error {
 			rows := strings.Split(strings.TrimSuffix(string(o.body), "\n"), "\n")
 			switch {
 			case !ok:
-				errs[i] = &sinks.Error{Class: sinks.RefusedDestination, Code: sinks.CodeMissing, Err: errors.New("no such object")}
+				found[i] = &sinks.Error{Class: sinks.RefusedDestination, Code: sinks.CodeMissing, Err: errors.New("no such object")}
 				continue
 			case int64(len(o.body)) != p.Size || p.Records != int64(len(rows)):
 				h.shop.t.Errorf("part %+v has %d bytes and %d rows", p, len(o.body), len(rows))
 			case bytes.Contains(o.body, []byte("poison")) || poisoned(rows):
-				errs[i] = &sinks.Error{Class: sinks.RefusedObject, Code: "Redshift.DataLoadFailed", Err: errors.New("a row cannot be loaded")}
+				found[i] = &sinks.Error{Class: sinks.RefusedObject, Code: "Redshift.DataLoadFailed", Err: errors.New("a row cannot be loaded")}
 				continue
 			}
 			for _, row := range rows {
@@ -134,6 +135,7 @@ func (h *warehouse) Finish(ctx context.Context, parts []sinks.Part) []error {
 			h.loads = append(h.loads, keys)
 		}
 	}); err != nil {
+		errs = make([]error, len(parts))
 		for i := range errs {
 			errs[i] = err
 		}
@@ -152,17 +154,18 @@ func poisoned(rows []string) bool {
 }
 
 func (h *warehouse) Skip(ctx context.Context, parts []sinks.Part) (taken []bool, err error) {
+	loaded := make([]bool, len(parts)) // what a dying session writes to, later
 	if err := h.operate("skip", parts, func() {
-		for _, p := range parts {
+		for i, p := range parts {
 			if h.ledger[p.ID] == "" {
 				h.ledger[p.ID] = "skipped"
 			}
-			taken = append(taken, h.ledger[p.ID] == "loaded")
+			loaded[i] = h.ledger[p.ID] == "loaded"
 		}
 	}); err != nil {
 		return nil, err
 	}
-	return taken, nil
+	return loaded, nil
 }
 
 func (h *warehouse) Forget(ctx context.Context, ids []string) error {

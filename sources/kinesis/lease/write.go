@@ -24,6 +24,15 @@ func (h *held) lock(ctx context.Context) error {
 
 func (h *held) unlock() { h.turn <- struct{}{} }
 
+// saw notes what the table has of the lease. A checkpoint of ours may be there whose answer was lost, and only a renewal
+// finds it: what comes next must not take it back.
+func (h *held) saw(it item) {
+	h.counter = it.counter
+	if it.checkpoint.Compare(h.at) > 0 {
+		h.at = it.checkpoint
+	}
+}
+
 // write makes one conditional write to an owned lease, whose turn the caller has. Where the condition did not hold, the item is
 // read to see why: an earlier write whose answer was lost may have raised the counter, or somebody asks for the lease; then
 // it is ours as before, and again is true: the caller sees whether what he wants is there already and else writes anew. Or it
@@ -33,7 +42,7 @@ func (o *Owner) write(ctx context.Context, h *held, make func() write) (it item,
 	it, err = o.table.update(ctx, h.key, make())
 	switch {
 	case err == nil:
-		h.counter = it.counter
+		h.saw(it)
 		o.mu.Lock()
 		h.renewed, h.due = began, false
 		o.mu.Unlock()
@@ -52,7 +61,7 @@ func (o *Owner) write(ctx context.Context, h *held, make func() write) (it item,
 		o.lose(h, fmt.Sprintf("%q has it", it.holder()))
 		return item{}, false, kinesis.ErrFenced
 	}
-	h.counter = it.counter
+	h.saw(it)
 	wanted := it.checkpointOwner == o.me && !h.handing
 	h.handing = it.checkpointOwner == o.me // false again where who asked has withdrawn
 	if wanted {
@@ -135,19 +144,22 @@ func (o *Owner) renew(ctx context.Context, h *held) error {
 }
 
 // insist repeats a write until it succeeds, or is known to have succeeded, which done tells of the item; or the lease is lost; or
-// for about the fail-over time, after which it would be lost.
-func (o *Owner) insist(ctx context.Context, h *held, make func() write, done func(item) bool) (item, error) {
+// for about the fail-over time, after which it would be lost. needed is asked first, in the caller's turn to write.
+func (o *Owner) insist(ctx context.Context, h *held, needed func() bool, make func() write, done func(item) bool) error {
 	if err := h.lock(ctx); err != nil {
-		return item{}, err
+		return err
 	}
 	defer h.unlock()
+	if !needed() {
+		return nil
+	}
 	until := time.Now().Add(o.failover)
 	wait := 50 * time.Millisecond
 	for n := 0; ; {
 		it, again, err := o.write(ctx, h, make)
 		switch {
 		case err == nil && (!again || done(it)):
-			return it, nil
+			return nil
 		case err == nil:
 			if n++; n < conflicts {
 				continue
@@ -155,10 +167,10 @@ func (o *Owner) insist(ctx context.Context, h *held, make func() write, done fun
 			err = fmt.Errorf("%s lease %q: %w, %d times", make().what, h.key, errConflict, n)
 		}
 		if errors.Is(err, kinesis.ErrFenced) || !transient(err) || ctx.Err() != nil || time.Now().Add(wait).After(until) {
-			return item{}, err
+			return err
 		}
 		if !sleep(ctx, jittered(wait)) {
-			return item{}, err
+			return err
 		}
 		wait = min(2*wait, o.failover/4)
 	}
@@ -178,27 +190,9 @@ func (o *Owner) commit(ctx context.Context, lane kinesis.Lane, at kinesis.Checkp
 	if h == nil {
 		return kinesis.ErrFenced
 	}
-	if err := h.lock(ctx); err != nil {
-		return err
-	}
-	before := h.at
-	h.unlock()
-	if at.Compare(before) <= 0 {
-		return nil
-	}
+	ahead := func() bool { return at.Compare(h.at) > 0 }
 	reached := func(it item) bool { return it.checkpoint.Compare(at) >= 0 }
-	it, err := o.insist(ctx, h, func() write { return committing(o.me, h.counter, at, children) }, reached)
-	if err == nil {
-		if err = h.lock(ctx); err != nil {
-			return nil // it is written
-		}
-		if it.checkpoint.Compare(h.at) > 0 {
-			h.at = it.checkpoint
-		}
-		h.unlock()
-		return nil
-	}
-	return err
+	return o.insist(ctx, h, ahead, func() write { return committing(o.me, h.counter, at, children) }, reached)
 }
 
 // errChildren says that a shard has ended and nobody knows into what.
@@ -269,7 +263,8 @@ func (o *Owner) Release(ctx context.Context, lane kinesis.Lane) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.patience())
 		defer cancel()
 		free := func(it item) bool { return it.holder() != o.me }
-		_, err := o.insist(ctx, h, func() write { return givingUp(o.me, h.counter, h.handing) }, free)
+		always := func() bool { return true }
+		err := o.insist(ctx, h, always, func() write { return givingUp(o.me, h.counter, h.handing) }, free)
 		switch {
 		case err == nil:
 			o.log.Debug("gave up a shard", "shard", lane.Shard)
