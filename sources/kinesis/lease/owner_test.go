@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -387,6 +388,19 @@ func testLostAnswers(t *testing.T, w *world) {
 	a.lose.Store(3)
 	w.eventually("lost three answers", func() bool { return a.lose.Load() <= 0 })
 	a.commits(lane, at(10), nil)
+	// A commit that was given up is in the table, and a renewal finds it there: an earlier place does not take it back.
+	w.eventually("committed without an answer", func() bool {
+		a.lose.Store(1)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		return a.Commit(ctx, lane, at(30)) != nil && w.items()["s0"].checkpoint.Sequence == "30"
+	})
+	counter := w.items()["s0"].counter
+	w.eventually("renewed", func() bool { return w.items()["s0"].counter > counter })
+	a.commits(lane, at(20), nil)
+	if it := w.items()["s0"]; it.checkpoint.Sequence != "30" {
+		t.Errorf("the table has %+v", it)
+	}
 	if err := a.Shards(t.Context(), shardsOf("s0 s1<s0")); err != nil {
 		t.Fatal(err)
 	}
