@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"hydrant/e2e/parts"
+	"hydrant/sinks/file"
 )
 
 // A doctor says what is wrong with a bucket before the daemon runs, and leaves nothing behind. A batch that no bucket takes
@@ -86,6 +87,9 @@ func TestOperateStuckBatch(t *testing.T) {
 		t.Errorf("the bucket has %+v, which was diverted", o)
 	}
 	_ = filepath.WalkDir(exit, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() && e.Name() == file.TempDir {
+			return fs.SkipDir // what the killed process had begun stays for a while, where no reader looks
+		}
 		if err == nil && !e.IsDir() && !strings.HasSuffix(path, list.Batches[0].Left[0].Key) {
 			t.Errorf("%s lies in the directory too", path)
 		}
