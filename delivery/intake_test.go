@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -375,11 +376,12 @@ func liveOnLanes(t *testing.T, seed uint64) {
 		l.streams["a"] = a
 	}
 	l.shop().set(l.faults(rand.New(rand.NewPCG(seed, 2))))
-	quiet := false
+	var quiet atomic.Bool
+	var readers atomic.Uint64 // pipelines are opened by whoever needs them
 	l.adapt = func(p *Pipeline, s buffer.Stream) {
 		g := &logReader{log: logs[s.Name], told: l.told}
-		if !quiet {
-			g.r = rand.New(rand.NewPCG(r.Uint64(), 5))
+		if !quiet.Load() {
+			g.r = rand.New(rand.NewPCG(seed, 5+readers.Add(1)))
 		}
 		p.Reader, p.Source = g, "kafka"
 	}
@@ -439,7 +441,7 @@ func liveOnLanes(t *testing.T, seed uint64) {
 		l.status("b")
 	}
 	l.shop().set(nil)
-	quiet = true
+	quiet.Store(true)
 	for name, c := range l.streams {
 		c.Size++
 		l.streams[name] = c
